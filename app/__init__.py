@@ -1,0 +1,1 @@
+"""Text and pixels to objects and back."""

@@ -1,0 +1,87 @@
+"""Charts: arrays -> matplotlib figures; pure functions that know of no files and no pages."""
+
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from data.city import City
+from data.clock import local
+
+MOST_MAPS = 5
+COLOURS = "viridis"  # perceptually uniform and safe for the colour-blind
+MISSING = "#bdbdbd"
+
+
+def forecast_maps(forecast: xr.DataArray, city: City, newest: xr.DataArray | None = None) -> Figure:
+    """Returns maps of a forecast: a row a channel, a column a lead, all of a channel on one scale.
+
+    Args:
+        forecast: dims `(init_time, lead_time, channel, y, x)`, one init_time, vehicles per step.
+        city: for the title, the zone and the side that row 0 lies on.
+        newest: the newest observed frame `(channel, y, x)`, drawn first. None where it is missing.
+    """
+    frames = forecast.isel(init_time=0)
+    leads = spread(frames.sizes["lead_time"], MOST_MAPS)
+    channels = [str(name) for name in forecast["channel"].values]
+    columns = len(leads) + (newest is not None)
+    rows, width = city.grid
+    size = (2.6 * columns + 1.4, len(channels) * (2.6 * min(rows / width, 2) + 0.35) + 1.1)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(channels), columns, squeeze=False)
+    for row, channel in zip(axes, channels, strict=True):
+        maps = [
+            (_title(frames, lead), frames.isel(lead_time=lead).sel(channel=channel))
+            for lead in leads
+        ]
+        if newest is not None:
+            maps.insert(0, (_observed_title(forecast), newest.sel(channel=channel)))
+        top = max(float(frame.max()) for _, frame in maps) or 1.0
+        images = [
+            _map(ax, frame.values, top, title, city)
+            for ax, (title, frame) in zip(row, maps, strict=True)
+        ]
+        row[0].set_ylabel(channel, fontsize=11)
+        figure.colorbar(images[-1], ax=list(row), label="vehicles per step", shrink=0.9)
+    figure.suptitle(f"{city.title}: {forecast.attrs['forecaster']}", fontsize=12)
+    figure.supxlabel(_footer(forecast), fontsize=8)
+    return figure
+
+
+def _map(ax: Axes, frame: np.ndarray, top: float, title: str, city: City) -> AxesImage:
+    """Draws one map; cells without a value are grey."""
+    ax.set_facecolor(MISSING)
+    origin: Literal["upper", "lower"] = "upper" if city.row0 == "north" else "lower"
+    image = ax.imshow(frame, cmap=COLOURS, vmin=0, vmax=top, origin=origin, interpolation="nearest")
+    ax.set_title(title, fontsize=9)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    return image
+
+
+def spread(horizon: int, most: int) -> list[int]:
+    """Returns which of the leads to show: all, or `most` of them from the first to the last."""
+    return [int(lead) for lead in np.linspace(0, horizon - 1, min(horizon, most)).round()]
+
+
+def _title(frames: xr.DataArray, lead: int) -> str:
+    at = frames["valid_time"].values[[lead]]
+    return f"forecast {local(at, frames.attrs['timezone'])[0]:%a %d %b %H:%M}"
+
+
+def _observed_title(forecast: xr.DataArray) -> str:
+    at = forecast["init_time"].values
+    return f"observed {local(at, forecast.attrs['timezone'])[0]:%a %d %b %H:%M}"
+
+
+def _footer(forecast: xr.DataArray) -> str:
+    model = forecast.attrs["model_version"]
+    parts = [
+        f"times in {forecast.attrs['timezone']}",
+        f"model {model}" if model else "no model",
+        f"flowcast {forecast.attrs['code_version']}",
+    ]
+    return ", ".join(parts)

@@ -1,0 +1,301 @@
+"""`forecast`: the main job as the main verb, the other verbs beside it.
+
+Results go to stdout, progress and logs to stderr; exit code 0 means done, 1 failed with one sentence
+that says what to do, 2 wrong usage.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import typer
+from rich.console import Console
+
+from data.city import City, load_city, parse_grid, parse_step
+from data.errors import FlowcastError
+
+OUT = Console(highlight=False, soft_wrap=True)
+ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+CityOption = Annotated[str, typer.Option("--city", help="bj, nyc, demo, or one of your own.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")]
+HorizonOption = Annotated[int, typer.Option(min=1, max=1008, help="Steps ahead.")]
+
+
+def main() -> None:
+    """Runs the command line; the console script `forecast`."""
+    try:
+        app()
+    except FlowcastError as error:
+        ERR.print(f"error: {error}", markup=False)
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def forecast(
+    context: typer.Context,
+    city: Annotated[str, typer.Option(help="bj, nyc, demo, or one of your own.")] = "",
+    horizon: HorizonOption = 4,
+    at: Annotated[
+        str,
+        typer.Option(metavar="TIME", help="The slot to take as the newest, in the city's time."),
+    ] = "",
+    model: Annotated[str, typer.Option(metavar="VERSION", help="In place of the champion.")] = "",
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Write FILE.nc, .csv or .png; repeatable."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Forecasts a city's in- and outflow: forecast --city bj --horizon 4.
+
+    The next intervals after the newest slot, by the city's champion, stored with model version and
+    data cut-off. Without a model the historical average serves, and is named.
+    """
+    if context.invoked_subcommand is not None:
+        if city or at or model or output or as_json:
+            raise typer.BadParameter(
+                f"options come after the verb: forecast {context.invoked_subcommand} ..."
+            )
+        return
+    if not city:
+        raise typer.BadParameter("name the city: forecast --city bj --horizon 4")
+    from app.export import check_suffix
+
+    try:
+        files = [check_suffix(path) for path in output or []]
+    except FlowcastError as error:
+        raise typer.BadParameter(str(error)) from error
+    _forecast(load_city(city), horizon, at, model, files, as_json)
+
+
+def _forecast(
+    city: City, horizon: int, at: str, model: str, files: Sequence[Path], as_json: bool
+) -> None:
+    init_time = _parse_time(at, city) if at else None
+    from app.export import export_forecast
+    from app.text import forecast_object, forecast_table, notes
+    from data.store import Store
+    from pipelines.forecast import forecast as run
+
+    store = Store()
+    result = run(store, city, horizon, at=init_time, model=model or None)
+    for note in notes(result):
+        ERR.print(f"note: {note}", markup=False)
+    newest = store.flow(city)
+    seen = newest["time"].values == result["init_time"].values[0]
+    for path in files:
+        export_forecast(path, result, city, newest[seen][0] if seen.any() else None)
+        ERR.print(f"wrote {path}", markup=False)
+    if as_json:
+        _print_json(forecast_object(result, city))
+    else:
+        OUT.print(forecast_table(result, city))
+
+
+@app.command()
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders.")],
+    city: CityOption,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Let new values replace stored ones, kept as revisions."),
+    ] = False,
+) -> None:
+    """Takes files in the TaxiBJ layout into the city's archive, each whole or not at all."""
+    place = load_city(city)
+    from app.text import ingested_lines
+    from data.store import Store
+    from pipelines.ingest import ingest as run
+
+    results = []
+    for result in run(Store(), place, paths, replace=replace):
+        results.append(result)
+        for line in ingested_lines(result):
+            (ERR if result.refused else OUT).print(line, markup=False)
+    if refused := sum(bool(result.refused) for result in results):
+        rest = "; the others are stored" if refused < len(results) else "; nothing was stored"
+        raise FlowcastError(f"{refused} of {len(results)} files refused, as told above{rest}")
+
+
+@app.command()
+def check(city: CityOption, as_json: JsonOption = False) -> None:
+    """Lists slots, gaps, days and range of the archive, and what ingest repaired or refused."""
+    place = load_city(city)
+    from app.text import check_lines, check_object
+    from data.store import Store
+    from pipelines.check import check as run
+
+    result = run(Store(), place)
+    if as_json:
+        _print_json(check_object(result, place))
+    else:
+        for line in check_lines(result, place):
+            OUT.print(line, markup=False)
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option(help="Folder for the files.")],
+    grid: Annotated[str, typer.Option(help="Rows x columns.")] = "32x32",
+    weeks: Annotated[int, typer.Option(min=1, help="How long.")] = 12,
+    step: Annotated[str, typer.Option(help="From 5min to 1d.")] = "30min",
+    seed: Annotated[int, typer.Option(min=0, help="Of all chance.")] = 0,
+) -> None:
+    """Writes a simulated city in the TaxiBJ layout, with its expected flow beside."""
+    from data.simulate import write_simulation
+
+    place = _simulated_city(grid, step, weeks)
+    for path in write_simulation(out, place, weeks, seed):
+        OUT.print(path, markup=False)
+    if place.name != "demo":
+        ERR.print(
+            f"to use it, copy {place.name}.toml into the folder cities of FLOWCAST_HOME",
+            markup=False,
+        )
+    ERR.print(f"next: forecast ingest --city {place.name} {out}", markup=False)
+
+
+@app.command()
+def train(
+    city: CityOption,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Passes over the data.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.05, help="Time to train in.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the last epoch kept.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and dropout.")] = 0,
+    learning_rate: Annotated[float, typer.Option(min=1e-7, max=1, help="The highest.")] = 2e-3,
+) -> None:
+    """Trains SwinLSTM on the days before the test days; Ctrl-C keeps the best epoch so far."""
+    place = load_city(city)
+    from app.progress import show_training, stopping_on_interrupt
+    from data.store import Store
+    from forecasting.training import MOST_EPOCHS, TrainingConfig
+    from pipelines import train as run
+
+    store = Store()
+    with stopping_on_interrupt() as stop:
+        if resume:
+            events = run.resume(
+                store, place, epochs=epochs, minutes=minutes, device=device, stop=stop
+            )
+        else:
+            planned = TrainingConfig.epochs if minutes is None else MOST_EPOCHS
+            config = TrainingConfig(
+                epochs=epochs or planned, minutes=minutes, seed=seed, learning_rate=learning_rate
+            )
+            events = run.train(store, place, config, device=device, stop=stop)
+        trained = show_training(events)
+    if trained.stopped:
+        ERR.print(f"stopped early; to go on: forecast train --city {city} --resume", markup=False)
+    verdict = "is the champion now" if trained.promoted else "is kept as a candidate"
+    OUT.print(f"version {trained.manifest.version} {verdict}: {trained.reason}", markup=False)
+
+
+@app.command()
+def evaluate(
+    city: CityOption,
+    horizon: HorizonOption = 4,
+    model: Annotated[str, typer.Option(metavar="VERSION", help="In place of the champion.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Prints the errors of the model and all baselines on the test days, by lead time."""
+    place = load_city(city)
+    from app.text import evaluation_object, evaluation_table
+    from data.store import Store
+    from pipelines.evaluate import evaluate as run
+
+    result = run(Store(), place, horizon=horizon, model=model or None)
+    if not result.version:
+        ERR.print(f"note: no model is trained yet; train one: forecast train --city {city}")
+    if as_json:
+        _print_json(evaluation_object(result, place))
+    else:
+        OUT.print(evaluation_table(result, place))
+
+
+@app.command()
+def demo(
+    minutes: Annotated[float, typer.Option(min=0.05, help="Time to train in.")] = 2.5,
+) -> None:
+    """Does the main job on a simulated city: simulate, ingest, train, forecast, evaluate."""
+    from data.home import home
+
+    folder = home() / "demo"
+    ERR.print(f"[bold]1/5 simulating the city `demo`[/bold] in {folder}")
+    simulate(folder, "32x32", 12, "30min", 0)
+    ERR.print("[bold]2/5 ingesting its files[/bold]")
+    ingest([folder], "demo", False)
+    ERR.print(f"[bold]3/5 training SwinLSTM[/bold] for about {minutes:g} minutes")
+    train("demo", None, minutes, "auto", False, 0, 2e-3)
+    ERR.print("[bold]4/5 forecast --city demo --horizon 4[/bold]")
+    picture = folder / "forecast.png"
+    _forecast(load_city("demo"), 4, "", "", [picture, folder / "forecast.nc"], False)
+    ERR.print("[bold]5/5 forecast evaluate --city demo[/bold]")
+    evaluate("demo", 4, "", False)
+    OUT.print(
+        f"maps: {picture}\n"
+        "what to type next:\n"
+        "  forecast --city demo --horizon 8 --output demo.png\n"
+        "  forecast check --city demo\n"
+        "  forecast ingest --city bj PATH_TO_TAXIBJ && forecast train --city bj\n"
+        "  forecast --help",
+        markup=False,
+    )
+
+
+def _simulated_city(grid: str, step: str, weeks: int) -> City:
+    """Returns the demo city, or one of another grid and step with a name of its own."""
+    try:
+        rows, columns = parse_grid(grid)
+        width = parse_step(step)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    base = load_city("demo")
+    name = "demo"
+    if ((rows, columns), width) != (base.grid, base.step):
+        name = f"sim-{rows}x{columns}-{int(width / np.timedelta64(60, 's'))}min"
+    return dataclasses.replace(
+        base,
+        name=name,
+        grid=(rows, columns),
+        step=width,
+        test_days=min(base.test_days, max(1, 7 * weeks // 6)),
+        validation_days=min(base.validation_days, max(1, 7 * weeks // 12)),
+    )
+
+
+def _parse_time(text: str, city: City) -> np.datetime64:
+    """Returns UTC of a time in the city's zone, or with an offset of its own."""
+    try:
+        time = pd.Timestamp(text)
+        zoned = time if time.tzinfo else time.tz_localize(city.timezone)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r} is no time in {city.timezone}; write it like 2016-03-20T08:00"
+        ) from error
+    return np.datetime64(int(zoned.timestamp()), "s")
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

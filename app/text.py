@@ -1,0 +1,230 @@
+"""Text: what pipelines return, as lines for people and as objects for JSON."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from app.charts import spread
+from data.city import City
+from data.clock import local
+from data.taxibj import REPAIRS
+from pipelines.check import Check
+from pipelines.evaluate import Evaluation
+from pipelines.ingest import Ingested
+
+MOST_LINES = 20
+MOST_LEADS = 4
+METRICS = {
+    "rmse": "RMSE, all cells",
+    "mae": "MAE, all cells",
+    "rmse_busy": "RMSE, busy cells",
+    "mae_busy": "MAE, busy cells",
+    "mape_busy": "MAPE in %, busy cells",
+}
+
+
+def ingested_lines(result: Ingested) -> list[str]:
+    """Returns what became of one file."""
+    if result.refused:
+        return [f"refused: {result.refused}"]
+    added = result.added
+    kind = " of expected flow" if result.series == "expected" else ""
+    parts = [
+        f"{count:,} {text}"
+        for count, text in (
+            (added.added, "new"),
+            (added.equal, "stored already"),
+            (added.replaced, "replaced, the old values kept"),
+        )
+        if count
+    ]
+    return [f"{result.path}: slots{kind}: {', '.join(parts)}", *_repair_lines(result.repairs)]
+
+
+def check_lines(check: Check, city: City) -> list[str]:
+    """Returns the state of an archive for people."""
+    if check.first is None or check.last is None:
+        lines = [
+            f"{city.title} ({city.name}): no flow yet; run: forecast ingest --city {city.name} PATH"
+        ]
+    else:
+        lines = [
+            f"{city.title} ({city.name}), {city.grid[0]}x{city.grid[1]} cells, times in {city.timezone}",
+            f"slots     {check.slots:,} from {_wall(check.first, city)} to {_wall(check.last, city)}",
+            f"days      {check.days:,}, {check.whole_days:,} of them with every slot",
+            f"range     {check.lowest:g} to {check.highest:g} vehicles per step, mean {check.mean:.2f}",
+            f"gaps      {len(check.gaps):,} with {check.missing:,} missing slots",
+        ]
+    lines += [
+        f"  {_wall(gap.first, city)} to {_wall(gap.last, city)}: {gap.slots:,}"
+        for gap in check.gaps[:MOST_LINES]
+    ]
+    if len(check.gaps) > MOST_LINES:
+        lines.append(f"  and {len(check.gaps) - MOST_LINES:,} more; all of them: --json")
+    lines.append("repaired  " + ("" if check.repairs else "nothing"))
+    lines += _repair_lines(check.repairs)
+    if check.revised:
+        lines.append(f"replaced  {check.revised:,} slots, their former values kept as revisions")
+    lines += [f"refused   {reason}" for _, reason in check.refused[-MOST_LINES:]]
+    return lines
+
+
+def check_object(check: Check, city: City) -> dict[str, Any]:
+    """Returns the state of an archive for JSON; times in UTC."""
+    return {
+        "city": city.name,
+        "timezone": city.timezone,
+        "grid": list(city.grid),
+        "step_seconds": int(city.step / np.timedelta64(1, "s")),
+        "slots": check.slots,
+        "first": _utc(check.first),
+        "last": _utc(check.last),
+        "days": check.days,
+        "whole_days": check.whole_days,
+        "missing_slots": check.missing,
+        "gaps": [
+            {"first": _utc(gap.first), "last": _utc(gap.last), "slots": gap.slots}
+            for gap in check.gaps
+        ],
+        "lowest": _number(check.lowest),
+        "mean": _number(check.mean),
+        "highest": _number(check.highest),
+        "repairs": check.repairs,
+        "replaced": check.revised,
+        "refused": [{"path": path, "reason": reason} for path, reason in check.refused],
+    }
+
+
+def evaluation_table(evaluation: Evaluation, city: City) -> Table:
+    """Returns the errors of all forecasters, both channels together, a section a metric."""
+    leads = evaluation.errors["lead_time"].values
+    shown = spread(len(leads) - 1, MOST_LEADS)
+    rest = "" if len(shown) == len(leads) - 1 else "; every lead: --json"
+    table = Table(
+        title=f"{city.title}: {evaluation.windows:,} windows of the test days, "
+        f"{_wall(evaluation.first, city)} to {_wall(evaluation.last, city)}",
+        caption=f"vehicles per step; busy: cells with more than 10 observed{rest}",
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("", no_wrap=True)
+    for lead in leads[[*shown, -1]]:
+        table.add_column(_lead(lead), justify="right", no_wrap=True)
+    for metric, title in METRICS.items():
+        table.add_row(f"[bold]{title}[/bold]")
+        for name in evaluation.errors["forecaster"].values:
+            values = evaluation.errors[metric].sel(forecaster=name, channel="both").values
+            table.add_row(f"  {name}", *(f"{value:.2f}" for value in values[[*shown, -1]]))
+        table.add_section()
+    return table
+
+
+def evaluation_object(evaluation: Evaluation, city: City) -> dict[str, Any]:
+    """Returns the errors of all forecasters for JSON, by lead time in minutes and channel."""
+    errors = evaluation.errors
+    return {
+        "city": city.name,
+        "model_version": evaluation.version,
+        "windows": evaluation.windows,
+        "first": _utc(evaluation.first),
+        "last": _utc(evaluation.last),
+        "units": "vehicles per step; mape in percent",
+        "forecasters": {
+            str(name): [
+                {
+                    "lead_minutes": _minutes(lead),
+                    "channel": str(channel),
+                    **{
+                        str(metric): _number(
+                            float(errors[metric].sel(forecaster=name, channel=channel).values[row])
+                        )
+                        for metric in errors.data_vars
+                    },
+                }
+                for row, lead in enumerate(errors["lead_time"].values)
+                for channel in errors["channel"].values
+            ]
+            for name in errors["forecaster"].values
+        },
+    }
+
+
+def forecast_table(forecast: xr.DataArray, city: City) -> Table:
+    """Returns a row a lead: time, totals and the busiest cell of each channel."""
+    table = Table(title=_heading(forecast, city), title_justify="left")
+    table.add_column("time")
+    for channel in forecast["channel"].values:
+        table.add_column(f"{channel}\nin all", justify="right")
+        table.add_column("busiest cell\nrow, column", justify="right")
+    frames = forecast.isel(init_time=0)
+    for lead in range(frames.sizes["lead_time"]):
+        cells = [
+            f"{local(frames['valid_time'].values[[lead]], city.timezone)[0]:%a %Y-%m-%d %H:%M}"
+        ]
+        for channel in forecast["channel"].values:
+            frame = frames.isel(lead_time=lead).sel(channel=channel).values
+            row, column = np.unravel_index(frame.argmax(), frame.shape)
+            cells += [f"{frame.sum():,.0f}", f"{frame.max():,.0f} at {row}, {column}"]
+        table.add_row(*cells)
+    return table
+
+
+def forecast_object(forecast: xr.DataArray, city: City) -> dict[str, Any]:
+    """Returns a forecast for JSON: `flow[lead][channel][y][x]`, times with the city's offset."""
+    frames = forecast.isel(init_time=0)
+    return {
+        "city": city.name,
+        "init_time": _iso(forecast["init_time"].values, city)[0],
+        "valid_time": _iso(frames["valid_time"].values, city),
+        **{key: value for key, value in forecast.attrs.items() if key not in ("city", "notes")},
+        "notes": notes(forecast),
+        "channels": [str(name) for name in forecast["channel"].values],
+        "flow": np.round(frames.values.astype(np.float64), 2).tolist(),
+    }
+
+
+def notes(forecast: xr.DataArray) -> list[str]:
+    """Returns the sentences that people must see beside a forecast."""
+    return str(forecast.attrs["notes"]).splitlines()
+
+
+def _heading(forecast: xr.DataArray, city: City) -> str:
+    model = forecast.attrs["model_version"]
+    served = f"{forecast.attrs['forecaster']}" + (f", version {model}" if model else "")
+    newest = _wall(forecast["init_time"].values[0], city)
+    return f"{city.title}: {served}; newest slot {newest}; times in {city.timezone}"
+
+
+def _repair_lines(repairs: dict[str, int]) -> list[str]:
+    return [f"  {REPAIRS.get(key, key)}: {count:,}" for key, count in repairs.items()]
+
+
+def _lead(lead: np.timedelta64) -> str:
+    return "all" if np.isnat(lead) else f"{_minutes(lead)} min"
+
+
+def _minutes(lead: np.timedelta64) -> int | None:
+    return None if np.isnat(lead) else int(lead / np.timedelta64(60, "s"))
+
+
+def _wall(time: np.datetime64, city: City) -> str:
+    return f"{local(np.asarray([time]), city.timezone)[0]:%Y-%m-%d %H:%M}"
+
+
+def _iso(time: np.ndarray, city: City) -> list[str]:
+    return [wall.isoformat() for wall in local(time, city.timezone)]
+
+
+def _utc(time: np.datetime64 | None) -> str | None:
+    return None if time is None else f"{pd.Timestamp(time):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _number(value: float) -> float | None:
+    """Returns the number, None where there is none: JSON knows no NaN."""
+    return round(value, 6) if np.isfinite(value) else None

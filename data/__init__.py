@@ -1,0 +1,1 @@
+"""Arrays: what a flow is, how it is read, cut into windows and kept; no torch, no user interface."""

@@ -1,0 +1,74 @@
+"""Clock: how the slots of a city follow one another, and its wall time.
+
+Slots of an hour or less follow one another in UTC: a day on which clocks are moved has more or fewer
+of them. Longer ones follow the wall clock: a day always has the same number, of other lengths.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+Times = np.ndarray | np.datetime64
+HOUR = np.timedelta64(3600, "s")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The slots of a city, numbered from any of them.
+
+    Attributes:
+        step: time between two slots.
+        timezone: IANA name.
+    """
+
+    step: np.timedelta64
+    timezone: str
+
+    @classmethod
+    def of(cls, array: xr.DataArray) -> "Clock":
+        """Returns the clock that the attributes of a flow, a past or a forecast tell."""
+        return cls(np.timedelta64(int(array.attrs["step"]), "s"), str(array.attrs["timezone"]))
+
+    def number(self, time: Times, origin: Times) -> np.ndarray:
+        """Returns how many slots after `origin` each UTC `time` lies; shapes that broadcast."""
+        if self.step > HOUR:
+            time, origin = wall(time, self.timezone), wall(origin, self.timezone)
+        seconds = (np.asarray(time) - np.asarray(origin)).astype("timedelta64[s]").astype(np.int64)
+        width = self.step.astype("timedelta64[s]").astype(np.int64)
+        return np.asarray((2 * seconds + width) // (2 * width))
+
+    def time(self, origin: Times, number: np.ndarray) -> np.ndarray:
+        """Returns the UTC time of the slot that lies `number` slots after `origin`."""
+        if self.step <= HOUR:
+            return np.asarray(origin, "datetime64[s]") + np.asarray(number) * self.step
+        moved = wall(origin, self.timezone) + np.asarray(number) * self.step
+        return utc(moved, self.timezone)
+
+    def after(self, time: np.datetime64, steps: int) -> np.datetime64:
+        """Returns the UTC time of the slot that lies `steps` slots after that of `time`."""
+        return np.datetime64(self.time(time, np.asarray(steps)).item(), "s")
+
+
+def local(time: Times, timezone: str) -> pd.DatetimeIndex:
+    """Returns UTC `time`, flattened, with its zone, for people and calendars."""
+    return pd.DatetimeIndex(np.ravel(time)).tz_localize("UTC").tz_convert(timezone)
+
+
+def wall(time: Times, timezone: str) -> np.ndarray:
+    """Returns what clocks show at UTC `time`, of the same shape."""
+    shown = local(time, timezone).tz_localize(None).to_numpy()
+    return shown.astype("datetime64[s]").reshape(np.shape(time))
+
+
+def utc(shown: np.ndarray, timezone: str) -> np.ndarray:
+    """Returns when clocks show `shown`, of the same shape.
+
+    Where they show it twice it is the first time, where they skip it the first moment after.
+    """
+    flat = pd.DatetimeIndex(np.ravel(shown))
+    first = np.ones(len(flat), dtype=bool)
+    zoned = flat.tz_localize(timezone, nonexistent="shift_forward", ambiguous=first)
+    times = zoned.tz_convert("UTC").tz_localize(None).to_numpy()
+    return times.astype("datetime64[s]").reshape(np.shape(shown))

@@ -1,0 +1,70 @@
+"""Files written whole or not at all, and their hashes."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from data.errors import FlowcastError
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[Path]:
+    """Gives a temporary file beside `path` that takes its place once it is written and synced.
+
+    Raises:
+        FlowcastError: the disk is full or the folder may not be written; `path` is as it was.
+    """
+    temporary: Path | None = None
+    try:
+        make_folder(path.parent)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
+        )
+        os.close(handle)
+        temporary = Path(name)
+        temporary.chmod(0o644)
+        yield temporary
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        raise FlowcastError(
+            f"{path} cannot be written ({error.strerror or error}); it is as it was before; "
+            f"make room or choose another place"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder and those above it where they are missing.
+
+    Raises:
+        FlowcastError: it may not be made, or something else is in its place.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FlowcastError(
+            f"the folder {folder} cannot be made ({error.strerror}); name another, for the files of "
+            f"flowcast itself by FLOWCAST_HOME"
+        ) from error
+
+
+def sync(path: Path) -> None:
+    """Waits until the file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,5 @@
+"""What Alembic runs: the migrations, in the connection and transaction that `upgrade` was given."""
+
+from alembic import context
+
+context.run_migrations()

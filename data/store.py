@@ -1,0 +1,338 @@
+"""The store: flow, forecasts, ingests and promotions in one database; nothing else knows of it.
+
+Every write is one transaction, so that a process that dies leaves the whole of it or nothing. SQLite
+runs as `database.py` says. Times are whole seconds since 1970 UTC.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+import xarray as xr
+
+from data.city import City
+from data.clock import Clock
+from data.database import Database, default_url
+from data.errors import FlowcastError
+from data.flow import CHANNELS, label
+from data.schema import ARCHIVE, FLOW, FORECAST, INGEST, PROMOTION, REVISION
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where slots come from: a file's path as given, and the SHA-256 of its content."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Added:
+    """How many slots an ingest brought that were new, stored already, or replaced another value."""
+
+    added: int
+    equal: int
+    replaced: int
+
+
+class Store:
+    """The database at `url`, SQLite in the user's home by default; made when first opened.
+
+    Raises:
+        StoreError: it cannot be opened, is no database of ours, or a newer flowcast wrote it.
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        self._database = Database(url or default_url())
+
+    def add_flow(
+        self,
+        city: City,
+        flow: xr.DataArray,
+        *,
+        source: Source,
+        series: str = "observed",
+        repairs: Mapping[str, int] | None = None,
+        replace: bool = False,
+    ) -> Added:
+        """Stores the slots of one file, all or none, and an entry in the ledger of ingests.
+
+        Args:
+            city: whose archive it is.
+            flow: checked, dims `(time, channel, y, x)`.
+            source: for the ledger.
+            series: `observed`, or `expected` of a simulated city.
+            repairs: what the reader repaired, for the ledger.
+            replace: whether a slot that is stored with another value takes the new one; the old
+                one is kept as a revision.
+
+        Raises:
+            FlowcastError: a stored slot differs and `replace` is not set, the archive was made
+                with another grid, step or timezone, or the database cannot be written.
+        """
+        frames = {
+            int(time): np.ascontiguousarray(frame, dtype="<f4").tobytes()
+            for time, frame in zip(_seconds(flow["time"].values), flow.values, strict=True)
+        }
+        with self._database.write() as connection:
+            _check_archive(connection, city)
+            stored = _stored(connection, city, series, frames)
+            new = [time for time in frames if time not in stored]
+            changed = [time for time, old in stored.items() if old["frame"] != frames[time]]
+            if changed and not replace:
+                raise _differs(city, source, changed)
+            added = Added(len(new), len(stored) - len(changed), len(changed))
+            ingest = _record(connection, city, source, added, repairs or {}, "stored", "")
+            key = {"city": city.name, "series": series}
+            if changed:
+                old_rows = [
+                    {**key, "time": time, **stored[time], "replaced_by": ingest} for time in changed
+                ]
+                connection.execute(sa.insert(REVISION), old_rows)
+                connection.execute(
+                    sa.update(FLOW)
+                    .where(FLOW.c.city == city.name, FLOW.c.series == series)
+                    .where(FLOW.c.time == sa.bindparam("slot"))
+                    .values(frame=sa.bindparam("new"), ingest=ingest),
+                    [{"slot": time, "new": frames[time]} for time in changed],
+                )
+            if new:
+                rows = [{**key, "time": time, "frame": frames[time]} for time in new]
+                connection.execute(sa.insert(FLOW).values(ingest=ingest), rows)
+        return added
+
+    def add_refusal(self, city: City, source: Source, message: str) -> None:
+        """Records in the ledger of ingests that a file was refused, and why."""
+        with self._database.write() as connection:
+            _record(connection, city, source, Added(0, 0, 0), {}, "refused", message)
+
+    def flow(self, city: City, series: str = "observed") -> xr.DataArray:
+        """Returns the archive of a city as a checked flow; without slots where nothing is stored.
+
+        Raises:
+            FlowcastError: the archive was made with another grid, step or timezone.
+        """
+        query = (
+            sa.select(FLOW.c.time, FLOW.c.frame)
+            .where(FLOW.c.city == city.name, FLOW.c.series == series)
+            .order_by(FLOW.c.time)
+        )
+        with self._database.read() as connection:
+            _check_archive_of(connection, city)
+            rows = connection.execute(query).all()
+        shape = (len(rows), len(CHANNELS), *city.grid)
+        values = np.frombuffer(b"".join(row.frame for row in rows), dtype="<f4").reshape(shape)
+        return label(values, _times([row.time for row in rows]), city)
+
+    def revisions(self, city: City) -> pd.DataFrame:
+        """Returns the values that were replaced: `series`, `time` and `frame` `(channel, y, x)`."""
+        query = sa.select(REVISION).where(REVISION.c.city == city.name).order_by(REVISION.c.id)
+        table = self._table(query, times=["time"])
+        shape = (len(CHANNELS), *city.grid)
+        frames = [np.frombuffer(frame, "<f4").reshape(shape) for frame in table["frame"]]
+        return table.assign(frame=pd.Series(frames, dtype=object))
+
+    def ingests(self, city: City) -> pd.DataFrame:
+        """Returns the ledger of ingests, oldest first; `repairs` are dicts."""
+        query = sa.select(INGEST).where(INGEST.c.city == city.name).order_by(INGEST.c.id)
+        table = self._table(query, times=["at"])
+        table["repairs"] = [json.loads(text) for text in table["repairs"]]
+        return table
+
+    def add_forecast(self, city: City, forecast: xr.DataArray) -> int:
+        """Stores one forecast (a stack of one) with its attributes, and returns its number.
+
+        Forecasts are never overwritten; of several with one `init_time` the newest counts.
+        """
+        if forecast.sizes["init_time"] != 1:
+            raise ValueError("one forecast at a time")
+        with self._database.write() as connection:
+            result = connection.execute(
+                sa.insert(FORECAST).values(
+                    city=city.name,
+                    init_time=int(_seconds(forecast["init_time"].values)[0]),
+                    created_at=_now(),
+                    horizon=forecast.sizes["lead_time"],
+                    forecaster=str(forecast.attrs["forecaster"]),
+                    attributes=json.dumps(forecast.attrs),
+                    frames=np.ascontiguousarray(forecast.values[0], dtype="<f4").tobytes(),
+                )
+            )
+        return _key(result)
+
+    def forecast(self, city: City, init_time: np.datetime64 | None = None) -> xr.DataArray | None:
+        """Returns the newest stored forecast, or the newest of those made at `init_time`."""
+        query = sa.select(FORECAST).where(FORECAST.c.city == city.name)
+        if init_time is None:
+            query = query.order_by(FORECAST.c.init_time.desc(), FORECAST.c.id.desc())
+        else:
+            at = int(_seconds(np.asarray([init_time]))[0])
+            query = query.where(FORECAST.c.init_time == at).order_by(FORECAST.c.id.desc())
+        with self._database.read() as connection:
+            row = connection.execute(query.limit(1)).first()
+        if row is None:
+            return None
+        attributes = json.loads(row.attributes)
+        values = np.frombuffer(row.frames, "<f4")
+        init_times = _times([row.init_time])
+        clock = Clock(city.step, city.timezone)
+        leads = np.arange(1, row.horizon + 1)
+        return xr.DataArray(
+            values.reshape(1, row.horizon, len(CHANNELS), *city.grid),
+            dims=("init_time", "lead_time", "channel", "y", "x"),
+            coords={
+                "init_time": init_times,
+                "lead_time": leads * clock.step,
+                "channel": list(CHANNELS),
+                "valid_time": (("init_time", "lead_time"), clock.time(init_times[:, None], leads)),
+            },
+            name="flow",
+            attrs=attributes,
+        )
+
+    def promote(self, city: City, version: str, reason: str) -> None:
+        """Makes `version` the city's champion from now on; the history is never rewritten."""
+        with self._database.write() as connection:
+            connection.execute(
+                sa.insert(PROMOTION).values(
+                    city=city.name, at=_now(), version=version, reason=reason
+                )
+            )
+
+    def champion(self, city: City) -> str | None:
+        """Returns the version promoted last, None where there was none."""
+        query = (
+            sa.select(PROMOTION.c.version)
+            .where(PROMOTION.c.city == city.name)
+            .order_by(PROMOTION.c.id.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            version = connection.execute(query).scalar()
+        return None if version is None else str(version)
+
+    def promotions(self, city: City) -> pd.DataFrame:
+        """Returns the promotions, oldest first: `at`, `version`, `reason`."""
+        query = sa.select(PROMOTION).where(PROMOTION.c.city == city.name).order_by(PROMOTION.c.id)
+        return self._table(query, times=["at"])
+
+    def close(self) -> None:
+        """Closes the connections to the database."""
+        self._database.close()
+
+    def _table(self, query: "sa.Select[Any]", times: list[str]) -> pd.DataFrame:
+        with self._database.read() as connection:
+            table = pd.DataFrame(
+                connection.execute(query).mappings().all(), columns=query.selected_columns.keys()
+            )
+        for name in times:
+            table[name] = _times(table[name].to_numpy(dtype=np.int64))
+        return table
+
+
+def _check_archive(connection: sa.Connection, city: City) -> None:
+    """Checks the city's archive, and makes its entry where this is the first flow."""
+    if not _check_archive_of(connection, city):
+        connection.execute(sa.insert(ARCHIVE).values(_archive(city)))
+
+
+def _check_archive_of(connection: sa.Connection, city: City) -> bool:
+    """Returns whether there is an archive; one made otherwise than the TOML says is an error."""
+    query = sa.select(ARCHIVE).where(ARCHIVE.c.city == city.name)
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        return False
+    for key, value in _archive(city).items():
+        if row[key] != value:
+            raise FlowcastError(
+                f"the archive of {city.name} was made with {key} {row[key]}, but its TOML says {value}; "
+                f"put it back, or give the new description a name of its own"
+            )
+    return True
+
+
+def _archive(city: City) -> dict[str, Any]:
+    step = int(city.step / np.timedelta64(1, "s"))
+    rows, columns = city.grid
+    return {
+        "city": city.name,
+        "rows": rows,
+        "columns": columns,
+        "step": step,
+        "timezone": city.timezone,
+    }
+
+
+def _stored(
+    connection: sa.Connection, city: City, series: str, frames: Mapping[int, bytes]
+) -> dict[int, dict[str, Any]]:
+    """Returns `frame` and `ingest` of those of the slots `frames` that are stored, by time."""
+    if not frames:
+        return {}
+    query = (
+        sa.select(FLOW.c.time, FLOW.c.frame, FLOW.c.ingest)
+        .where(FLOW.c.city == city.name, FLOW.c.series == series)
+        .where(FLOW.c.time.between(min(frames), max(frames)))
+    )
+    return {
+        row.time: {"frame": row.frame, "ingest": row.ingest}
+        for row in connection.execute(query)
+        if row.time in frames
+    }
+
+
+def _differs(city: City, source: Source, changed: list[int]) -> FlowcastError:
+    first = pd.Timestamp(min(changed), unit="s", tz="UTC").tz_convert(city.timezone)
+    return FlowcastError(
+        f"{source.path}: {len(changed)} slots are stored with other values, "
+        f"the first {first:%Y-%m-%d %H:%M}; nothing was stored; "
+        f"to take the new values and keep the old as revisions, add --replace"
+    )
+
+
+def _record(
+    connection: sa.Connection,
+    city: City,
+    source: Source,
+    added: Added,
+    repairs: Mapping[str, int],
+    outcome: str,
+    message: str,
+) -> int:
+    result = connection.execute(
+        sa.insert(INGEST).values(
+            city=city.name,
+            at=_now(),
+            source=source.path,
+            sha256=source.sha256,
+            outcome=outcome,
+            added=added.added,
+            equal=added.equal,
+            replaced=added.replaced,
+            repairs=json.dumps(dict(repairs)),
+            message=message,
+        )
+    )
+    return _key(result)
+
+
+def _key(result: sa.CursorResult[Any]) -> int:
+    if result.inserted_primary_key is None:
+        raise AssertionError("an insert of one row has a key")
+    return int(result.inserted_primary_key[0])
+
+
+def _seconds(time: np.ndarray) -> np.ndarray:
+    return time.astype("datetime64[s]").astype(np.int64)
+
+
+def _times(seconds: Any) -> np.ndarray:
+    return np.asarray(seconds, dtype=np.int64).astype("datetime64[s]")
+
+
+def _now() -> int:
+    return int(pd.Timestamp.now("UTC").timestamp())

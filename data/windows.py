@@ -1,0 +1,78 @@
+"""Windows: which slots a forecast sees and which it is compared with; never across a gap.
+
+A window belongs to one `init_time`, the newest slot that a forecast may see. Its past are the slots
+that lie `lag` steps back (lag 0 is the slot of `init_time` itself), its future the slots that lie
+1 to `horizon` steps ahead. A window is whole where each of those slots is there.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from data.clock import Clock
+from data.flow import step
+
+
+def whole(flow: xr.DataArray, lags: Sequence[int], horizon: int) -> np.ndarray:
+    """Returns the init_times whose windows have every slot of `lags` and of `horizon` leads."""
+    offsets = np.concatenate([[0], -np.asarray(lags, dtype=np.int64), np.arange(1, horizon + 1)])
+    time = flow["time"].values
+    found = _positions(flow, time[:, None], offsets) >= 0
+    return np.asarray(time[found.all(axis=1)])
+
+
+def past(flow: xr.DataArray, init_times: np.ndarray, lags: Sequence[int]) -> xr.DataArray:
+    """Returns the past of a stack of windows.
+
+    Args:
+        flow: dims `(time, channel, y, x)`.
+        init_times: UTC; every slot that `lags` names must be there for each (see `missing`).
+        lags: steps back from `init_time`, in any order.
+
+    Returns:
+        dims `(init_time, lag, channel, y, x)`, vehicles per step, attributes as of `flow`.
+    """
+    return (
+        _stack(flow, init_times, -np.asarray(lags, dtype=np.int64))
+        .rename(offset="lag")
+        .assign_coords(lag=np.asarray(lags, dtype=np.int64))
+    )
+
+
+def future(flow: xr.DataArray, init_times: np.ndarray, horizon: int) -> xr.DataArray:
+    """Returns what came after each of `init_times`: dims `(init_time, lead_time, channel, y, x)`."""
+    leads = np.arange(1, horizon + 1)
+    return (
+        _stack(flow, init_times, leads)
+        .rename(offset="lead_time")
+        .assign_coords(lead_time=leads * step(flow))
+    )
+
+
+def missing(flow: xr.DataArray, init_time: np.datetime64, lags: Sequence[int]) -> np.ndarray:
+    """Returns the times, oldest first, of the slots among `lags` that are not in `flow`."""
+    offsets = np.sort(-np.asarray(lags, dtype=np.int64))
+    found = _positions(flow, np.asarray([[init_time]]), offsets)[0] >= 0
+    return Clock.of(flow).time(np.asarray(init_time), offsets[~found])
+
+
+def _stack(flow: xr.DataArray, init_times: np.ndarray, offsets: np.ndarray) -> xr.DataArray:
+    positions = _positions(flow, init_times[:, None], offsets)
+    if (positions < 0).any():
+        raise ValueError("a window has slots that the flow lacks; take init_times from whole()")
+    index = xr.DataArray(positions, dims=("init_time", "offset"))
+    stack = flow.isel(time=index).drop_vars("time")
+    return stack.assign_coords(init_time=np.asarray(init_times, dtype="datetime64[s]"))
+
+
+def _positions(flow: xr.DataArray, init_times: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Returns where in `flow` the slot of each (init_time, offset) stands, -1 where it is missing."""
+    time = flow["time"].values
+    if len(time) == 0:
+        return np.full(np.broadcast_shapes(init_times.shape, offsets.shape), -1)
+    clock = Clock.of(flow)
+    stored = clock.number(time, time[0])
+    wanted = clock.number(init_times, time[0]) + offsets
+    at = np.searchsorted(stored, wanted).clip(max=len(stored) - 1)
+    return np.where(stored[at] == wanted, at, -1)

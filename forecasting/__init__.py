@@ -1,0 +1,1 @@
+"""The science of forecasting: forecasters, networks, training, metrics; no user interface, no clock."""

@@ -1,0 +1,79 @@
+"""Climatology: the mean flow of each weekday and slot of the day, in the city's wall time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from data.clock import local
+
+
+@dataclass(frozen=True)
+class Climatology:
+    """Mean flow by weekday (Monday is 0) and slot of the day.
+
+    Attributes:
+        mean: float32 vehicles per step, dims `(weekday, slot, channel, y, x)`. Where a weekday's
+            slot was never seen it is the mean of that slot over all days, else the mean of all.
+        count: number of slots behind each mean, dims `(weekday, slot)`; 0 where it was filled.
+        timezone: of the weekdays and slots.
+        step: seconds.
+    """
+
+    mean: np.ndarray
+    count: np.ndarray
+    timezone: str
+    step: int
+
+    @classmethod
+    def fit(cls, flow: xr.DataArray) -> "Climatology":
+        """Returns the climatology of `flow`, which must hold at least one slot."""
+        timezone, step = str(flow.attrs["timezone"]), int(flow.attrs["step"])
+        weekday, slot = calendar(flow["time"].values, timezone, step)
+        shape = (7, 86_400 // step)
+        count = np.zeros(shape, dtype=np.int64)
+        total = np.zeros((*shape, *flow.shape[1:]))
+        np.add.at(count, (weekday, slot), 1)
+        np.add.at(total, (weekday, slot), flow.values)
+        return cls(_filled(total, count).astype(np.float32), count, timezone, step)
+
+    def expected(self, time: np.ndarray) -> np.ndarray:
+        """Returns the mean flow at UTC `time` of any shape: shape `(*time.shape, channel, y, x)`."""
+        weekday, slot = calendar(time, self.timezone, self.step)
+        values = self.mean[weekday, slot]
+        return np.asarray(values.reshape(*np.shape(time), *self.mean.shape[2:]))
+
+    def held_out_anomaly(self, flow: xr.DataArray) -> np.ndarray:
+        """Returns flow minus the mean that the climatology would have without that slot.
+
+        `flow` must be what the climatology was fitted on, dims `(time, channel, y, x)`, as are
+        those of the result. A mean that holds the value itself makes anomalies too small by
+        (n - 1) / n; days to come are not in it, so training must not be.
+        """
+        weekday, slot = calendar(flow["time"].values, self.timezone, self.step)
+        count = self.count[weekday, slot]
+        days = self.count.sum(axis=0)
+        wide = (..., None, None, None)
+        by_slot = (self.mean * self.count[wide]).sum(axis=0) / np.maximum(days, 1)[wide]
+        # Seen once, the slot would take the mean of the other days; alone on all days, it is usual.
+        mean = np.where((count > 1)[wide], self.mean[weekday, slot], by_slot[slot])
+        n = np.where(count > 1, count, days[slot])
+        factor = np.where(n > 1, n / np.maximum(n - 1, 1), 0)
+        return np.asarray((flow.values - mean) * factor[wide], dtype=np.float32)
+
+
+def calendar(time: np.ndarray, timezone: str, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns weekday and slot of the day of each UTC time, flattened."""
+    wall = local(time, timezone)
+    seconds = wall.hour * 3600 + wall.minute * 60 + wall.second
+    return np.asarray(wall.day_of_week), np.asarray(seconds // step)
+
+
+def _filled(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Returns the means, those of unseen slots filled in from the other days."""
+    by_slot = total.sum(axis=0)
+    days = count.sum(axis=0)
+    overall = by_slot.sum(axis=0) / days.sum()
+    wide = (..., None, None, None)
+    slot_mean = np.where(days[wide] > 0, by_slot / np.maximum(days, 1)[wide], overall)
+    return np.asarray(np.where(count[wide] > 0, total / np.maximum(count, 1)[wide], slot_mean))

@@ -1,0 +1,31 @@
+"""Residual: a recurrent network that forecasts the change from one frame to the next."""
+
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from forecasting.models.rollout import rollout
+
+
+class Recurrent(Protocol):
+    """A network that goes one frame at a time."""
+
+    def step(self, frame: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Returns the next frame `(b, c, y, x)` and the new state."""
+
+
+class Residual(nn.Module):
+    """Adds the newest frame to each output of `network`, so that it starts as persistence."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frames: Tensor, horizon: int) -> Tensor:
+        """Returns `(b, t - 1 + horizon, c, y, x)` for `(b, t, c, y, x)`, as `rollout` does."""
+        return rollout(self.step, frames, horizon)
+
+    def step(self, frame: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Returns the next frame `(b, c, y, x)` and the state of the network within."""
+        change, state = self.network.step(frame, state)
+        return frame + change, state

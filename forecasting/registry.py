@@ -1,0 +1,217 @@
+"""The registry: trained forecasters on disk, one folder a version, never changed once written.
+
+`<root>/<city>/<version>/` holds `weights.safetensors` (the network and the climatology) and
+`manifest.json`, which tells all that a forecast needs and the SHA-256 of the weights. Which version
+is champion stands in the store.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from data.city import City
+from data.errors import FlowcastError
+from data.files import sha256, sync
+from data.home import home
+from forecasting.climatology import Climatology
+from forecasting.models import NETWORKS
+from forecasting.neural import NeuralForecaster, build_network
+
+FORMAT = 1
+WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is known of a version; stands beside its weights as JSON.
+
+    Attributes:
+        version: name of the folder; sorts by time of training.
+        city: registry key.
+        timezone: IANA name.
+        step: seconds.
+        grid: rows and columns.
+        network: key in `NETWORKS`.
+        config: of the network.
+        training: configuration of the training, and the epoch that was chosen.
+        history: slots that it sees.
+        scale: vehicles that stand for 1 inside the network.
+        trained: first and last slot of the training span, ISO 8601, UTC.
+        climatology: first and last slot that the climatology was fitted on.
+        data_hash: SHA-256 of all flow used, training and validation.
+        metrics: RMSE in vehicles on the validation span by lead time, for it and the baselines.
+        code_version: of flowcast.
+        weights_sha256: of the weights file.
+        format: of this manifest.
+    """
+
+    version: str
+    city: str
+    timezone: str
+    step: int
+    grid: tuple[int, int]
+    network: str
+    config: dict[str, Any]
+    training: dict[str, Any]
+    history: int
+    scale: float
+    trained: tuple[str, str]
+    climatology: tuple[str, str]
+    data_hash: str
+    metrics: dict[str, dict[str, float]]
+    code_version: str
+    weights_sha256: str = ""
+    format: int = FORMAT
+
+    @property
+    def config_hash(self) -> str:
+        """SHA-256 of the network's and the training's configuration."""
+        text = json.dumps([self.network, self.config, self.training], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def models_root() -> Path:
+    """Returns the registry's folder in the user's home for flowcast."""
+    return home() / "models"
+
+
+def save_version(root: Path, forecaster: NeuralForecaster, manifest: Manifest) -> Path:
+    """Writes a version, whole or not at all, and returns its folder.
+
+    Raises:
+        FlowcastError: the disk is full, or the folder may not be written.
+    """
+    folder = root / manifest.city / manifest.version
+    temporary: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".writing-"))
+        _write(temporary, forecaster, manifest)
+        temporary.chmod(0o755)
+        temporary.replace(folder)
+        sync(folder.parent)
+    except OSError as error:
+        raise FlowcastError(
+            f"{folder} cannot be written ({error.strerror or error}); nothing was kept of this version; "
+            f"make room, then go on with: forecast train --city {manifest.city} --resume"
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def read_manifest(root: Path, city: str, version: str) -> Manifest:
+    """Returns the manifest of a version.
+
+    Raises:
+        FlowcastError: there is no such version, or its manifest cannot be read.
+    """
+    path = root / city / version / MANIFEST
+    known = versions(root, city)
+    if version not in known:
+        raise FlowcastError(
+            f"{city} has no version {version!r}; it has: {', '.join(known) or 'none'}"
+        )
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields.pop("config_hash", None)
+        if fields.get("format") != FORMAT:
+            raise FlowcastError(
+                f"{path} has format {fields.get('format')}, this version of flowcast reads {FORMAT}; "
+                f"use the flowcast that wrote it, or train again"
+            )
+        for key in ("grid", "trained", "climatology"):
+            fields[key] = tuple(fields[key])
+        return Manifest(**fields)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FlowcastError(f"{path} cannot be read ({error}); train again") from error
+
+
+def load_version(root: Path, city: City, version: str, device: torch.device) -> NeuralForecaster:
+    """Returns the forecaster of a version, after checking its hash and that it fits the city.
+
+    Raises:
+        FlowcastError: it is missing, damaged, or made for another grid, step or timezone.
+    """
+    manifest = read_manifest(root, city.name, version)
+    ours = (city.grid, city.timezone, int(city.step / np.timedelta64(1, "s")))
+    if (manifest.grid, manifest.timezone, manifest.step) != ours:
+        raise FlowcastError(
+            f"version {version} was trained for grid {list(manifest.grid)}, {manifest.step} s and "
+            f"{manifest.timezone}, which is not what the TOML of {city.name} says now; train again"
+        )
+    path = root / city.name / version / WEIGHTS
+    try:
+        if sha256(path) != manifest.weights_sha256:
+            raise FlowcastError(
+                f"{path} is damaged: its SHA-256 is not the manifest's; use another version or train again"
+            )
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise FlowcastError(f"{path} cannot be read ({error}); train again") from error
+    try:
+        return _forecaster(manifest, tensors, device)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise FlowcastError(
+            f"the manifest and the weights in {path.parent} do not belong together; "
+            f"use another version or train again"
+        ) from error
+
+
+def versions(root: Path, city: str) -> list[str]:
+    """Returns the versions of a city, oldest first."""
+    return sorted(path.parent.name for path in (root / city).glob(f"[!.]*/{MANIFEST}"))
+
+
+def flow_hash(flow: xr.DataArray) -> str:
+    """Returns the SHA-256 of the times and values of a flow."""
+    digest = hashlib.sha256(flow["time"].values.astype("datetime64[s]").astype("<i8").tobytes())
+    digest.update(np.ascontiguousarray(flow.values, dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _write(folder: Path, forecaster: NeuralForecaster, manifest: Manifest) -> None:
+    network = forecaster.network.state_dict()
+    tensors = {f"network.{name}": value.cpu().contiguous() for name, value in network.items()}
+    tensors["climatology.mean"] = torch.from_numpy(forecaster.climatology.mean)
+    tensors["climatology.count"] = torch.from_numpy(forecaster.climatology.count)
+    (folder / WEIGHTS).write_bytes(save(tensors))
+    sync(folder / WEIGHTS)
+    fields = asdict(manifest)
+    fields["weights_sha256"] = sha256(folder / WEIGHTS)
+    fields["config_hash"] = manifest.config_hash
+    (folder / MANIFEST).write_text(json.dumps(fields, indent=1), encoding="utf-8")
+    sync(folder / MANIFEST)
+
+
+def _forecaster(
+    manifest: Manifest, tensors: dict[str, torch.Tensor], device: torch.device
+) -> NeuralForecaster:
+    fields = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in manifest.config.items()
+    }
+    network = build_network(manifest.network, NETWORKS[manifest.network].config(**fields))
+    climatology = Climatology(
+        tensors.pop("climatology.mean").numpy(),
+        tensors.pop("climatology.count").numpy(),
+        manifest.timezone,
+        manifest.step,
+    )
+    network.load_state_dict(
+        {name.removeprefix("network."): value for name, value in tensors.items()}
+    )
+    return NeuralForecaster(
+        network.to(device), climatology, manifest.scale, manifest.history, manifest.network
+    )

@@ -1,0 +1,208 @@
+"""The command line: what it prints, where, and with which exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from app.cli import main
+from data.city import load_city
+from data.store import Store
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs `forecast` with arguments: exit code, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["forecast", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "100")
+        with pytest.raises(SystemExit) as ended:
+            main()
+            raise SystemExit(0)
+        out, err = capfd.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return call
+
+
+def test_the_main_verb_prints_a_row_for_each_lead(run: Run, small_home: Path) -> None:
+    code, out, err = run("--city", "small", "--horizon", 3)
+    assert code == 0, err
+    assert "Small town: swinlstm-b, version 20" in out
+    for hour in ("00:00", "01:00", "02:00"):
+        assert f"Mon 2025-04-07 {hour}" in out
+    assert "03:00" not in out
+
+
+def test_json_holds_the_whole_forecast_and_nothing_else_on_stdout(
+    run: Run, small_home: Path
+) -> None:
+    code, out, _ = run("--city", "small", "--horizon", 2, "--json")
+    forecast = json.loads(out)
+    assert code == 0
+    assert forecast["init_time"] == "2025-04-06T23:00:00-04:00"
+    assert forecast["valid_time"] == ["2025-04-07T00:00:00-04:00", "2025-04-07T01:00:00-04:00"]
+    assert np.shape(forecast["flow"]) == (2, 2, 6, 5)
+    stored = Store().forecast(load_city("small"))
+    assert stored is not None
+    np.testing.assert_allclose(forecast["flow"], stored.values[0], atol=0.006)
+    assert forecast["model_version"] == stored.attrs["model_version"]
+
+
+def test_at_takes_the_city_s_time_or_an_offset(run: Run, small_home: Path) -> None:
+    local = json.loads(run("--city", "small", "--at", "2025-04-05T08:30", "--json")[1])
+    offset = json.loads(run("--city", "small", "--at", "2025-04-05T12:30Z", "--json")[1])
+    assert local["init_time"] == offset["init_time"] == "2025-04-05T08:00:00-04:00"
+    assert local["flow"] == offset["flow"]
+
+
+def test_a_city_without_a_model_is_told_on_stderr(run: Run, flowcast_home: Path) -> None:
+    folder = flowcast_home / "files"
+    assert run("simulate", "--out", folder, "--grid", "4x4", "--step", "1h", "--weeks", 1)[0] == 0
+    (flowcast_home / "cities").mkdir()
+    name = "sim-4x4-60min"
+    (folder / f"{name}.toml").rename(flowcast_home / "cities" / f"{name}.toml")
+    code, out, err = run("ingest", "--city", name, folder)
+    assert code == 0, err
+    assert "slots: 168 new" in out
+    assert "slots of expected flow: 168 new" in out
+    code, out, err = run("--city", name)
+    assert code == 0
+    assert "no model is trained for" in err
+    assert "historical average" in out
+
+
+def test_files_are_written_by_their_suffix(run: Run, small_home: Path, tmp_path: Path) -> None:
+    names = [tmp_path / f"f{suffix}" for suffix in (".nc", ".csv", ".png")]
+    options = [option for name in names for option in ("--output", name)]
+    code, _, err = run("--city", "small", *options)
+    assert code == 0, err
+    assert names[0].read_bytes()[:4] == b"\x89HDF"
+    assert names[1].read_text().startswith("init_time,lead_minutes,valid_time,y,x,inflow,outflow")
+    assert names[2].read_bytes()[:4] == b"\x89PNG"
+
+
+def test_check_lists_the_archive_as_text_and_json(run: Run, small_home: Path) -> None:
+    code, out, _ = run("check", "--city", "small")
+    assert code == 0
+    # Five weeks less the hour that clocks skipped on 9 March.
+    assert "839 from 2025-03-03 00:00 to 2025-04-06 23:00" in out
+    assert "days      35, 35 of them with every slot" in out
+    archive = json.loads(run("check", "--city", "small", "--json")[1])
+    assert archive["slots"] == 839
+    assert archive["gaps"] == []
+
+
+def test_evaluate_prints_one_table_with_all_forecasters(run: Run, small_home: Path) -> None:
+    code, out, err = run("evaluate", "--city", "small")
+    assert code == 0, err
+    for name in ("persistence", "same slot last week", "historical average", "swinlstm-b", "floor"):
+        assert name in out
+    scores = json.loads(run("evaluate", "--city", "small", "--json")[1])
+    first = scores["forecasters"]["swinlstm-b"][0]
+    assert first["lead_minutes"] == 60
+    assert scores["windows"] == 165
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--city", "../x"], "is no name of a city"),
+        (["--city", "atlantis"], "no city 'atlantis'; known: bj, demo, nyc"),
+        (["--city", "bj"], "no flow for bj; run: forecast ingest --city bj PATH"),
+        (["check", "--city", "Bj"], "is no name of a city"),
+        (["ingest", "--city", "bj", "no/such/file"], "no/such/file does not exist"),
+        (["train", "--city", "bj"], "no flow for bj"),
+        (["train", "--city", "bj", "--resume"], "no flow for bj"),
+        (["evaluate", "--city", "bj"], "no flow for bj"),
+        (["--city", "bj", "--at", "2016-01-01"], "no flow for bj"),
+    ],
+)
+def test_a_failure_is_one_sentence_and_exit_code_1(
+    run: Run, arguments: list[str], sentence: str
+) -> None:
+    code, out, err = run(*arguments)
+    assert code == 1
+    assert sentence in err
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--horizon", "4"], "name the city"),
+        (["--city", "bj", "--horizon", "0"], "or equal to 1"),
+        (["--city", "bj", "--horizon", "four"], "integer"),
+        (["--city", "bj", "--output", "maps.pdf"], "must end in .nc, .csv, .png"),
+        (["--city", "bj", "--at", "yesterday morning"], "is no time"),
+        (["--city", "nyc", "--at", "2016-03-13T02:30"], "is no time in America/New_York"),
+        (["--city", "bj", "check", "--city", "bj"], "options come after the verb"),
+        (["check"], "--city"),
+        (["ingest", "--city", "bj"], "PATH"),
+        (["simulate", "--out", "x", "--grid", "32"], "grid"),
+        (["simulate", "--out", "x", "--step", "7min"], "divides a day"),
+        (["fly"], "fly"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(run: Run, arguments: list[str], sentence: str) -> None:
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert sentence in " ".join(err.replace("│", " ").split())
+    assert out == ""
+
+
+def test_a_refused_file_is_told_and_fails_while_the_good_one_is_stored(
+    run: Run, flowcast_home: Path, tmp_path: Path
+) -> None:
+    good, bad = tmp_path / "a.h5", tmp_path / "b.h5"
+    with h5py.File(good, "w") as file:
+        file["data"] = np.ones((2, 2, 32, 32))
+        file["date"] = np.array([b"2015110201", b"2015110202"])
+    bad.write_text("not HDF5")
+    code, out, err = run("ingest", "--city", "bj", bad, good)
+    assert code == 1
+    assert "a.h5: slots: 2 new" in out
+    assert "b.h5" in err
+    assert "1 of 2 files refused" in err
+    code, out, _ = run("check", "--city", "bj")
+    assert code == 0
+    assert "refused" in out
+
+
+def test_ctrl_c_ends_training_with_what_was_learnt(small_home: Path) -> None:
+    command = [sys.executable, "-m", "app.cli", "train", "--city", "small", "--epochs", "400"]
+    process = subprocess.Popen(
+        [*command, "--device", "cpu"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ.copy(),
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("epoch 1:"):
+            process.send_signal(signal.SIGINT)
+            break
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "version 20" in out
+    assert "to go on: forecast train --city small --resume" in err
+
+
+def test_help_names_every_verb(run: Run) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    for verb in ("ingest", "check", "simulate", "train", "evaluate", "demo"):
+        assert verb in out

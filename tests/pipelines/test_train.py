@@ -1,0 +1,141 @@
+"""Training, resuming and promoting on a small simulated city."""
+
+import json
+import threading
+from pathlib import Path
+
+import filelock
+import pytest
+from safetensors.numpy import load_file
+
+from data.city import load_city
+from data.errors import FlowcastError
+from data.store import Store
+from forecasting.registry import load_version, models_root, versions
+from forecasting.training import Batch, Epoch, TrainingConfig
+from pipelines.train import Trained, resume, train
+
+CHECKPOINT = "models/small/training/checkpoint.safetensors"
+
+
+def finish(events: object) -> Trained:
+    *_, last = events  # type: ignore[misc]
+    assert isinstance(last, Trained)
+    return last
+
+
+def test_a_first_version_that_beats_the_historical_average_is_champion(small_home: Path) -> None:
+    city, store = load_city("small"), Store()
+    champion = store.champion(city)
+    assert [champion] == versions(models_root(), "small")
+    manifest = json.loads((models_root() / "small" / champion / "manifest.json").read_text())
+    scores = manifest["metrics"]
+    assert scores["candidate"]["all"] < scores["historical-average"]["all"]
+    assert manifest["trained"][1] < manifest["climatology"][1] < "2025-03-31T04:00:00Z"
+
+
+def test_the_test_days_are_never_touched_by_training(small_home: Path) -> None:
+    city, store = load_city("small"), Store()
+    flow = store.flow(city)
+    changed = flow.copy()
+    # Seven days of 24 hours before the end of the archive, the 7th of April 2025, 00:00 local.
+    changed[flow["time"].values >= flow["time"].values[-1] - 167 * city.step] += 50
+    first = (
+        models_root() / "small" / str(store.champion(city)) / "weights.safetensors"
+    ).read_bytes()
+    for row in store.flow(city, "expected")[:0]:
+        assert row is None
+    other = Store(f"sqlite:///{small_home / 'other.db'}")
+    from data.store import Source
+
+    other.add_flow(city, changed, source=Source("changed", ""))
+    trained = finish(train(other, city, TrainingConfig(epochs=2), device="cpu"))
+    again = models_root() / "small" / trained.manifest.version / "weights.safetensors"
+    assert again.read_bytes() == first
+
+
+def test_a_training_killed_after_an_epoch_goes_on_as_if_it_never_was(small_home: Path) -> None:
+    city, store = load_city("small"), Store()
+    config = TrainingConfig(epochs=3, seed=5)
+    finish(train(store, city, config, device="cpu"))
+    whole = load_file(small_home / CHECKPOINT)
+    (small_home / CHECKPOINT).unlink()
+    for progress in train(store, city, config, device="cpu"):
+        if isinstance(progress, Batch) and progress.epoch == 2 and progress.done > 100:
+            break  # the process dies in the middle of the second epoch
+    assert len([e for e in resume(store, city, device="cpu") if isinstance(e, Epoch)]) == 2
+    resumed = load_file(small_home / CHECKPOINT)
+    assert whole.keys() == resumed.keys()
+    assert all(whole[name].tobytes() == resumed[name].tobytes() for name in whole)
+
+
+def test_a_stopped_training_keeps_its_best_epoch_and_can_go_on(small_home: Path) -> None:
+    city, store = load_city("small"), Store()
+    stop = threading.Event()
+    events = []
+    for event in train(store, city, TrainingConfig(epochs=9, seed=3), device="cpu", stop=stop):
+        events.append(event)
+        if isinstance(event, Epoch):
+            stop.set()
+    assert isinstance(events[-1], Trained)
+    assert events[-1].stopped
+    assert events[-1].manifest.training["chosen_epoch"] == 1
+    assert load_version(models_root(), city, events[-1].manifest.version, "cpu")  # type: ignore[arg-type]
+    again = finish(resume(store, city, epochs=2, device="cpu"))
+    assert not again.stopped
+    assert len(again.manifest.training["history"]) == 2
+
+
+def test_a_training_stopped_before_its_first_epoch_says_that_nothing_was_kept(
+    small_home: Path,
+) -> None:
+    stop = threading.Event()
+    stop.set()
+    before = versions(models_root(), "small")
+    with pytest.raises(FlowcastError, match="before its first epoch"):
+        list(train(Store(), load_city("small"), TrainingConfig(), device="cpu", stop=stop))
+    assert versions(models_root(), "small") == before
+
+
+def test_a_version_that_is_no_better_than_the_champion_stays_a_candidate(small_home: Path) -> None:
+    city, store = load_city("small"), Store()
+    champion = store.champion(city)
+    trained = finish(train(store, city, TrainingConfig(epochs=1, learning_rate=1e-7), device="cpu"))
+    assert not trained.promoted
+    assert "champion" in trained.reason or "historical average" in trained.reason
+    assert store.champion(city) == champion
+    assert trained.manifest.version in versions(models_root(), "small")
+
+
+def test_one_training_of_a_city_runs_at_a_time(small_home: Path) -> None:
+    with (
+        filelock.FileLock(small_home / "models/small/training/checkpoint.lock"),
+        pytest.raises(FlowcastError, match="another training of small is under way"),
+    ):
+        next(iter(train(Store(), load_city("small"), TrainingConfig(), device="cpu")))
+
+
+def test_resuming_a_finished_training_says_how_to_get_more_epochs(small_home: Path) -> None:
+    with pytest.raises(FlowcastError, match=r"all of its 2 epochs.*--epochs"):
+        list(resume(Store(), load_city("small"), device="cpu"))
+
+
+def test_resuming_where_nothing_was_trained_is_a_sentence(flowcast_home: Path) -> None:
+    with pytest.raises(FlowcastError, match="no flow for demo"):
+        list(resume(Store(), load_city("demo"), device="cpu"))
+
+
+def test_resuming_after_the_flow_changed_is_refused(small_home: Path) -> None:
+    city, store = load_city("small"), Store()
+    from data.store import Source
+
+    flow = store.flow(city)[:1] + 1
+    flow.attrs = store.flow(city).attrs
+    store.add_flow(city, flow, source=Source("corrected", ""), replace=True)
+    with pytest.raises(FlowcastError, match=r"the flow has changed.*without --resume"):
+        list(resume(store, city, epochs=9, device="cpu"))
+
+
+def test_a_device_that_is_not_there_is_a_sentence(small_home: Path) -> None:
+    with pytest.raises(FlowcastError, match="no device 'tpu9'"):
+        list(train(Store(), load_city("small"), TrainingConfig(), device="tpu9"))
