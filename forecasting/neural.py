@@ -52,7 +52,7 @@ class NeuralForecaster:
         return label_forecast(expected + outputs.numpy() * self.scale, past)
 
 
-def build_network(name: str, config: object) -> nn.Module:
+def build_network(name: str, config: object) -> Residual:
     """Returns the untrained network of a city's forecaster: the one called `name`, from change to change."""
     return Residual(NETWORKS[name].build(config))
 

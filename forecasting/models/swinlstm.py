@@ -58,6 +58,8 @@ class SwinLSTMConfig:
     def __post_init__(self) -> None:
         if self.patch < 1 or self.patch & (self.patch - 1):
             raise ValueError(f"patch {self.patch} is not a power of two")
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path {self.drop_path} is no probability below 1")
         if len(self.depths) != len(self.heads) or not self.depths:
             raise ValueError(f"{len(self.depths)} depths but {len(self.heads)} heads")
         if any(self.width % heads for heads in self.heads):

@@ -49,7 +49,9 @@ def neural(flow: xr.DataArray) -> NeuralForecaster:
         grid=GRID, patch=2, width=8, window=2, depths=(2,), heads=(2,), output="identity"
     )
     torch.manual_seed(0)
-    return NeuralForecaster(build_network(NETWORK, config), Climatology.fit(flow), 5.0, 4)
+    network = build_network(NETWORK, config)
+    nn.init.ones_(network.gain)  # untrained it is 0, and the past but the newest would not count
+    return NeuralForecaster(network, Climatology.fit(flow), 5.0, 4)
 
 
 FORECASTERS = {**BASELINES, NETWORK: neural}

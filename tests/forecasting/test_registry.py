@@ -10,6 +10,7 @@ import pytest
 import torch
 import xarray as xr
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from data import windows
 from data.city import City
@@ -49,7 +50,9 @@ def flow(flow_of: FlowOf) -> xr.DataArray:
 @pytest.fixture
 def forecaster(flow: xr.DataArray) -> NeuralForecaster:
     torch.manual_seed(0)
-    return NeuralForecaster(build_network("swinlstm-b", CONFIG), Climatology.fit(flow), 42.5, 4)
+    network = build_network("swinlstm-b", CONFIG)
+    nn.init.ones_(network.gain)  # untrained it is 0, and no weight would count
+    return NeuralForecaster(network, Climatology.fit(flow), 42.5, 4)
 
 
 @pytest.fixture

@@ -76,7 +76,9 @@ def test_a_residual_without_change_is_persistence() -> None:
 
 
 def test_a_residual_adds_each_change_to_the_frame_that_was_fed() -> None:
-    outputs = Residual(Constant(2))(frames_of(3, 7), 3)
+    residual = Residual(Constant(2))
+    torch.nn.init.ones_(residual.gain)
+    outputs = residual(frames_of(3, 7), 3)
     assert outputs.flatten().tolist() == [5, 9, 11, 13]
 
 
