@@ -46,7 +46,7 @@ def forecast_maps(forecast: xr.DataArray, city: City, newest: xr.DataArray | Non
         ]
         row[0].set_ylabel(channel, fontsize=11)
         figure.colorbar(images[-1], ax=list(row), label="vehicles per step", shrink=0.9)
-    figure.suptitle(f"{city.title}: {forecast.attrs['forecaster']}", fontsize=12)
+    figure.suptitle(f"{city.title}: forecast by {forecast.attrs['forecaster']}", fontsize=12)
     figure.supxlabel(_footer(forecast), fontsize=8)
     return figure
 

@@ -22,6 +22,7 @@ from data.files import make_folder
 from data.flow import split
 from data.store import Store
 from forecasting.baselines import BASELINES
+from forecasting.checkpoint import load_checkpoint, save_checkpoint
 from forecasting.climatology import Climatology
 from forecasting.forecaster import Forecaster
 from forecasting.lesson import Lesson
@@ -35,8 +36,6 @@ from forecasting.training import (
     TrainingConfig,
     TrainingState,
     fit,
-    load_checkpoint,
-    save_checkpoint,
 )
 
 NETWORK = "swinlstm-b"

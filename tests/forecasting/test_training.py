@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from data.errors import FlowcastError
+from forecasting.checkpoint import load_checkpoint, save_checkpoint
 from forecasting.models import SwinLSTMConfig
 from forecasting.neural import build_network
 from forecasting.training import (
@@ -20,8 +21,6 @@ from forecasting.training import (
     TrainingConfig,
     TrainingState,
     fit,
-    load_checkpoint,
-    save_checkpoint,
 )
 
 CPU = torch.device("cpu")
