@@ -274,6 +274,7 @@ def _simulated_city(grid: str, step: str, weeks: int) -> City:
     return dataclasses.replace(
         base,
         name=name,
+        title=base.title if name == base.name else f"Simulated city {rows}x{columns}",
         grid=(rows, columns),
         step=width,
         test_days=min(base.test_days, max(1, 7 * weeks // 6)),

@@ -219,7 +219,7 @@ def _finish(
     """Saves the best epoch as a version, judges it and promotes it if it is good enough."""
     state.network.load_state_dict(state.best)
     candidate = lesson.forecaster(state.network, NETWORK)
-    scores = _scores(candidate, _champion(store, city), lesson)
+    scores = _scores(candidate, _champion(store, city, lesson), lesson)
     promoted, reason = _judge(scores)
     # The weights are chosen; the climatology that they meet in service may know the last days too.
     final = dataclasses.replace(candidate, climatology=Climatology.fit(lesson.both))
@@ -230,14 +230,16 @@ def _finish(
     return Trained(manifest, promoted, reason, stopped)
 
 
-def _champion(store: Store, city: City) -> Forecaster | None:
+def _champion(store: Store, city: City, lesson: Lesson) -> Forecaster | None:
+    """Returns the champion as it would be without the validation days, which its climatology saw."""
     version = store.champion(city)
     if version is None:
         return None
     try:
-        return load_version(models_root(), city, version, torch.device("cpu"))
+        served = load_version(models_root(), city, version, torch.device("cpu"))
     except FlowcastError:
         return None  # What cannot serve need not be beaten.
+    return dataclasses.replace(served, climatology=lesson.climatology)
 
 
 def _scores(

@@ -107,6 +107,13 @@ def test_a_version_that_is_no_better_than_the_champion_stays_a_candidate(small_h
     assert trained.manifest.version in versions(models_root(), "small")
 
 
+def test_champion_and_candidate_are_judged_alike(small_home: Path) -> None:
+    again = finish(train(Store(), load_city("small"), TrainingConfig(epochs=2), device="cpu"))
+    scores = again.manifest.metrics  # the same training once more
+    assert scores["champion"] == pytest.approx(scores["candidate"])
+    assert not again.promoted
+
+
 def test_one_training_of_a_city_runs_at_a_time(small_home: Path) -> None:
     with (
         filelock.FileLock(small_home / "models/small/training/checkpoint.lock"),
