@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 import typer
 from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
 
 from data.city import City, load_city, parse_grid, parse_step
 from data.errors import FlowcastError
@@ -102,7 +104,7 @@ def _forecast(
     if as_json:
         _print_json(forecast_object(result, city))
     else:
-        OUT.print(forecast_table(result, city))
+        _print_table(forecast_table(result, city))
 
 
 @app.command()
@@ -227,7 +229,7 @@ def evaluate(
     if as_json:
         _print_json(evaluation_object(result, place))
     else:
-        OUT.print(evaluation_table(result, place))
+        _print_table(evaluation_table(result, place))
 
 
 @app.command()
@@ -292,6 +294,12 @@ def _parse_time(text: str, city: City) -> np.datetime64:
             f"{text!r} is no time in {city.timezone}; write it like 2016-03-20T08:00"
         ) from error
     return np.datetime64(int(zoned.timestamp()), "s")
+
+
+def _print_table(table: Table) -> None:
+    """Prints a table at its own width: a figure that is cut off is worse than a long line."""
+    natural = Measurement.get(OUT, OUT.options.update_width(1000), table).maximum
+    Console(width=max(OUT.width, natural), highlight=False).print(table, crop=False)
 
 
 def _print_json(value: dict[str, Any]) -> None:
