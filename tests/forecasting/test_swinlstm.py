@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from data.errors import FlowcastError
+from forecasting.models.authors_weights import load_authors_weights
 from forecasting.models.reconstruction import RECONSTRUCTIONS
 from forecasting.models.swinlstm import (
     SwinBlock,
@@ -19,7 +20,6 @@ from forecasting.models.swinlstm import (
     SwinLSTMConfig,
     WindowAttention,
     Windows,
-    load_authors_weights,
 )
 
 SMALL = SwinLSTMConfig(channels=2, grid=(8, 8), patch=2, width=8, window=2, depths=(2,), heads=(2,))
