@@ -225,7 +225,7 @@ def evaluate(
 
     result = run(Store(), place, horizon=horizon, model=model or None)
     if not result.version:
-        ERR.print(f"note: no model is trained yet; train one: forecast train --city {city}")
+        ERR.print(f"note: {city} has no champion; to train a model: forecast train --city {city}")
     if as_json:
         _print_json(evaluation_object(result, place))
     else:

@@ -101,8 +101,8 @@ def _choose(
     version = model or store.champion(city)
     if version is None:
         note = (
-            f"no model is trained for {city.name}; this is the historical average "
-            f"(to train one: forecast train --city {city.name})"
+            f"{city.name} has no champion; this is the historical average "
+            f"(to train a model: forecast train --city {city.name})"
         )
         return Choice(_average(known), None, (note,))
     manifest, notes = None, []

@@ -78,7 +78,7 @@ def test_a_city_without_a_model_is_told_on_stderr(run: Run, flowcast_home: Path)
     assert "slots of expected flow: 168 new" in out
     code, out, err = run("--city", name)
     assert code == 0
-    assert "no model is trained for" in err
+    assert f"{name} has no champion; this is the historical average" in err
     assert "historical average" in out
 
 

@@ -74,7 +74,7 @@ def test_without_a_model_the_historical_average_serves_and_says_so(
     other.add_flow(city, flow, source=Source("copy", ""))
     result = forecast(other, city, 3)
     assert result.attrs["forecaster"] == "historical average"
-    assert "no model is trained for small" in result.attrs["notes"]
+    assert "small has no champion; this is the historical average" in result.attrs["notes"]
     # The archive ends on a Sunday at 23:00; the next slots are those of five Mondays before.
     wall = flow["time"].values - np.timedelta64(4, "h")
     for lead in range(3):
