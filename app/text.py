@@ -197,7 +197,7 @@ def notes(forecast: xr.DataArray) -> list[str]:
 def _heading(forecast: xr.DataArray, city: City) -> str:
     model = forecast.attrs["model_version"]
     served = f"{forecast.attrs['forecaster']}" + (f", version {model}" if model else "")
-    newest = _wall(forecast["init_time"].values[0], city)
+    newest = _wall(np.datetime64(forecast.attrs["data_cutoff"].removesuffix("Z")), city)
     return f"{city.title}: {served}; newest slot {newest}; times in {city.timezone}"
 
 
