@@ -240,7 +240,7 @@ def demo(
     from data.home import home
 
     folder = home() / "demo"
-    ERR.print(f"[bold]1/5 simulating the city `demo`[/bold] in {folder}")
+    ERR.print("[bold]1/5 simulating the city `demo`[/bold]")
     simulate(folder, "32x32", 12, "30min", 0)
     ERR.print("[bold]2/5 ingesting its files[/bold]")
     ingest([folder], "demo", False)
@@ -288,6 +288,8 @@ def _parse_time(text: str, city: City) -> np.datetime64:
     """Returns UTC of a time in the city's zone, or with an offset of its own."""
     try:
         time = pd.Timestamp(text)
+        if pd.isna(time):
+            raise ValueError("no time")
         zoned = time if time.tzinfo else time.tz_localize(city.timezone)
     except ValueError as error:
         raise typer.BadParameter(

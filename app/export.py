@@ -45,13 +45,12 @@ def check_suffix(path: Path) -> Path:
 
 def forecast_table(forecast: xr.DataArray) -> pd.DataFrame:
     """Returns a row for each lead and cell: times, place and both flows in vehicles per step."""
-    wide = forecast.isel(init_time=0).to_dataset("channel").drop_vars("valid_time")
-    table = wide.to_dataframe().reset_index()
+    table = forecast.isel(init_time=0).to_dataset("channel").to_dataframe().reset_index()
     zone = str(forecast.attrs["timezone"])
     init_time = pd.Timestamp(forecast["init_time"].values[0])
     leads = pd.to_timedelta(table["lead_time"])
     table["init_time"] = _iso(np.asarray([init_time] * len(table)), zone)
-    table["valid_time"] = _iso((init_time + leads).to_numpy(), zone)
+    table["valid_time"] = _iso(table["valid_time"].to_numpy(), zone)
     table["lead_minutes"] = (leads.dt.total_seconds() / 60).astype(int)
     columns = ["init_time", "lead_minutes", "valid_time", "y", "x", "inflow", "outflow"]
     return table[columns]

@@ -7,6 +7,7 @@ import pandas as pd
 import xarray as xr
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from app.charts import spread
 from data.city import City
@@ -105,8 +106,10 @@ def evaluation_table(evaluation: Evaluation, city: City) -> Table:
     shown = spread(len(leads) - 1, MOST_LEADS)
     rest = "" if len(shown) == len(leads) - 1 else "; every lead: --json"
     table = Table(
-        title=f"{city.title}: {evaluation.windows:,} windows of the test days, "
-        f"{_wall(evaluation.first, city)} to {_wall(evaluation.last, city)}",
+        title=Text(
+            f"{city.title}: {evaluation.windows:,} windows of the test days, "
+            f"{_wall(evaluation.first, city)} to {_wall(evaluation.last, city)}"
+        ),
         caption=f"vehicles per step; busy: cells with more than 10 observed{rest}",
         title_justify="left",
         caption_justify="left",
@@ -157,7 +160,7 @@ def evaluation_object(evaluation: Evaluation, city: City) -> dict[str, Any]:
 
 def forecast_table(forecast: xr.DataArray, city: City) -> Table:
     """Returns a row a lead: time, totals and the busiest cell of each channel."""
-    table = Table(title=_heading(forecast, city), title_justify="left")
+    table = Table(title=Text(_heading(forecast, city)), title_justify="left")
     table.add_column("time")
     for channel in forecast["channel"].values:
         table.add_column(f"{channel}\nin all", justify="right")

@@ -182,6 +182,11 @@ def _epoch(
             return
 
 
+def is_finished(state: TrainingState) -> bool:
+    """Returns whether no further epoch is planned."""
+    return not _Clock(state).another()
+
+
 class _Clock:
     """Plans the epochs: as many as the configuration says, or as fit into its minutes."""
 

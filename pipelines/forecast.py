@@ -81,9 +81,14 @@ def _init_time(archive: xr.DataArray, city: City, at: np.datetime64 | None) -> n
     time = archive["time"].values
     if at is None:
         return np.datetime64(time[-1])
+    clock = Clock.of(archive)
+    if at >= clock.after(time[-1], 1):
+        raise FlowcastError(
+            f"{_local(at, city)} lies after the newest slot of {city.name}, which begins "
+            f"{_local(time[-1], city)}; ingest the slots until then, or leave out --at"
+        )
     before = time[time <= at]
     origin = before[-1] if len(before) else time[0]
-    clock = Clock.of(archive)
     number = int(clock.number(at, origin))
     start = clock.after(origin, number)
     return start if start <= at else clock.after(origin, number - 1)

@@ -28,7 +28,15 @@ from forecasting.forecaster import Forecaster
 from forecasting.lesson import Lesson
 from forecasting.models import NETWORKS
 from forecasting.neural import build_network, pick_device
-from forecasting.registry import Manifest, flow_hash, load_version, models_root, save_version
+from forecasting.registry import (
+    Manifest,
+    flow_hash,
+    load_version,
+    models_root,
+    read_manifest,
+    save_version,
+    versions,
+)
 from forecasting.training import (
     MOST_EPOCHS,
     Batch,
@@ -36,6 +44,7 @@ from forecasting.training import (
     TrainingConfig,
     TrainingState,
     fit,
+    is_finished,
 )
 
 NETWORK = "swinlstm-b"
@@ -113,13 +122,21 @@ def resume(
             checkpoint, _builder(city), place, _facts(city, parts.train, parts.validation)
         )
         state = dataclasses.replace(saved, config=_extended(saved, epochs, minutes))
-        if len(state.history) >= state.config.epochs:
+        if is_finished(state) and _is_written(city, state):
             raise FlowcastError(
                 f"the last training of {city.name} is done with all of its {len(state.history)} epochs; "
                 f"for more of them add --epochs N or --minutes M, or train anew without --resume"
             )
         lesson = Lesson.prepare(parts, state.config)
         yield from _train(store, city, state, lesson, checkpoint, stop)
+
+
+def _is_written(city: City, state: TrainingState) -> bool:
+    """Returns whether a version was made of exactly these epochs."""
+    epochs = [asdict(epoch) for epoch in state.history]
+    names = versions(models_root(), city.name)
+    manifests = (read_manifest(models_root(), city.name, name) for name in names)
+    return any(manifest.training.get("history") == epochs for manifest in manifests)
 
 
 def default_network(city: City) -> dict[str, Any]:

@@ -132,6 +132,12 @@ def test_a_time_before_the_archive_is_a_sentence(city: City) -> None:
         forecast(Store(), city, 4, at=np.datetime64("2020-01-01"))
 
 
+def test_a_time_after_the_newest_slot_is_a_sentence_and_nothing_is_stored(city: City) -> None:
+    with pytest.raises(FlowcastError, match="after the newest slot"):
+        forecast(Store(), city, 4, at=np.datetime64("2025-04-07T04:00:00"))
+    assert Store().forecast(city) is None
+
+
 def test_one_slot_of_flow_is_enough_for_a_forecast(city: City, small_home: Path) -> None:
     other = Store(f"sqlite:///{small_home / 'other.db'}")
     other.add_flow(city, Store().flow(city)[:1], source=Source("one", ""))

@@ -1,6 +1,7 @@
 """Training, resuming and promoting on a small simulated city."""
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,6 +126,18 @@ def test_one_training_of_a_city_runs_at_a_time(small_home: Path) -> None:
 def test_resuming_a_finished_training_says_how_to_get_more_epochs(small_home: Path) -> None:
     with pytest.raises(FlowcastError, match=r"all of its 2 epochs.*--epochs"):
         list(resume(Store(), load_city("small"), device="cpu"))
+
+
+def test_a_training_killed_before_its_version_was_written_gets_it_by_resuming(
+    small_home: Path,
+) -> None:
+    city, store = load_city("small"), Store()
+    lost = small_home / "models" / "small" / str(store.champion(city))
+    shutil.rmtree(lost)
+    again = finish(resume(store, city, device="cpu"))
+    assert versions(models_root(), "small") == [again.manifest.version]
+    with pytest.raises(FlowcastError, match="all of its 2 epochs"):
+        list(resume(store, city, device="cpu"))
 
 
 def test_resuming_where_nothing_was_trained_is_a_sentence(flowcast_home: Path) -> None:
