@@ -67,7 +67,7 @@ def forecast(
     data cut-off. Without a model the historical average serves, and is named.
     """
     if context.invoked_subcommand is not None:
-        if city or at or model or output or as_json:
+        if city or at or model or output or as_json or horizon != 4:
             raise typer.BadParameter(
                 f"options come after the verb: forecast {context.invoked_subcommand} ..."
             )
