@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-CELLS = ("init_time", "y", "x")
-
 
 def rmse(
     forecast: xr.DataArray, observed: xr.DataArray, dims: Sequence[str] | None = None

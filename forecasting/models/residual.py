@@ -1,18 +1,11 @@
 """Residual: a recurrent network that forecasts the change from one frame to the next."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from forecasting.models.rollout import rollout
-
-
-class Recurrent(Protocol):
-    """A network that goes one frame at a time."""
-
-    def step(self, frame: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Returns the next frame `(b, c, y, x)` and the new state."""
 
 
 class Residual(nn.Module):
