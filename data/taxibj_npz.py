@@ -18,6 +18,7 @@ from data.errors import FlowcastError
 
 WINDOW = (4, 2, 32, 32)
 NAMES = ("X_train", "Y_train", "X_test", "Y_test")
+SOURCE = "https://github.com/chengtan9907/OpenSTL/releases/tag/v0.1.0"
 MOST_BYTES = 2 * 2**30
 SAMPLE = 2000
 CLEARLY = 0.9  # the touching frames must differ by less than this part of any other two
@@ -52,6 +53,11 @@ def open_taxibj_npz(path: Path, most_bytes: int = MOST_BYTES) -> Benchmark:
     Raises:
         FlowcastError: it is not that file, or its direction of time cannot be told.
     """
+    if not path.is_file():
+        raise FlowcastError(
+            f"{path} is no file and so not the benchmark's dataset.npz; get taxibj_dataset.zip from "
+            f"{SOURCE}, unpack it and put its dataset.npz ({', '.join(NAMES)}) there"
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             _check(archive, path, most_bytes)

@@ -154,3 +154,12 @@ def test_the_limit_is_that_of_all_four_arrays(path: Path) -> None:
     assert open_taxibj_npz(path, most_bytes=declared).test_past.shape == (5, 4, 2, 32, 32)
     with pytest.raises(FlowcastError, match="more than"):
         open_taxibj_npz(path, most_bytes=declared - 1)
+
+
+def test_a_missing_file_says_what_to_get_and_where_to_put_it(path: Path) -> None:
+    for missing in (path, path.parent):
+        with pytest.raises(
+            FlowcastError, match=r"get taxibj_dataset\.zip from https://"
+        ) as refusal:
+            open_taxibj_npz(missing)
+        assert str(refusal.value).startswith(f"{missing} is no file")
