@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from app.spread import spread
 from data.city import City
 from data.clock import local
 
@@ -60,11 +61,6 @@ def _map(ax: Axes, frame: np.ndarray, top: float, title: str, city: City) -> Axe
     ax.set_xticks([])
     ax.set_yticks([])
     return image
-
-
-def spread(horizon: int, most: int) -> list[int]:
-    """Returns which of the leads to show: all, or `most` of them from the first to the last."""
-    return [int(lead) for lead in np.linspace(0, horizon - 1, min(horizon, most)).round()]
 
 
 def _title(frames: xr.DataArray, lead: int) -> str:

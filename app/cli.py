@@ -6,6 +6,7 @@ that says what to do, 2 wrong usage.
 
 import dataclasses
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +19,10 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from app import benchmark
+from app.console import ERR, OUT
 from data.city import City, load_city, parse_grid, parse_step
 from data.errors import FlowcastError
-
-OUT = Console(highlight=False, soft_wrap=True)
-ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,8 +31,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(benchmark.app, name="benchmark")
+
 CityOption = Annotated[str, typer.Option("--city", help="bj, nyc, demo, or one of your own.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 HorizonOption = Annotated[int, typer.Option(min=1, max=1008, help="Steps ahead.")]
 
 
@@ -157,9 +160,9 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="Of all chance.")] = 0,
 ) -> None:
     """Writes a simulated city in the TaxiBJ layout, with its expected flow beside."""
-    from data.simulate import write_simulation
+    from data.simulation_files import write_simulation
 
-    place = _simulated_city(grid, step, weeks)
+    place = _simulated_city(grid, step, weeks, seed)
     for path in write_simulation(out, place, weeks, seed):
         OUT.print(path, markup=False)
     if place.name != "demo":
@@ -167,7 +170,7 @@ def simulate(
             f"to use it, copy {place.name}.toml into the folder cities of FLOWCAST_HOME",
             markup=False,
         )
-    ERR.print(f"next: forecast ingest --city {place.name} {out}", markup=False)
+    ERR.print(f"next: forecast ingest --city {place.name} {shlex.quote(str(out))}", markup=False)
 
 
 @app.command()
@@ -177,20 +180,33 @@ def train(
         int | None, typer.Option(min=1, max=10_000, help="Passes over the data.")
     ] = None,
     minutes: Annotated[float | None, typer.Option(min=0.05, help="Time to train in.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    network: Annotated[
+        str | None,
+        typer.Option(
+            help="swinlstm-b (default), swinlstm-d, convlstm, simvp, predformer, st-resnet."
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after the last epoch kept.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and dropout.")] = 0,
-    learning_rate: Annotated[float, typer.Option(min=1e-7, max=1, help="The highest.")] = 2e-3,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**31, help="Of weights, order and dropout; 0.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=1e-7, max=1, help="The highest; 0.002.")
+    ] = None,
 ) -> None:
-    """Trains SwinLSTM on the days before the test days; Ctrl-C keeps the best epoch so far."""
+    """Trains a network on the days before the test days; Ctrl-C keeps the best epoch so far."""
     place = load_city(city)
     from app.progress import show_training, stopping_on_interrupt
     from data.store import Store
     from forecasting.training import MOST_EPOCHS, TrainingConfig
     from pipelines import train as run
 
+    beginnings = {"network": network, "seed": seed, "learning-rate": learning_rate}
+    if resume and (named := [f"--{key}" for key, value in beginnings.items() if value is not None]):
+        raise typer.BadParameter(f"{named[0]} cannot change while a training goes on by --resume")
     store = Store()
     with stopping_on_interrupt() as stop:
         if resume:
@@ -200,9 +216,13 @@ def train(
         else:
             planned = TrainingConfig.epochs if minutes is None else MOST_EPOCHS
             config = TrainingConfig(
-                epochs=epochs or planned, minutes=minutes, seed=seed, learning_rate=learning_rate
+                epochs=epochs or planned,
+                minutes=minutes,
+                seed=seed or 0,
+                learning_rate=learning_rate or TrainingConfig.learning_rate,
             )
-            events = run.train(store, place, config, device=device, stop=stop)
+            name = network or run.DEFAULT
+            events = run.train(store, place, config, network=name, device=device, stop=stop)
         trained = show_training(events)
     if trained.stopped:
         ERR.print(f"stopped early; to go on: forecast train --city {city} --resume", markup=False)
@@ -226,6 +246,8 @@ def evaluate(
     result = run(Store(), place, horizon=horizon, model=model or None)
     if not result.version:
         ERR.print(f"note: {city} has no champion; to train a model: forecast train --city {city}")
+    for name in result.left_out:
+        ERR.print(f"note: {name} is left out: no window of the test days has all its input")
     if as_json:
         _print_json(evaluation_object(result, place))
     else:
@@ -241,16 +263,16 @@ def demo(
 
     folder = home() / "demo"
     ERR.print("[bold]1/5 simulating the city `demo`[/bold]")
-    simulate(folder, "32x32", 12, "30min", 0)
+    simulate(folder)
     ERR.print("[bold]2/5 ingesting its files[/bold]")
-    ingest([folder], "demo", False)
+    ingest([folder], "demo")
     ERR.print(f"[bold]3/5 training SwinLSTM[/bold] for about {minutes:g} minutes")
-    train("demo", None, minutes, "auto", False, 0, 2e-3)
+    train("demo", minutes=minutes)
     ERR.print("[bold]4/5 forecast --city demo --horizon 4[/bold]")
     picture = folder / "forecast.png"
     _forecast(load_city("demo"), 4, "", "", [picture, folder / "forecast.nc"], False)
     ERR.print("[bold]5/5 forecast evaluate --city demo[/bold]")
-    evaluate("demo", 4, "", False)
+    evaluate("demo")
     OUT.print(
         f"maps: {picture}\n"
         "what to type next:\n"
@@ -262,8 +284,8 @@ def demo(
     )
 
 
-def _simulated_city(grid: str, step: str, weeks: int) -> City:
-    """Returns the demo city, or one of another grid and step with a name of its own."""
+def _simulated_city(grid: str, step: str, weeks: int, seed: int) -> City:
+    """Returns the demo city, or another one with a name of its own."""
     try:
         rows, columns = parse_grid(grid)
         width = parse_step(step)
@@ -271,8 +293,8 @@ def _simulated_city(grid: str, step: str, weeks: int) -> City:
         raise typer.BadParameter(str(error)) from error
     base = load_city("demo")
     name = "demo"
-    if ((rows, columns), width) != (base.grid, base.step):
-        name = f"sim-{rows}x{columns}-{int(width / np.timedelta64(60, 's'))}min"
+    if ((rows, columns), width, weeks, seed) != (base.grid, base.step, 12, 0):
+        name = f"sim-{rows}x{columns}-{int(width / np.timedelta64(60, 's'))}min-{weeks}w-{seed}"
     return dataclasses.replace(
         base,
         name=name,

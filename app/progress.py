@@ -3,23 +3,60 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from app.console import ERR
 from forecasting.training import Batch, Epoch
+from pipelines.benchmark import Finished
+from pipelines.benchmark_cost import Cost
+from pipelines.experiments import Outcome, Started
 from pipelines.train import Progress, Trained
 
-ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 SECONDS_BETWEEN_LINES = 10
 
 
 def show_training(events: Iterator[Progress | Trained]) -> Trained:
     """Shows epoch, losses and time left while training goes on; returns its result."""
+    for event in _shown(events, lambda error: f"validation RMSE {error:.2f} vehicles"):
+        if isinstance(event, Trained):
+            return event
+    raise AssertionError("a training ends with its result")
+
+
+def show_benchmark(events: Iterator[Batch | Epoch | Finished]) -> Finished:
+    """Shows how a run of the benchmark goes on; returns the run once it is done."""
+    for event in _shown(events, lambda error: f"validation MSE {error:.2f}"):
+        if isinstance(event, Finished):
+            return event
+    raise AssertionError("a run ends with its result")
+
+
+def show_experiment(
+    events: Iterator[Started | Batch | Epoch | Finished | Cost | Outcome],
+) -> Outcome:
+    """Shows how an experiment goes on; returns its outcome."""
+    for event in _shown(events, lambda error: f"validation MSE {error:.2f}"):
+        match event:
+            case Outcome():
+                return event
+            case Started():
+                ERR.print(f"run {event.number} of {event.count}: {event.label}", markup=False)
+            case Finished():
+                error = event.result["scores"]["mse"]["all"]
+                ERR.print(f"  MSE {error:.3f} on the test part: {event.folder}", markup=False)
+            case Cost():
+                ERR.print(f"{event.network} {event.side}x{event.side} measured", markup=False)
+    raise AssertionError("an experiment ends with its outcome")
+
+
+def _shown(events: Iterator[Any], told: Callable[[float], str]) -> Iterator[Any]:
+    """Shows batches and epochs and passes all other events on; `told` words a validation error."""
     bar = Bar(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -33,17 +70,14 @@ def show_training(events: Iterator[Progress | Trained]) -> Trained:
         task = bar.add_task("preparing", total=None, status="")
         for event in events:
             match event:
-                case Trained():
-                    return event
                 case Epoch():
                     star = ", the best so far" if event.best else ""
                     ERR.print(
-                        f"epoch {event.number}: training loss {event.loss:.4f}, "
-                        f"validation RMSE {event.validation:.2f} vehicles{star} "
-                        f"({duration(event.seconds)} so far)"
+                        f"epoch {event.number}: training loss {event.loss:.4g}, "
+                        f"{told(event.validation)}{star} ({duration(event.seconds)} so far)"
                     )
                 case Batch():
-                    status = f"loss {event.loss:.4f}, {duration(event.seconds_left)} left"
+                    status = f"loss {event.loss:.4g}, {duration(event.seconds_left)} left"
                     description = f"epoch {event.epoch}/{event.epochs}"
                     bar.update(
                         task,
@@ -56,7 +90,8 @@ def show_training(events: Iterator[Progress | Trained]) -> Trained:
                         spoken = time.monotonic()
                         share = 100 * event.done / event.planned
                         ERR.print(f"{description}, {share:.0f} %: {status}")
-    raise AssertionError("a training ends with its result")
+                case _:
+                    yield event
 
 
 @contextmanager

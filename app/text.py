@@ -1,6 +1,6 @@
 """Text: what pipelines return, as lines for people and as objects for JSON."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -9,13 +9,15 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from app.charts import spread
+from app.spread import spread
 from data.city import City
 from data.clock import local
 from data.taxibj import REPAIRS
-from pipelines.check import Check
-from pipelines.evaluate import Evaluation
-from pipelines.ingest import Ingested
+
+if TYPE_CHECKING:  # They load torch, which `forecast check` can do without.
+    from pipelines.check import Check
+    from pipelines.evaluate import Evaluation
+    from pipelines.ingest import Ingested
 
 MOST_LINES = 20
 MOST_LEADS = 4
@@ -28,7 +30,7 @@ METRICS = {
 }
 
 
-def ingested_lines(result: Ingested) -> list[str]:
+def ingested_lines(result: "Ingested") -> list[str]:
     """Returns what became of one file."""
     if result.refused:
         return [f"refused: {result.refused}"]
@@ -46,7 +48,7 @@ def ingested_lines(result: Ingested) -> list[str]:
     return [f"{result.path}: slots{kind}: {', '.join(parts)}", *_repair_lines(result.repairs)]
 
 
-def check_lines(check: Check, city: City) -> list[str]:
+def check_lines(check: "Check", city: City) -> list[str]:
     """Returns the state of an archive for people."""
     if check.first is None or check.last is None:
         lines = [
@@ -74,7 +76,7 @@ def check_lines(check: Check, city: City) -> list[str]:
     return lines
 
 
-def check_object(check: Check, city: City) -> dict[str, Any]:
+def check_object(check: "Check", city: City) -> dict[str, Any]:
     """Returns the state of an archive for JSON; times in UTC."""
     return {
         "city": city.name,
@@ -100,7 +102,7 @@ def check_object(check: Check, city: City) -> dict[str, Any]:
     }
 
 
-def evaluation_table(evaluation: Evaluation, city: City) -> Table:
+def evaluation_table(evaluation: "Evaluation", city: City) -> Table:
     """Returns the errors of all forecasters, both channels together, a section a metric."""
     leads = evaluation.errors["lead_time"].values
     shown = spread(len(leads) - 1, MOST_LEADS)
@@ -128,7 +130,7 @@ def evaluation_table(evaluation: Evaluation, city: City) -> Table:
     return table
 
 
-def evaluation_object(evaluation: Evaluation, city: City) -> dict[str, Any]:
+def evaluation_object(evaluation: "Evaluation", city: City) -> dict[str, Any]:
     """Returns the errors of all forecasters for JSON, by lead time in minutes and channel."""
     errors = evaluation.errors
     return {

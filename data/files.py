@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
+
 from data.errors import FlowcastError
 
 
@@ -38,6 +40,25 @@ def write_whole(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_one(lock: Path, taken: str) -> Iterator[None]:
+    """Keeps every other process out while it lasts; a process that dies lets go of it.
+
+    Raises:
+        FlowcastError: another one holds `lock`; the sentence begins with `taken`.
+    """
+    make_folder(lock.parent)
+    held = filelock.FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except filelock.Timeout:
+        raise FlowcastError(f"{taken}; wait for it, or end it first") from None
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def make_folder(folder: Path) -> None:

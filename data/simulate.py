@@ -11,20 +11,15 @@ are left out, those that clocks set back repeat stand once. Distances are in km;
 every city is 32 km. A longer simulation begins with the shorter one of the same seed.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from data.city import City
-from data.clock import local
 from data.errors import FlowcastError
-from data.files import make_folder, write_whole
-from data.taxibj import EXPECTED, write_taxibj
 from data.town import WAVES, Town, lay_out, waves
 from data.trips import BUSIEST, HOUR, KINDS, arrivals, in_slots, travel_hours, ways_of
 
@@ -68,52 +63,6 @@ def simulate(city: City, weeks: int = 12, seed: int = 0) -> Simulation:
         expected[part] = day[kept]
         counts[part] = draws.poisson(day)[kept]
     return Simulation(expected, counts, time)
-
-
-def write_simulation(folder: Path, city: City, weeks: int, seed: int) -> list[Path]:
-    """Writes a simulation in the TaxiBJ layout and returns the paths of its files.
-
-    They are the counts, one file a calendar year, then `expected.h5` with the expected flow, then
-    the city's TOML file, ready to be copied to `FLOWCAST_HOME/cities`.
-
-    Raises:
-        FlowcastError: the simulation is too short or too large, or a file cannot be written.
-    """
-    simulation = simulate(city, weeks, seed)
-    make_folder(folder)
-    minutes = city.step / np.timedelta64(60, "s")
-    size = f"M{city.grid[0]}x{city.grid[1]}_T{minutes:g}"
-    years = local(simulation.time, city.timezone).year.to_numpy()
-    counts = {
-        folder / f"{city.name.upper()}{year % 100:02}_{size}_InOut.h5": years == year
-        for year in np.unique(years)
-    }
-    for path, part in counts.items():
-        write_taxibj(path, simulation.counts[part], simulation.time[part], city)
-    expected = folder / "expected.h5"
-    write_taxibj(expected, simulation.expected, simulation.time, city, content=EXPECTED)
-    description = folder / f"{city.name}.toml"
-    with write_whole(description) as temporary:
-        temporary.write_text(_toml(city), encoding="utf-8")
-    return [*counts, expected, description]
-
-
-def _toml(city: City) -> str:
-    """Returns the text of the file that describes `city`."""
-    seconds = int(city.step / np.timedelta64(1, "s"))
-    values = {
-        "title": city.title,
-        "timezone": city.timezone,
-        "step": f"{seconds}s" if seconds % 60 else f"{seconds // 60}min",
-        "grid": city.grid,
-        "first_slot": city.first_slot,
-        "test_days": city.test_days,
-        "validation_days": city.validation_days,
-        "row0": city.row0,
-        **({"bbox": city.bbox} if city.bbox else {}),
-    }
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
-    return "\n".join(["# A simulated city; its expected flow is known.", *lines, ""])
 
 
 def _check_size(city: City, weeks: int) -> None:

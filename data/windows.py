@@ -18,7 +18,7 @@ def whole(flow: xr.DataArray, lags: Sequence[int], horizon: int) -> np.ndarray:
     """Returns the init_times whose windows have every slot of `lags` and of `horizon` leads."""
     offsets = np.concatenate([[0], -np.asarray(lags, dtype=np.int64), np.arange(1, horizon + 1)])
     time = flow["time"].values
-    found = _positions(flow, time[:, None], offsets) >= 0
+    found = positions(flow, time, offsets) >= 0
     return np.asarray(time[found.all(axis=1)])
 
 
@@ -53,26 +53,30 @@ def future(flow: xr.DataArray, init_times: np.ndarray, horizon: int) -> xr.DataA
 def missing(flow: xr.DataArray, init_time: np.datetime64, lags: Sequence[int]) -> np.ndarray:
     """Returns the times, oldest first, of the slots among `lags` that are not in `flow`."""
     offsets = np.sort(-np.asarray(lags, dtype=np.int64))
-    found = _positions(flow, np.asarray([[init_time]]), offsets)[0] >= 0
+    found = positions(flow, np.asarray([init_time]), offsets)[0] >= 0
     return Clock.of(flow).time(np.asarray(init_time), offsets[~found])
 
 
-def _stack(flow: xr.DataArray, init_times: np.ndarray, offsets: np.ndarray) -> xr.DataArray:
-    positions = _positions(flow, init_times[:, None], offsets)
-    if (positions < 0).any():
-        raise ValueError("a window has slots that the flow lacks; take init_times from whole()")
-    index = xr.DataArray(positions, dims=("init_time", "offset"))
-    stack = flow.isel(time=index).drop_vars("time")
-    return stack.assign_coords(init_time=np.asarray(init_times, dtype="datetime64[s]"))
+def positions(flow: xr.DataArray, init_times: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Returns where in `flow` the slots `offsets` steps after `init_times` stand.
 
-
-def _positions(flow: xr.DataArray, init_times: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Returns where in `flow` the slot of each (init_time, offset) stands, -1 where it is missing."""
+    Returns:
+        dims `(init_time, offset)`, -1 where a slot is missing.
+    """
     time = flow["time"].values
     if len(time) == 0:
-        return np.full(np.broadcast_shapes(init_times.shape, offsets.shape), -1)
+        return np.full((len(init_times), len(offsets)), -1)
     clock = Clock.of(flow)
     stored = clock.number(time, time[0])
-    wanted = clock.number(init_times, time[0]) + offsets
+    wanted = clock.number(init_times, time[0])[:, None] + offsets
     at = np.searchsorted(stored, wanted).clip(max=len(stored) - 1)
     return np.where(stored[at] == wanted, at, -1)
+
+
+def _stack(flow: xr.DataArray, init_times: np.ndarray, offsets: np.ndarray) -> xr.DataArray:
+    found = positions(flow, init_times, offsets)
+    if (found < 0).any():
+        raise ValueError("a window has slots that the flow lacks; take init_times from whole()")
+    index = xr.DataArray(found, dims=("init_time", "offset"))
+    stack = flow.isel(time=index).drop_vars("time")
+    return stack.assign_coords(init_time=np.asarray(init_times, dtype="datetime64[s]"))

@@ -46,15 +46,8 @@ def load_checkpoint(
     Raises:
         FlowcastError: there is none, it cannot be read, or `facts` have changed since.
     """
-    if not path.exists():
-        raise FlowcastError(f"no training to go on with in {path.parent}; train without --resume")
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = {key: json.loads(text) for key, text in file.metadata().items()}
-        known = metadata["facts"]
-    except (OSError, SafetensorError, ValueError, AttributeError, KeyError) as error:
-        raise FlowcastError(f"{path} cannot be read ({error}); train without --resume") from error
+    known = read_facts(path)
+    tensors, metadata = _read(path)
     for key, value in facts.items():
         if known.get(key) != value:
             raise FlowcastError(
@@ -66,6 +59,29 @@ def load_checkpoint(
         raise FlowcastError(
             f"{path} holds no training that this version of flowcast can go on with; train without --resume"
         ) from error
+
+
+def read_facts(path: Path) -> dict[str, str]:
+    """Returns the facts that a checkpoint was written with.
+
+    Raises:
+        FlowcastError: there is none, or it cannot be read.
+    """
+    if not path.exists():
+        raise FlowcastError(f"no training to go on with in {path.parent}; train without --resume")
+    _, metadata = _read(path)
+    return {str(key): str(value) for key, value in metadata["facts"].items()}
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = {key: json.loads(text) for key, text in file.metadata().items()}
+        metadata["facts"].items()
+    except (OSError, SafetensorError, ValueError, AttributeError, KeyError) as error:
+        raise FlowcastError(f"{path} cannot be read ({error}); train without --resume") from error
+    return tensors, metadata
 
 
 def _restored(

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor, nn
+from torch import nn
 
 from data import windows
 from data.errors import FlowcastError
 from data.flow import Split
 from forecasting.climatology import Climatology
+from forecasting.feed import Cut
 from forecasting.forecaster import Forecaster
 from forecasting.metrics import rmse
+from forecasting.models.network import NetworkConfig
 from forecasting.neural import NeuralForecaster
 from forecasting.training import TrainingConfig
 
@@ -29,6 +31,8 @@ class Lesson:
         climatology: of the training span alone.
         scale: vehicles that stand for 1 inside the network, the root mean square of the anomalies.
         init_times: of the validation windows, evenly spread.
+        name: key of the network in `NETWORKS`.
+        network: its configuration.
         config: of the training.
     """
 
@@ -37,48 +41,57 @@ class Lesson:
     climatology: Climatology
     scale: float
     init_times: np.ndarray
+    name: str
+    network: NetworkConfig
     config: TrainingConfig
 
     @classmethod
-    def prepare(cls, parts: Split, config: TrainingConfig) -> "Lesson":
+    def prepare(
+        cls, parts: Split, name: str, network: NetworkConfig, config: TrainingConfig
+    ) -> "Lesson":
         """Returns the lesson that the first two parts hold.
 
         Raises:
             FlowcastError: there is no whole window to train or to validate on.
         """
         both = xr.concat([parts.train, parts.validation], "time")
-        lags, horizon = range(config.history), config.horizon
+        horizon = config.horizon
+        lags = network.lags(horizon)
         init_times = windows.whole(both, lags, horizon)
         init_times = init_times[init_times >= parts.train["time"].values[-1]]
         whole = len(windows.whole(parts.train, lags, horizon))
         if not whole or not len(init_times):
-            name = parts.train.attrs["city"]
+            city = parts.train.attrs["city"]
             raise FlowcastError(
-                f"{name} has {whole} whole windows of {config.history} + {horizon} slots to train on "
+                f"{city} has {whole} whole windows of {len(lags)} + {horizon} slots to train on "
                 f"and {len(init_times)} to validate on; ingest more flow "
-                f"(see: forecast check --city {name})"
+                f"(see: forecast check --city {city})"
             )
         climatology = Climatology.fit(parts.train)
         anomaly = climatology.held_out_anomaly(parts.train).astype(np.float64)
         scale = float(np.sqrt(np.mean(anomaly**2))) or 1.0
         every = -(-len(init_times) // MOST_VALIDATION_WINDOWS)
-        return cls(parts.train, both, climatology, scale, init_times[::every], config)
+        init_times = init_times[::every]
+        return cls(parts.train, both, climatology, scale, init_times, name, network, config)
 
-    def frames(self, device: torch.device) -> Tensor:
-        """Returns the scaled anomalies of the training span, `(t, c, y, x)`."""
+    def feed(self, device: torch.device) -> Cut:
+        """Returns the windows of the training span, as scaled anomalies."""
+        horizon = self.config.horizon
+        lags = self.network.lags(horizon)
         anomaly = self.climatology.held_out_anomaly(self.train) / np.float32(self.scale)
-        return torch.from_numpy(anomaly).to(device)
+        init_times = windows.whole(self.train, lags, horizon)
+        past = windows.positions(self.train, init_times, -np.asarray(lags))
+        future = windows.positions(self.train, init_times, np.arange(1, horizon + 1))
+        return Cut(
+            torch.from_numpy(anomaly).to(device),
+            torch.from_numpy(past),
+            torch.from_numpy(future),
+            device,
+        )
 
-    def starts(self, device: torch.device) -> Tensor:
-        """Returns the positions in `frames` at which a whole window begins."""
-        history = self.config.history
-        init_times = windows.whole(self.train, range(history), self.config.horizon)
-        newest = np.searchsorted(self.train["time"].values, init_times)
-        return torch.from_numpy(newest - history + 1).to(device)
-
-    def forecaster(self, network: nn.Module, name: str) -> NeuralForecaster:
+    def forecaster(self, network: nn.Module) -> NeuralForecaster:
         """Returns the network as a forecaster that knows the training span alone."""
-        return NeuralForecaster(network, self.climatology, self.scale, self.config.history, name)
+        return NeuralForecaster(network, self.climatology, self.scale, self.network, self.name)
 
     def error(self, forecaster: Forecaster) -> float:
         """Returns the RMSE in vehicles on the validation windows, over all leads."""

@@ -1,6 +1,6 @@
 """A network as a Forecaster: vehicles outside, scaled differences from the climatology inside.
 
-The network sees the last `history` slots as differences from the mean of their weekday and slot,
+The network sees the last slots as differences from the mean of their weekday and slot,
 divided by one scale for all, and forecasts the change from slot to slot, so that an untrained one
 already continues the last anomaly. The network itself stays the paper's.
 """
@@ -16,7 +16,8 @@ from data.errors import FlowcastError
 from forecasting.climatology import Climatology
 from forecasting.forecaster import label_forecast, past_times, valid_times
 from forecasting.models import NETWORKS
-from forecasting.models.residual import Residual
+from forecasting.models.network import NetworkConfig
+from forecasting.models.residual import residual
 
 BATCH = 64
 
@@ -29,19 +30,19 @@ class NeuralForecaster:
         network: takes and returns scaled anomalies, `(b, t, c, y, x)`.
         climatology: of the city.
         scale: vehicles that stand for 1 inside the network.
-        history: slots that the network sees.
+        config: of the network; it names the slots that the network sees.
         name: for tables and for the store.
     """
 
     network: nn.Module
     climatology: Climatology
     scale: float
-    history: int
-    name: str = "swinlstm-b"
+    config: NetworkConfig
+    name: str
 
     def lags(self, horizon: int) -> tuple[int, ...]:
-        """Returns the last `history` slots."""
-        return tuple(range(self.history - 1, -1, -1))
+        """Returns the slots that the network sees, oldest first."""
+        return self.config.lags(horizon)
 
     def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
         """Returns the forecast of `horizon` steps, in vehicles; as `Forecaster` says."""
@@ -52,9 +53,9 @@ class NeuralForecaster:
         return label_forecast(expected + outputs.numpy() * self.scale, past)
 
 
-def build_network(name: str, config: object) -> Residual:
-    """Returns the untrained network of a city's forecaster: the one called `name`, from change to change."""
-    return Residual(NETWORKS[name].build(config))
+def build_network(name: str, config: NetworkConfig) -> nn.Module:
+    """Returns the untrained network of a city's forecaster: the one called `name`, on changes."""
+    return residual(NETWORKS[name].build(config))
 
 
 def pick_device(name: str) -> torch.device:

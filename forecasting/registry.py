@@ -24,7 +24,7 @@ from data.errors import FlowcastError
 from data.files import sha256, sync
 from data.home import home
 from forecasting.climatology import Climatology
-from forecasting.models import NETWORKS
+from forecasting.models import config_of
 from forecasting.neural import NeuralForecaster, build_network
 
 FORMAT = 1
@@ -198,11 +198,9 @@ def _write(folder: Path, forecaster: NeuralForecaster, manifest: Manifest) -> No
 def _forecaster(
     manifest: Manifest, tensors: dict[str, torch.Tensor], device: torch.device
 ) -> NeuralForecaster:
-    fields = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in manifest.config.items()
-    }
-    network = build_network(manifest.network, NETWORKS[manifest.network].config(**fields))
+    # Versions of the first release have no history in their configuration.
+    config = config_of(manifest.network, {"history": manifest.history, **manifest.config})
+    network = build_network(manifest.network, config)
     climatology = Climatology(
         tensors.pop("climatology.mean").numpy(),
         tensors.pop("climatology.count").numpy(),
@@ -213,5 +211,5 @@ def _forecaster(
         {name.removeprefix("network."): value for name, value in tensors.items()}
     )
     return NeuralForecaster(
-        network.to(device), climatology, manifest.scale, manifest.history, manifest.network
+        network.to(device), climatology, manifest.scale, config, manifest.network
     )

@@ -1,7 +1,7 @@
-"""Training: epochs over windows cut from one tensor; all chance in them follows from the seed.
+"""Training: epochs over the windows of a feed; all chance in them follows from the seed.
 
-The loss is the paper's: the mean squared error of all `history - 1 + horizon` outputs of the
-rollout. AdamW with a warm-up and a cosine decay that ends with the last planned epoch.
+The loss is the paper's: the mean squared error of all that the network puts out, which of a
+recurrent one are `history - 1 + horizon` frames, one step ahead each. AdamW.
 """
 
 import math
@@ -15,8 +15,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.errors import FlowcastError
+from forecasting.feed import Feed
 
 MOST_EPOCHS = 10_000
+
+
+def one_cycle(progress: float, warm_up: float) -> float:
+    """Returns the rate as part of the highest: a linear warm-up, then a cosine down to 1 %."""
+    warm = 1.0 if warm_up == 0 else min(1.0, 0.02 + progress / warm_up)
+    return warm * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
+
+
+def constant(progress: float, warm_up: float) -> float:
+    """Returns the highest rate throughout, after a linear warm-up."""
+    return 1.0 if warm_up == 0 else min(1.0, 0.02 + progress / warm_up)
+
+
+SCHEDULES: dict[str, Callable[[float, float], float]] = {
+    "one-cycle": one_cycle,
+    "constant": constant,
+}
+"""The learning rate as part of the highest, by the part of the training that is done."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +52,9 @@ class TrainingConfig:
         learning_rate: the highest.
         weight_decay: of AdamW.
         seed: of weights, order of windows and stochastic depth.
+        schedule: key in `SCHEDULES`.
+        warm_up: part of the training in which the rate rises.
+        clip: largest norm that the gradient may have.
     """
 
     epochs: int = 20
@@ -43,6 +65,24 @@ class TrainingConfig:
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     seed: int = 0
+    schedule: str = "one-cycle"
+    warm_up: float = 0.05
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch < 1:
+            raise ValueError(f"epochs {self.epochs} and batch {self.batch} are not 1 or more")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"minutes {self.minutes:g} are not more than 0")
+        if not 0 <= self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
+            raise ValueError(
+                f"learning_rate {self.learning_rate:g} and weight_decay {self.weight_decay:g} are "
+                f"not 0 or more"
+            )
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule {self.schedule!r} is none of {', '.join(SCHEDULES)}")
+        if not 0 <= self.warm_up <= 1:
+            raise ValueError(f"warm_up {self.warm_up} is no part from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -108,7 +148,7 @@ class TrainingState:
 
 
 def fit(
-    state: TrainingState, frames: Tensor, starts: Tensor, validate: Callable[[nn.Module], float]
+    state: TrainingState, feed: Feed, validate: Callable[[nn.Module], float]
 ) -> Iterator[Batch | Epoch]:
     """Trains and yields each batch and each finished epoch.
 
@@ -117,8 +157,7 @@ def fit(
 
     Args:
         state: changed in place; it may come from `load_checkpoint`.
-        frames: scaled frames `(t, c, y, x)` on the network's device.
-        starts: positions in `frames` at which a whole window of history + horizon begins.
+        feed: windows of scaled frames on the network's device.
         validate: error of the network on days that it is not trained on.
 
     Raises:
@@ -127,7 +166,7 @@ def fit(
     clock = _Clock(state)
     while clock.another():
         loss = 0.0
-        for batch in _epoch(state, frames, starts, clock):
+        for batch in _epoch(state, feed, clock):
             loss = batch.loss
             yield batch
         validation = validate(state.network)
@@ -142,26 +181,23 @@ def fit(
         yield state.history[-1]
 
 
-def _epoch(
-    state: TrainingState, frames: Tensor, starts: Tensor, clock: "_Clock"
-) -> Iterator[Batch]:
+def _epoch(state: TrainingState, feed: Feed, clock: "_Clock") -> Iterator[Batch]:
     """Trains one epoch and yields each batch with the mean loss so far."""
     config, network = state.config, state.network
     number = len(state.history) + 1
     torch.manual_seed(config.seed * MOST_EPOCHS + number)
-    order = starts[torch.randperm(len(starts)).to(starts.device)]
-    length = torch.arange(config.history + config.horizon, device=frames.device)
+    order = torch.randperm(len(feed))
     losses: list[float] = []
     network.train()
     for done, batch in enumerate(order.split(config.batch), start=1):
-        windows = frames[batch[:, None] + length]
+        past, future = feed.take(batch)
         for group in state.optimizer.param_groups:
             group["lr"] = config.learning_rate * clock.rate(config.batch * (done - 1) / len(order))
         state.optimizer.zero_grad()
-        outputs = network(windows[:, : config.history], config.horizon)
-        loss = F.mse_loss(outputs, windows[:, 1:])
+        outputs = network(past, future.shape[1])
+        loss = F.mse_loss(outputs, torch.cat([past, future], dim=1)[:, -outputs.shape[1] :])
         loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(network.parameters(), config.clip)
         state.optimizer.step()
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
@@ -223,10 +259,9 @@ class _Clock:
         return min(1.0, max(by_epochs, self.seconds() / self._limit))
 
     def rate(self, share: float) -> float:
-        """Returns the learning rate as part of the highest: warm-up, then a cosine down to 1 %."""
-        progress = self.progress(share)
-        warm_up = min(1.0, 0.02 + progress / 0.05)
-        return warm_up * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
+        """Returns the learning rate as part of the highest."""
+        config = self._state.config
+        return SCHEDULES[config.schedule](self.progress(share), config.warm_up)
 
     def left(self, share: float) -> float:
         """Returns the seconds until the end at the speed so far."""

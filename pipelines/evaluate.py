@@ -32,6 +32,7 @@ class Evaluation:
         first: first slot that is forecast, UTC.
         last: last slot that is forecast, UTC.
         version: of the model, "" where there is none.
+        left_out: names of the baselines whose input no window of the test span has.
     """
 
     errors: xr.Dataset
@@ -39,6 +40,7 @@ class Evaluation:
     first: np.datetime64
     last: np.datetime64
     version: str
+    left_out: tuple[str, ...] = ()
 
 
 def evaluate(store: Store, city: City, *, horizon: int = 4, model: str | None = None) -> Evaluation:
@@ -61,21 +63,23 @@ def evaluate(store: Store, city: City, *, horizon: int = 4, model: str | None = 
         _check_unseen(city, version, parts.test)
         forecasters.append(load_version(models_root(), city, version, torch.device("cpu")))
     expected = store.flow(city, "expected")
-    init_times = _init_times(flow, parts.test, forecasters, horizon)
+    able = [one for one in forecasters if len(_init_times(flow, parts.test, [one], horizon))]
+    init_times = _init_times(flow, parts.test, able, horizon)
     if expected.sizes["time"]:
         known = windows.whole(expected, (), horizon)
         init_times = np.intersect1d(init_times, known)
     if not len(init_times):
         raise FlowcastError(
-            f"the test span of {city.name} has no window of {HISTORY} + {horizon} slots without a gap; "
-            f"ingest the missing slots (see: forecast check --city {city.name}) or ask for a shorter horizon"
+            f"no {horizon} slots in a row of the test span of {city.name}, {parts.test.sizes['time']} slots, "
+            f"have all that the forecasters need before them; ask for a shorter horizon or ingest the "
+            f"missing slots (see: forecast check --city {city.name})"
         )
     observed = windows.future(flow, init_times, horizon)
     table = {
         forecaster.name: errors(
             forecaster(windows.past(flow, init_times, forecaster.lags(horizon)), horizon), observed
         )
-        for forecaster in forecasters
+        for forecaster in able
     }
     if expected.sizes["time"]:
         table[FLOOR] = errors(windows.future(expected, init_times, horizon), observed)
@@ -87,6 +91,7 @@ def evaluate(store: Store, city: City, *, horizon: int = 4, model: str | None = 
         clock.after(init_times[0], 1),
         clock.after(init_times[-1], horizon),
         version,
+        tuple(one.name for one in forecasters if one not in able),
     )
 
 

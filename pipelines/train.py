@@ -2,36 +2,31 @@
 
 import dataclasses
 import importlib.metadata
+import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import filelock
 import numpy as np
 import pandas as pd
-import torch
 import xarray as xr
-from torch import nn
 
 from data.city import City
 from data.errors import FlowcastError
-from data.files import make_folder
+from data.files import only_one
 from data.flow import split
 from data.store import Store
-from forecasting.baselines import BASELINES
-from forecasting.checkpoint import load_checkpoint, save_checkpoint
+from forecasting.checkpoint import load_checkpoint, read_facts, save_checkpoint
 from forecasting.climatology import Climatology
-from forecasting.forecaster import Forecaster
 from forecasting.lesson import Lesson
-from forecasting.models import NETWORKS
+from forecasting.models import NETWORKS, config_of, write_network
+from forecasting.models.network import Frames, NetworkConfig
 from forecasting.neural import build_network, pick_device
 from forecasting.registry import (
     Manifest,
     flow_hash,
-    load_version,
     models_root,
     read_manifest,
     save_version,
@@ -46,8 +41,9 @@ from forecasting.training import (
     fit,
     is_finished,
 )
+from pipelines.promotion import champion_of, judge, scores_of
 
-NETWORK = "swinlstm-b"
+DEFAULT = "swinlstm-b"
 Progress = Batch | Epoch
 
 
@@ -73,6 +69,7 @@ def train(
     city: City,
     config: TrainingConfig,
     *,
+    network: str = DEFAULT,
     device: str = "auto",
     stop: threading.Event | None = None,
 ) -> Iterator[Progress | Trained]:
@@ -84,17 +81,19 @@ def train(
         store: with the flow, and where a promotion is kept.
         city: that is trained for.
         config: of the training.
+        network: key in `NETWORKS`; it is built in its quick size.
         device: `auto`, `cpu`, `cuda`.
         stop: once set, training ends after the batch at hand with the best epoch so far.
 
     Raises:
-        FlowcastError: there is too little flow, another training of the city is under way, the
-            device is missing, or training was stopped before an epoch was done.
+        FlowcastError: there is no such network, too little flow, another training of the city is
+            under way, the device is missing, or training was stopped before an epoch was done.
     """
     with _alone(city) as checkpoint:
         place = pick_device(device)
-        lesson = Lesson.prepare(split(store.flow(city), city), config)
-        state = TrainingState.start(_builder(city), config, place)
+        sized = network_for(city, network, config)
+        lesson = Lesson.prepare(split(store.flow(city), city), network, sized, config)
+        state = TrainingState.start(lambda: build_network(network, sized), config, place)
         yield from _train(store, city, state, lesson, checkpoint, stop)
 
 
@@ -118,16 +117,16 @@ def resume(
     with _alone(city) as checkpoint:
         place = pick_device(device)
         parts = split(store.flow(city), city)
-        saved = load_checkpoint(
-            checkpoint, _builder(city), place, _facts(city, parts.train, parts.validation)
-        )
+        name, network = _saved_network(checkpoint)
+        facts = _facts(name, network, parts.train, parts.validation)
+        saved = load_checkpoint(checkpoint, lambda: build_network(name, network), place, facts)
         state = dataclasses.replace(saved, config=_extended(saved, epochs, minutes))
         if is_finished(state) and _is_written(city, state):
             raise FlowcastError(
                 f"the last training of {city.name} is done with all of its {len(state.history)} epochs; "
                 f"for more of them add --epochs N or --minutes M, or train anew without --resume"
             )
-        lesson = Lesson.prepare(parts, state.config)
+        lesson = Lesson.prepare(parts, name, network, state.config)
         yield from _train(store, city, state, lesson, checkpoint, stop)
 
 
@@ -139,41 +138,32 @@ def _is_written(city: City, state: TrainingState) -> bool:
     return any(manifest.training.get("history") == epochs for manifest in manifests)
 
 
-def default_network(city: City) -> dict[str, Any]:
-    """Returns the network's configuration for the city's grid.
+def network_for(city: City, name: str, config: TrainingConfig) -> NetworkConfig:
+    """Returns the quick size of the network `name` for the city's grid and windows.
 
-    Small, so that it learns within minutes on two cores: two blocks of width 64. A patch is the
-    largest of 4, 2, 1 cells that leaves six tokens along the shorter side.
+    Raises:
+        FlowcastError: there is no such network.
     """
-    patch = next((patch for patch in (4, 2) if min(city.grid) >= 6 * patch), 1)
-    return {
-        "grid": city.grid,
-        "patch": patch,
-        "width": 64,
-        "window": 8,
-        "depths": (2,),
-        "heads": (4,),
-        "reconstruction": "linear",
-        "output": "identity",
-    }
+    if name not in NETWORKS:
+        raise FlowcastError(f"there is no network {name!r}; there is {', '.join(NETWORKS)}")
+    frames = Frames(
+        channels=2,
+        grid=city.grid,
+        history=config.history,
+        horizon=config.horizon,
+        output="identity",
+        day=city.slots_per_day,
+    )
+    return NETWORKS[name].config.quick(frames)
 
 
 @contextmanager
 def _alone(city: City) -> Iterator[Path]:
     """Gives the path of the city's checkpoint while no other training of the city can run."""
     checkpoint = models_root() / city.name / "training" / "checkpoint.safetensors"
-    make_folder(checkpoint.parent)
-    lock = filelock.FileLock(checkpoint.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise FlowcastError(
-            f"another training of {city.name} is under way; wait for it, or end it first"
-        ) from None
-    try:
+    taken = f"another training of {city.name} is under way"
+    with only_one(checkpoint.with_suffix(".lock"), taken):
         yield checkpoint
-    finally:
-        lock.release()
 
 
 def _train(
@@ -186,13 +176,12 @@ def _train(
 ) -> Iterator[Progress | Trained]:
     """Trains to the end of the plan or until it is stopped, then makes a version of the best epoch."""
     device = next(state.network.parameters()).device
-    facts = _facts(city, lesson.both)
+    facts = _facts(lesson.name, lesson.network, lesson.both)
     stopped = False
     for progress in fit(
         state,
-        lesson.frames(device),
-        lesson.starts(device),
-        lambda network: lesson.error(lesson.forecaster(network, NETWORK)),
+        lesson.feed(device),
+        lambda network: lesson.error(lesson.forecaster(network)),
     ):
         if isinstance(progress, Epoch):
             save_checkpoint(checkpoint, state, facts)
@@ -219,15 +208,24 @@ def _extended(saved: TrainingState, epochs: int | None, minutes: float | None) -
     )
 
 
-def _facts(city: City, *parts: xr.DataArray) -> dict[str, str]:
+def _saved_network(checkpoint: Path) -> tuple[str, NetworkConfig]:
+    """Returns name and configuration of the network that a checkpoint is of."""
+    try:
+        name, fields = json.loads(read_facts(checkpoint)["network"])
+        return name, config_of(name, fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FlowcastError(
+            f"{checkpoint} holds no training that this version of flowcast can go on with; "
+            f"train without --resume"
+        ) from error
+
+
+def _facts(name: str, network: NetworkConfig, *parts: xr.DataArray) -> dict[str, str]:
     """Returns what must not change between a training and its resumption."""
-    both = xr.concat(parts, "time")
-    return {"flow": flow_hash(both), "network": repr(default_network(city))}
-
-
-def _builder(city: City) -> Callable[[], nn.Module]:
-    config = NETWORKS[NETWORK].config(**default_network(city))
-    return lambda: build_network(NETWORK, config)
+    return {
+        "flow": flow_hash(xr.concat(parts, "time")),
+        "network": write_network(name, network),
+    }
 
 
 def _finish(
@@ -235,9 +233,9 @@ def _finish(
 ) -> Trained:
     """Saves the best epoch as a version, judges it and promotes it if it is good enough."""
     state.network.load_state_dict(state.best)
-    candidate = lesson.forecaster(state.network, NETWORK)
-    scores = _scores(candidate, _champion(store, city, lesson), lesson)
-    promoted, reason = _judge(scores)
+    candidate = lesson.forecaster(state.network)
+    scores = scores_of(candidate, champion_of(store, city, lesson), lesson)
+    promoted, reason = judge(scores)
     # The weights are chosen; the climatology that they meet in service may know the last days too.
     final = dataclasses.replace(candidate, climatology=Climatology.fit(lesson.both))
     manifest = _manifest(city, state, lesson, scores)
@@ -245,45 +243,6 @@ def _finish(
     if promoted:
         store.promote(city, manifest.version, reason)
     return Trained(manifest, promoted, reason, stopped)
-
-
-def _champion(store: Store, city: City, lesson: Lesson) -> Forecaster | None:
-    """Returns the champion as it would be without the validation days, which its climatology saw."""
-    version = store.champion(city)
-    if version is None:
-        return None
-    try:
-        served = load_version(models_root(), city, version, torch.device("cpu"))
-    except FlowcastError:
-        return None  # What cannot serve need not be beaten.
-    return dataclasses.replace(served, climatology=lesson.climatology)
-
-
-def _scores(
-    candidate: Forecaster, champion: Forecaster | None, lesson: Lesson
-) -> dict[str, dict[str, float]]:
-    """Returns the validation errors of the candidate and of all that it is judged against."""
-    forecasters = {"candidate": candidate}
-    if champion is not None:
-        forecasters["champion"] = champion
-    forecasters |= {name: make(lesson.train) for name, make in BASELINES.items()}
-    return {name: lesson.errors(forecaster) for name, forecaster in forecasters.items()}
-
-
-def _judge(scores: dict[str, dict[str, float]]) -> tuple[bool, str]:
-    """Returns whether the candidate is promoted, and why or why not."""
-    own = scores["candidate"]["all"]
-    rivals = {"historical average": scores["historical-average"]["all"]}
-    if "champion" in scores:
-        rivals["champion"] = scores["champion"]["all"]
-    for name, error in rivals.items():
-        if not own < error:  # A figure that is no number fails too.
-            return (
-                False,
-                f"RMSE {own:.2f} on the validation days, not below the {name}'s {error:.2f}",
-            )
-    beaten = " and the ".join(f"{name}'s {error:.2f}" for name, error in rivals.items())
-    return True, f"RMSE {own:.2f} on the validation days, below the {beaten}"
 
 
 def _manifest(
@@ -298,14 +257,14 @@ def _manifest(
         timezone=city.timezone,
         step=int(city.step / np.timedelta64(1, "s")),
         grid=city.grid,
-        network=NETWORK,
-        config=default_network(city),
+        network=lesson.name,
+        config=asdict(lesson.network),
         training={
             **asdict(state.config),
             "chosen_epoch": best,
             "history": [asdict(epoch) for epoch in state.history],
         },
-        history=state.config.history,
+        history=lesson.config.history,
         scale=lesson.scale,
         trained=_span(lesson.train),
         climatology=_span(lesson.both),

@@ -56,7 +56,7 @@ validation_days = 4
 def _trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with the city `small`, ingested and trained for two epochs; made once."""
     from data.city import load_city
-    from data.simulate import write_simulation
+    from data.simulation_files import write_simulation
     from data.store import Store
     from forecasting.training import TrainingConfig
     from pipelines.ingest import ingest

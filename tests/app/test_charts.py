@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from app.charts import forecast_maps, spread
+from app.charts import forecast_maps
+from app.spread import spread
 from data.city import load_city
 from data.flow import CHANNELS
 from forecasting.forecaster import label_forecast

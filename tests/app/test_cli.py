@@ -70,7 +70,7 @@ def test_a_city_without_a_model_is_told_on_stderr(run: Run, flowcast_home: Path)
     folder = flowcast_home / "files"
     assert run("simulate", "--out", folder, "--grid", "4x4", "--step", "1h", "--weeks", 1)[0] == 0
     (flowcast_home / "cities").mkdir()
-    name = "sim-4x4-60min"
+    name = "sim-4x4-60min-1w-0"
     (folder / f"{name}.toml").rename(flowcast_home / "cities" / f"{name}.toml")
     code, out, err = run("ingest", "--city", name, folder)
     assert code == 0, err

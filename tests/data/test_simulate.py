@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from data.city import City, load_city, read_city
 from data.clock import local
 from data.errors import FlowcastError
-from data.simulate import Simulation, simulate, write_simulation
+from data.simulate import Simulation, simulate
+from data.simulation_files import write_simulation
 from data.taxibj import open_taxibj
 
 SMALL = City("small", "Small", "Asia/Shanghai", np.timedelta64(1800, "s"), (8, 6))

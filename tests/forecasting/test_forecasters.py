@@ -1,5 +1,6 @@
 """The contract of every forecaster: all baselines and a network's."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -14,14 +15,14 @@ from data.errors import FlowcastError
 from forecasting.baselines import BASELINES, AverageAndAnomaly
 from forecasting.climatology import Climatology
 from forecasting.forecaster import Forecaster
-from forecasting.models import NETWORKS, SwinLSTMConfig
-from forecasting.models.rollout import rollout
+from forecasting.models import NETWORKS
+from forecasting.models.network import Frames, NetworkConfig
 from forecasting.neural import NeuralForecaster, build_network, pick_device
 
 FlowOf = Callable[..., xr.DataArray]
 HOUR = np.timedelta64(1, "h")
 GRID = (6, 5)
-NETWORK = "swinlstm-b"
+SEEN = NetworkConfig(history=4, grid=GRID)
 CLOCKS_GO_FORWARD = np.datetime64("2016-03-13T07", "s")
 
 
@@ -44,17 +45,21 @@ def init_times(flow: xr.DataArray) -> np.ndarray:
     return CLOCKS_GO_FORWARD + np.array([-30, -2, 0, 1, 20, 100]) * HOUR
 
 
-def neural(flow: xr.DataArray) -> NeuralForecaster:
-    config = SwinLSTMConfig(
-        grid=GRID, patch=2, width=8, window=2, depths=(2,), heads=(2,), output="identity"
-    )
-    torch.manual_seed(0)
-    network = build_network(NETWORK, config)
-    nn.init.ones_(network.gain)  # untrained it is 0, and the past but the newest would not count
-    return NeuralForecaster(network, Climatology.fit(flow), 5.0, 4)
+def neural(name: str) -> Callable[[xr.DataArray], NeuralForecaster]:
+    def make(flow: xr.DataArray) -> NeuralForecaster:
+        frames = Frames(2, GRID, history=4, horizon=4, output="identity", day=24)
+        config = NETWORKS[name].config.quick(frames)
+        torch.manual_seed(0)
+        network = build_network(name, config)
+        nn.init.ones_(
+            network.gain
+        )  # untrained it is 0, and the past but the newest would not count
+        return NeuralForecaster(network, Climatology.fit(flow), 5.0, config, name)
+
+    return make
 
 
-FORECASTERS = {**BASELINES, NETWORK: neural}
+FORECASTERS = {**BASELINES, **{name: neural(name) for name in NETWORKS}}
 
 
 @pytest.fixture(params=FORECASTERS)
@@ -182,14 +187,16 @@ class NoChange(nn.Module):
 
     def forward(self, frames: Tensor, horizon: int) -> Tensor:
         self.shown.append(frames.clone())
-        return rollout(lambda frame, state: (frame, state), frames, horizon)
+        return torch.cat([frames, *[frames[:, -1:]] * (horizon - 1)], dim=1)
 
 
 def test_a_network_without_change_carries_the_last_anomaly_on(
     flow: xr.DataArray, init_times: np.ndarray
 ) -> None:
     climatology = Climatology.fit(flow)
-    ours = forecast(NeuralForecaster(NoChange(), climatology, 7.0, 4), flow, init_times, 3)
+    ours = forecast(
+        NeuralForecaster(NoChange(), climatology, 7.0, SEEN, "no change"), flow, init_times, 3
+    )
     expected = forecast(AverageAndAnomaly(climatology, 1.0), flow, init_times, 3)
     xr.testing.assert_allclose(ours, expected, atol=1e-4)
 
@@ -198,7 +205,8 @@ def test_a_network_sees_scaled_anomalies_oldest_first(flow_of: FlowOf) -> None:
     # Every slot is seen once but Monday 00:00, whose mean is 6; all others are their own mean.
     flow = flow_of([4, *[1] * 167, 8], "2016-01-04")
     network = NoChange()
-    forecaster = NeuralForecaster(network, Climatology.fit(flow), 0.5, 3)
+    seen = NetworkConfig(history=3, grid=(1, 1))
+    forecaster = NeuralForecaster(network, Climatology.fit(flow), 0.5, seen, "no change")
     forecast(forecaster, flow, flow["time"].values[[-1]], 1)
     assert network.shown[0][0, :, 0, 0, 0].tolist() == [0, 0, (8 - 6) / 0.5]
 
@@ -206,7 +214,9 @@ def test_a_network_sees_scaled_anomalies_oldest_first(flow_of: FlowOf) -> None:
 def test_the_batches_of_a_long_stack_come_back_in_order(flow: xr.DataArray) -> None:
     init_times = flow["time"].values[24:200]
     climatology = Climatology.fit(flow)
-    ours = forecast(NeuralForecaster(NoChange(), climatology, 7.0, 4), flow, init_times, 1)
+    ours = forecast(
+        NeuralForecaster(NoChange(), climatology, 7.0, SEEN, "no change"), flow, init_times, 1
+    )
     expected = forecast(AverageAndAnomaly(climatology, 1.0), flow, init_times, 1)
     xr.testing.assert_allclose(ours, expected, atol=1e-4)
 
@@ -214,14 +224,16 @@ def test_the_batches_of_a_long_stack_come_back_in_order(flow: xr.DataArray) -> N
 def test_a_forecaster_with_stochastic_depth_knows_no_chance(
     flow: xr.DataArray, init_times: np.ndarray
 ) -> None:
-    forecaster = neural(flow)
+    forecaster = neural("swinlstm-b")(flow)
     forecaster.network.train()
     one, two = (forecast(forecaster, flow, init_times, 4) for _ in range(2))
     xr.testing.assert_identical(one, two)
 
 
 def test_a_network_may_see_a_single_slot(flow: xr.DataArray, init_times: np.ndarray) -> None:
-    forecaster = NeuralForecaster(neural(flow).network, Climatology.fit(flow), 5.0, 1)
+    forecaster = dataclasses.replace(
+        neural("swinlstm-b")(flow), config=NetworkConfig(history=1, grid=GRID)
+    )
     assert forecaster.lags(4) == (0,)
     assert forecast(forecaster, flow, init_times, 4).sizes["lead_time"] == 4
 

@@ -52,7 +52,7 @@ def forecaster(flow: xr.DataArray) -> NeuralForecaster:
     torch.manual_seed(0)
     network = build_network("swinlstm-b", CONFIG)
     nn.init.ones_(network.gain)  # untrained it is 0, and no weight would count
-    return NeuralForecaster(network, Climatology.fit(flow), 42.5, 4)
+    return NeuralForecaster(network, Climatology.fit(flow), 42.5, CONFIG, "swinlstm-b")
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_a_loaded_version_gives_the_same_forecast(
     init_times = flow["time"].values[[10, 200, 330]]
     past = windows.past(flow, init_times, forecaster.lags(6))
     xr.testing.assert_identical(loaded(past, 6), forecaster(past, 6))
-    assert (loaded.scale, loaded.history, loaded.name) == (42.5, 4, "swinlstm-b")
+    assert (loaded.scale, loaded.config, loaded.name) == (42.5, CONFIG, "swinlstm-b")
 
 
 def test_a_loaded_climatology_is_the_saved_one(

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from data.errors import FlowcastError
 from forecasting.checkpoint import load_checkpoint, save_checkpoint
+from forecasting.feed import Cut, cut
 from forecasting.models import SwinLSTMConfig
 from forecasting.neural import build_network
 from forecasting.training import (
@@ -54,6 +56,15 @@ def waves() -> Tensor:
     return torch.sin((slot + phase) * 2 * math.pi / 8)
 
 
+def feed(frames: Tensor) -> Cut:
+    return cut(frames.numpy(), STARTS.numpy(), CONFIG.history, CONFIG.horizon, CPU)
+
+
+def steps(frames: Tensor) -> Cut:
+    """Each frame and the one after it."""
+    return cut(frames.numpy(), np.arange(len(frames) - 1), 1, 1, CPU)
+
+
 def always(error: float) -> Callable[[nn.Module], float]:
     return lambda network: error
 
@@ -78,7 +89,7 @@ def start(**changes: Any) -> TrainingState:
 def train(
     state: TrainingState, validate: Callable[[nn.Module], float] = last_loss
 ) -> list[Batch | Epoch]:
-    return list(fit(state, waves(), STARTS, validate))
+    return list(fit(state, feed(waves()), validate))
 
 
 def epochs(progress: list[Batch | Epoch]) -> list[Epoch]:
@@ -163,7 +174,7 @@ def test_the_loss_is_the_mean_square_of_all_outputs_of_the_rollout() -> None:
     # On frames that rise by 1 the outputs are one step behind, but for the last, which is two.
     state = TrainingState.start(Persistence, dataclasses.replace(CONFIG, epochs=1), CPU)
     frames = one_cell(0.0, 1, 2, 3, 4)
-    (batch, _) = fit(state, frames, torch.tensor([0]), always(0))
+    (batch, _) = fit(state, cut(frames.numpy(), np.array([0]), 3, 2, CPU), always(0))
     assert batch.loss == pytest.approx((1 + 1 + 1 + 4) / 4)
 
 
@@ -175,13 +186,13 @@ def still(count: int) -> TrainingState:
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_batches() -> None:
     # Three windows whose frames rise by 1, 2 and 3.
-    (epoch,) = epochs(list(fit(still(1), one_cell(0.0, 1, 3, 6), torch.arange(3), always(0))))
+    (epoch,) = epochs(list(fit(still(1), steps(one_cell(0.0, 1, 3, 6)), always(0))))
     assert epoch.loss == pytest.approx((1 + 4 + 9) / 3)
 
 
 def test_every_epoch_has_an_order_of_its_own() -> None:
     state = still(4)
-    list(fit(state, one_cell(*map(float, range(21))), torch.arange(20), always(0)))
+    list(fit(state, steps(one_cell(*map(float, range(21)))), always(0)))
     network = state.network
     assert isinstance(network, Persistence)
     orders = [tuple(network.shown[n : n + 20]) for n in range(0, 80, 20)]
@@ -260,7 +271,7 @@ def test_a_loss_that_is_not_finite_names_the_learning_rate(poison: float) -> Non
     frames = waves()
     frames[20] = poison
     with pytest.raises(FlowcastError, match=r"loss of epoch 1 .* --learning-rate than 0\.002"):
-        list(fit(start(), frames, STARTS, always(0)))
+        list(fit(start(), feed(frames), always(0)))
 
 
 # Going on
@@ -273,7 +284,7 @@ def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(
     whole = start()
     train(whole)
     first = start()
-    for event in fit(first, waves(), STARTS, last_loss):
+    for event in fit(first, feed(waves()), last_loss):
         if isinstance(event, Epoch) and event.number == epochs_before:
             save_checkpoint(path, first, FACTS)
             break
@@ -287,7 +298,7 @@ def test_an_epoch_broken_off_leaves_no_trace_in_the_resumed_training(path: Path)
     whole = start()
     train(whole)
     first = start()
-    for event in fit(first, waves(), STARTS, last_loss):
+    for event in fit(first, feed(waves()), last_loss):
         if isinstance(event, Epoch) and event.number == 2:
             save_checkpoint(path, first, FACTS)
         if isinstance(event, Batch) and (event.epoch, event.done) == (3, 16):

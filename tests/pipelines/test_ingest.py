@@ -19,7 +19,8 @@ import sqlalchemy as sa
 from data.city import City, load_city
 from data.errors import FlowcastError, StoreError
 from data.files import sha256
-from data.simulate import simulate, write_simulation
+from data.simulate import simulate
+from data.simulation_files import write_simulation
 from data.store import Added, Store
 from data.taxibj import write_taxibj
 from pipelines.ingest import ingest

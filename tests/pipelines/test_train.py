@@ -53,6 +53,19 @@ def test_the_test_days_are_never_touched_by_training(small_home: Path) -> None:
     assert again.read_bytes() == first
 
 
+def test_any_network_is_trained_and_kept_with_its_own_slots(small_home: Path) -> None:
+    city, store = load_city("small"), Store()
+    config = TrainingConfig(epochs=1, horizon=2)
+    trained = finish(train(store, city, config, network="st-resnet", device="cpu"))
+    version = trained.manifest.version
+    loaded = load_version(models_root(), city, version, torch.device("cpu"))
+    # Three slots of closeness, and those of the leads a day and a week before; hourly slots.
+    assert loaded.lags(2) == (167, 166, 23, 22, 2, 1, 0)
+    assert loaded.name == trained.manifest.network == "st-resnet"
+    with pytest.raises(FlowcastError, match="no network 'lstm'; there is swinlstm-b"):
+        next(train(store, city, config, network="lstm", device="cpu"))
+
+
 def test_a_training_killed_after_an_epoch_goes_on_as_if_it_never_was(small_home: Path) -> None:
     city, store = load_city("small"), Store()
     config = TrainingConfig(epochs=3, seed=5)
@@ -81,7 +94,7 @@ def test_a_stopped_training_keeps_its_best_epoch_and_can_go_on(small_home: Path)
     assert events[-1].manifest.training["chosen_epoch"] == 1
     assert load_version(
         models_root(), city, events[-1].manifest.version, torch.device("cpu")
-    ).history
+    ).config.history
     again = finish(resume(store, city, epochs=2, device="cpu"))
     assert not again.stopped
     assert len(again.manifest.training["history"]) == 2

@@ -1,0 +1,53 @@
+"""Settings: `key=value` texts laid over a configuration, checked by the type of each field."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from data.errors import FlowcastError
+
+Config = TypeVar("Config")
+
+
+def overridden(config: Config, changes: Mapping[str, str]) -> Config:
+    """Returns the frozen dataclass `config` with some fields replaced.
+
+    Args:
+        config: any of our configurations.
+        changes: field to text, such as `{"patch": "4", "depths": "2,6", "minutes": "none"}`.
+
+    Raises:
+        FlowcastError: there is no such field, or the text is no value for it.
+    """
+    hints = get_type_hints(type(config))
+    values: dict[str, Any] = {}
+    for key, text in changes.items():
+        if key not in hints:
+            raise FlowcastError(
+                f"{type(config).__name__} has no setting {key!r}; it has {', '.join(hints)}"
+            )
+        try:
+            values[key] = _value(text, hints[key])
+        except ValueError as error:
+            raise FlowcastError(f"{text!r} is no value for {key} ({_word(hints[key])})") from error
+    try:
+        return dataclasses.replace(config, **values)  # type: ignore[type-var]
+    except ValueError as error:
+        raise FlowcastError(f"these settings do not go together: {error}") from error
+
+
+def _value(text: str, hint: Any) -> Any:
+    if get_origin(hint) is tuple:
+        return tuple(_value(part.strip(), get_args(hint)[0]) for part in text.split(",") if part)
+    kinds = get_args(hint) or (hint,)
+    if type(None) in kinds and text.lower() == "none":
+        return None
+    return next(kind for kind in kinds if kind is not type(None))(text)
+
+
+def _word(hint: Any) -> str:
+    if get_origin(hint) is tuple:
+        return f"{_word(get_args(hint)[0])}s with commas between"
+    kinds = get_args(hint) or (hint,)
+    names = {int: "whole number", float: "number", str: "word", type(None): "none"}
+    return " or ".join(names[kind] for kind in kinds)

@@ -1,0 +1,61 @@
+"""Tasks: the windows of a benchmark, to train on, to select on and to test on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.errors import FlowcastError
+from forecasting.feed import Cut, Feed
+from forecasting.models.network import Frames
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a network is trained on, selected on and tested on; frames in [0, 1].
+
+    Attributes:
+        frames: their shape, and how many a network sees and forecasts.
+        train: windows to train on.
+        validation: windows to choose the epoch on; none of them shares a frame with those of `train`.
+        test: windows that nothing is fitted or selected on.
+        digest: SHA-256 of what the task was made of.
+        notes: what a person should know, such as clips that were skipped.
+    """
+
+    frames: Frames
+    train: Feed
+    validation: Cut
+    test: Cut
+    digest: str
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        counts = [len(part) for part in (self.train, self.validation, self.test)]
+        if 0 in counts:
+            raise FlowcastError(
+                f"there are {counts[0]} windows of {self.frames.history} + {self.frames.horizon} frames to "
+                f"train on, {counts[1]} to validate on and {counts[2]} to test on; ask for shorter ones by "
+                f"--set data.history=N and --set data.horizon=N, or for more data"
+            )
+
+
+def held_back(starts: np.ndarray, length: int, part: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the starts of windows to train on and, from the end, of those to validate on.
+
+    Between them lies a gap of a window, so that they share no frame and do not touch.
+
+    Args:
+        starts: rising positions of frames.
+        length: frames of a window.
+        part: of the windows that validate.
+    """
+    if not len(starts):
+        return starts, starts
+    first = starts[int(len(starts) * (1 - part))]
+    return starts[starts <= first - 2 * length], starts[starts >= first]
+
+
+def thinned(starts: np.ndarray, most: int) -> np.ndarray:
+    """Returns at most `most` of the starts, evenly spread from the first on."""
+    count = min(most, len(starts))
+    return starts[np.arange(count) * len(starts) // max(count, 1)]

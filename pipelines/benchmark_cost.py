@@ -1,0 +1,120 @@
+"""Benchmark of cost: time and memory of networks side by side, each in a process of its own."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+
+from data.errors import FlowcastError
+from forecasting import cost
+from forecasting.models import NETWORKS
+from forecasting.models.network import Frames
+from forecasting.neural import pick_device
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one network takes on one grid.
+
+    Attributes:
+        network: key in `NETWORKS`.
+        side: cells along the side of a frame.
+        device: where it ran.
+        parameters: trainable ones.
+        multiply_adds: of a forecast of one sequence.
+        forecast_seconds: median, one sequence.
+        training_seconds: median, one step on one sequence.
+        forecast_bytes: the most memory that building and forecasting took beyond what stood before.
+        training_bytes: the same with a training step.
+        failed: why there are no figures, "" where there are.
+    """
+
+    network: str
+    side: int
+    device: str
+    parameters: int = 0
+    multiply_adds: int = 0
+    forecast_seconds: float = float("nan")
+    training_seconds: float = float("nan")
+    forecast_bytes: int = 0
+    training_bytes: int = 0
+    failed: str = ""
+
+
+def costs(
+    networks: Sequence[str],
+    sides: Sequence[int],
+    *,
+    scale: str = "quick",
+    history: int = 10,
+    horizon: int = 10,
+    device: str = "auto",
+) -> Iterator[Cost]:
+    """Measures each network on square frames of one channel and yields the figures one by one.
+
+    Args:
+        networks: keys in `NETWORKS`.
+        sides: cells along the side of the frames.
+        scale: which size of the networks, `quick` or `paper`.
+        history: frames that they see.
+        horizon: frames that they forecast.
+        device: `auto`, `cpu`, `cuda`.
+
+    Raises:
+        FlowcastError: there is no such network or device.
+    """
+    place = pick_device(device)
+    if unknown := [name for name in networks if name not in NETWORKS]:
+        raise FlowcastError(f"there is no network {unknown[0]!r}; there is {', '.join(NETWORKS)}")
+    threads = torch.get_num_threads()
+    for side in sides:
+        for name in networks:
+            frames = Frames(1, (side, side), history, horizon)
+            # A process of its own: the peak of memory is one figure for a whole process.
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                try:
+                    yield pool.submit(_measure, name, frames, scale, str(place), threads).result()
+                except (BrokenProcessPool, RuntimeError, MemoryError) as error:
+                    reason, *_ = str(error).splitlines() or ["out of memory"]
+                    yield Cost(name, side, str(place), failed=reason)
+
+
+def growth(sides: Sequence[float], values: Sequence[float]) -> float:
+    """Returns how a figure grows with the number of cells: the exponent fitted to their logarithms.
+
+    1 is proportional to the cells, 2 to their square; nan with fewer than two figures.
+    """
+    known = [(side**2, value) for side, value in zip(sides, values, strict=True) if value > 0]
+    if len(known) < 2:
+        return float("nan")
+    cells, figures = np.log(np.asarray(known)).T
+    return float(np.polyfit(cells, figures, 1)[0])
+
+
+def _measure(name: str, frames: Frames, scale: str, device: str, threads: int) -> Cost:
+    torch.set_num_threads(threads)
+    place = torch.device(device)
+    config_class = NETWORKS[name].config
+    config = config_class.paper(frames) if scale == "paper" else config_class.quick(frames)
+    before = cost.peak_memory(place)
+    network = NETWORKS[name].build(config).to(place)
+    past, horizon = cost.seen(config, frames, 1, place), frames.horizon
+    forecast = cost.forecast_seconds(network, past, horizon)
+    forecast_bytes = cost.peak_memory(place) - before
+    training = cost.training_seconds(network, past, horizon)
+    training_bytes = cost.peak_memory(place) - before
+    return Cost(
+        name,
+        frames.grid[0],
+        torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
+        cost.parameters(network),
+        cost.multiply_adds(network, past, horizon),
+        forecast,
+        training,
+        forecast_bytes,
+        training_bytes,
+    )

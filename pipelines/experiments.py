@@ -1,0 +1,359 @@
+"""Experiments: questions of the paper and beyond it, each some runs of the benchmark side by side.
+
+A run that was finished before, by whatever experiment or by hand, is taken as it stands.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.errors import FlowcastError
+from data.files import make_folder, write_whole
+from data.home import home
+from forecasting.datasets import DATASETS
+from forecasting.models.gates import GATES
+from forecasting.models.reconstruction import RECONSTRUCTIONS
+from forecasting.neural import pick_device
+from forecasting.scoring import persistence, predictor, squared_error
+from forecasting.training import MOST_EPOCHS, Batch, Epoch
+from forecasting.transforms import STRENGTHS, TRANSFORMS, Transformed
+from pipelines.benchmark import (
+    SCALES,
+    Finished,
+    default_folder,
+    finite,
+    load_network,
+    open_task,
+    plan,
+    run,
+)
+from pipelines.benchmark_cost import Cost, costs, growth
+from pipelines.benchmark_table import as_csv, as_markdown, table
+
+Series = dict[str, tuple[list[float], list[float]]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of an experiment.
+
+    Attributes:
+        label: for plots.
+        dataset: key in `DATASETS`.
+        network: key in `NETWORKS`.
+        settings: field to text, as for `plan`.
+        as_long_as: label of the trial whose training time this one is given in place of epochs.
+    """
+
+    label: str
+    dataset: str
+    network: str
+    settings: Mapping[str, str]
+    as_long_as: str = ""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A question and the runs that answer it.
+
+    Attributes:
+        question: for people.
+        trials: what is run.
+        robust: whether the trained networks are also tested under transforms.
+    """
+
+    question: str
+    trials: tuple[Trial, ...]
+    robust: bool = False
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run of an experiment begins: `number` of `count`."""
+
+    label: str
+    number: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an experiment found.
+
+    Attributes:
+        folder: with `experiment.json`, `table.md` and `table.csv`.
+        facts: content of `experiment.json`.
+        results: by label the `result.json` of its runs, one a seed.
+        series: by panel the lines to draw, `(x, y)` by label; of robustness and cost.
+    """
+
+    folder: Path
+    facts: dict[str, Any]
+    results: dict[str, list[dict[str, Any]]]
+    series: dict[str, Series]
+
+
+DEFAULTS = {"patch": "4", "reconstruction": "linear", "gate": "fused"}
+"""Of a quick SwinLSTM-B on 32x32 cells: what is not set is not named, so that runs are shared."""
+
+
+def _city(label: str, key: str, value: str) -> Trial:
+    """Returns the trial of one size of SwinLSTM-B on a simulated city."""
+    settings = {} if DEFAULTS[key] == value else {key: value}
+    return Trial(label, "simulated-city", "swinlstm-b", settings)
+
+
+CELL = (
+    Trial("SwinLSTM-B", "moving-mnist", "swinlstm-b", {}),
+    Trial("ConvLSTM, equal epochs", "moving-mnist", "convlstm", {}),
+    Trial("ConvLSTM, equal time", "moving-mnist", "convlstm", {}, as_long_as="SwinLSTM-B"),
+)
+EXPERIMENTS: dict[str, Experiment] = {
+    "cell": Experiment(
+        "Is SwinLSTM better than ConvLSTM on Moving MNIST, after equal epochs and equal time?",
+        CELL,
+    ),
+    "patch": Experiment(
+        "Which patch serves a city of 32x32 cells?",
+        tuple(_city(f"patch {patch}", "patch", str(patch)) for patch in (2, 4, 8)),
+    ),
+    "reconstruction": Experiment(
+        "Which head brings tokens back to cells best?",
+        tuple(_city(name, "reconstruction", name) for name in RECONSTRUCTIONS),
+    ),
+    "gate": Experiment(
+        "Does one gate for all do as well as separate ones?",
+        tuple(_city(name, "gate", name) for name in GATES),
+    ),
+    "robustness": Experiment(
+        "How do trained networks bear camera motion, occlusion and changing light?",
+        (
+            *CELL[:2],
+            Trial("SwinLSTM-B", "kth", "swinlstm-b", {}),
+            Trial("ConvLSTM, equal epochs", "kth", "convlstm", {}),
+        ),
+        robust=True,
+    ),
+}
+COST = "cost"
+COST_NETWORKS = ("swinlstm-b", "swinlstm-d", "convlstm", "predformer")
+COST_SIDES = {"quick": (16, 32, 64, 128), "paper": (32, 64, 128, 256)}
+COST_QUESTION = "How do time and memory grow with the resolution?"
+NAMES = (*EXPERIMENTS, COST)
+
+
+def experiment(
+    name: str,
+    scale: str = "quick",
+    *,
+    data: Mapping[str, Path] | None = None,
+    settings: Mapping[str, str] | None = None,
+    seeds: int = 1,
+    out: Path | None = None,
+    device: str = "auto",
+    stop: threading.Event | None = None,
+) -> Iterator[Started | Batch | Epoch | Finished | Cost | Outcome]:
+    """Runs an experiment, or what is missing of it, and yields its progress, at the end its outcome.
+
+    Args:
+        name: one of `NAMES`.
+        scale: `quick` or `paper`.
+        data: by dataset the folder of its files; `datasets/NAME` in the home where none is named.
+        settings: laid over every run's own, such as `training.epochs`; `kth:data.size` for the
+            runs on one dataset alone.
+        seeds: how often each run is made, with the seeds 0, 1 ...
+        out: folder of the outcome; `benchmarks/experiments/NAME-SCALE` in the home if None.
+        device: `auto`, `cpu`, `cuda`.
+        stop: once set, ends after the batch at hand; the same command goes on.
+
+    Raises:
+        FlowcastError: as `plan` and `run`, or there is no such experiment.
+    """
+    folder = out or home() / "benchmarks" / "experiments" / f"{name}-{scale}"
+    if scale not in SCALES:
+        raise FlowcastError(f"there is no scale {scale!r}; there is {', '.join(SCALES)}")
+    if name == COST:
+        yield from _cost(scale, folder, device)
+        return
+    if name not in EXPERIMENTS:
+        raise FlowcastError(f"there is no experiment {name!r}; there is {', '.join(NAMES)}")
+    chosen = EXPERIMENTS[name]
+    meant = {key.partition(":")[0] for key in settings or {} if ":" in key}
+    if unknown := sorted(meant - set(DATASETS)):
+        raise FlowcastError(f"there is no dataset {unknown[0]!r}; there is {', '.join(DATASETS)}")
+    finished: dict[str, list[Finished]] = {}
+    count = len(chosen.trials) * seeds
+    for seed in range(seeds):
+        for trial in chosen.trials:
+            label = _label(trial, chosen.trials)
+            yield Started(f"{label}, seed {seed}", sum(map(len, finished.values())) + 1, count)
+            own = {**_for(trial.dataset, settings or {}), **trial.settings}
+            if trial.as_long_as:
+                own |= _minutes_of(finished[trial.as_long_as][seed])
+            made = plan(trial.dataset, trial.network, scale, own, seed)
+            where = (data or {}).get(trial.dataset)
+            for event in run(
+                made, where, default_folder(made), device=device, resume=True, stop=stop
+            ):
+                if isinstance(event, Finished):
+                    finished.setdefault(label, []).append(event)
+                yield event
+    results = {label: [one.result for one in runs] for label, runs in finished.items()}
+    series = _robustness(finished, data or {}, device) if chosen.robust else {}
+    facts = {
+        "experiment": name,
+        "question": chosen.question,
+        "scale": scale,
+        "settings": dict(settings or {}),
+        "seeds": seeds,
+        "runs": results,
+        "series": series,
+    }
+    folders = [one.folder for runs in finished.values() for one in runs]
+    yield _write(
+        folder, facts, as_markdown(table(folders)), as_csv(table(folders)), results, series
+    )
+
+
+def _cost(scale: str, folder: Path, device: str) -> Iterator[Cost | Outcome]:
+    rows: list[Cost] = []
+    for row in costs(COST_NETWORKS, COST_SIDES[scale], scale=scale, device=device):
+        rows.append(row)
+        yield row
+    series = cost_series(rows)
+    facts = {
+        "experiment": COST,
+        "question": COST_QUESTION,
+        "scale": scale,
+        "threads": torch.get_num_threads(),
+        "rows": [asdict(row) for row in rows],
+        "growth": {
+            panel: {label: growth(*line) for label, line in lines.items()}
+            for panel, lines in series.items()
+        },
+    }
+    yield _write(folder, facts, cost_markdown(rows), "", {}, series)
+
+
+def cost_series(rows: Sequence[Cost]) -> dict[str, Series]:
+    """Returns what to draw of costs: by figure and network, the figure against the side of the grid."""
+    figures: dict[str, Callable[[Cost], float]] = {
+        "forecast, ms": lambda row: row.forecast_seconds * 1e3,
+        "training step, ms": lambda row: row.training_seconds * 1e3,
+        "memory to train, MiB": lambda row: row.training_bytes / 2**20,
+        "multiply-adds, G": lambda row: row.multiply_adds / 1e9,
+    }
+    good = [row for row in rows if not row.failed]
+    return {
+        panel: {
+            name: (
+                [float(row.side) for row in good if row.network == name],
+                [figure(row) for row in good if row.network == name],
+            )
+            for name in dict.fromkeys(row.network for row in good)
+        }
+        for panel, figure in figures.items()
+    }
+
+
+def cost_markdown(rows: Sequence[Cost]) -> str:
+    """Returns costs as a table."""
+    lines = [
+        "| network | grid | device | parameters | multiply-adds, G | forecast, ms | training step, ms "
+        "| memory to forecast, MiB | memory to train, MiB |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        start = f"| {row.network} | {row.side}x{row.side} | {row.device} "
+        if row.failed:
+            lines.append(f"{start}| failed: {row.failed} ||||||")
+            continue
+        lines.append(
+            f"{start}| {row.parameters:,} | {row.multiply_adds / 1e9:.3f} "
+            f"| {row.forecast_seconds * 1e3:.1f} | {row.training_seconds * 1e3:.1f} "
+            f"| {row.forecast_bytes / 2**20:.0f} | {row.training_bytes / 2**20:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _robustness(
+    finished: Mapping[str, Sequence[Finished]],
+    data: Mapping[str, Path],
+    device: str,
+) -> dict[str, Series]:
+    """Returns the error of every network, and of persistence, against the strength of transforms.
+
+    By dataset and transform; the mean squared error of a frame on the test windows, over seeds.
+    """
+    place = pick_device(device)
+    series: dict[str, Series] = {}
+    for label, runs in finished.items():
+        result = runs[0].result
+        made = plan(result["dataset"], result["network"], result["scale"], _asked(result))
+        task = open_task(made, data.get(result["dataset"]), place)
+        networks = [predictor(load_network(one.folder, place)) for one in runs]
+        for name in TRANSFORMS:
+            lines = series.setdefault(f"{result['dataset']}: {name}", {})
+            strengths = STRENGTHS[name]
+            changed = [Transformed(task.test, name, strength) for strength in strengths]
+            lines[label] = (
+                list(strengths),
+                [
+                    sum(squared_error(predict, windows) for predict in networks) / len(networks)
+                    for windows in changed
+                ],
+            )
+            if "persistence" not in lines:
+                unchanged = [squared_error(persistence, windows) for windows in changed]
+                lines["persistence"] = (list(strengths), unchanged)
+    return series
+
+
+def _asked(result: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the settings that a finished run was asked for."""
+    pairs = (setting.partition("=") for setting in result["settings"])
+    return {key: text for key, _, text in pairs}
+
+
+def _for(dataset: str, settings: Mapping[str, str]) -> dict[str, str]:
+    """Returns the settings for a dataset: those for all, and over them those named `dataset:key`."""
+    general = {key: text for key, text in settings.items() if ":" not in key}
+    return general | {
+        key.partition(":")[2]: text
+        for key, text in settings.items()
+        if key.startswith(f"{dataset}:")
+    }
+
+
+def _label(trial: Trial, trials: Sequence[Trial]) -> str:
+    several = len({other.dataset for other in trials}) > 1
+    return f"{trial.label}, {trial.dataset}" if several else trial.label
+
+
+def _minutes_of(other: Finished) -> dict[str, str]:
+    """Returns the settings that give a run the time that another one trained for."""
+    minutes = max(other.result["machine"]["training_seconds"] / 60, 0.01)
+    return {"training.epochs": str(MOST_EPOCHS), "training.minutes": f"{minutes:.2f}"}
+
+
+def _write(
+    folder: Path,
+    facts: dict[str, Any],
+    markdown: str,
+    csv: str,
+    results: dict[str, list[dict[str, Any]]],
+    series: dict[str, Series],
+) -> Outcome:
+    """Writes the tables, and the facts last."""
+    make_folder(folder)
+    texts = {"table.md": markdown, "table.csv": csv, "experiment.json": json.dumps(finite(facts), indent=1)}
+    for name, text in texts.items():
+        if text:
+            with write_whole(folder / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+    return Outcome(folder, facts, results, series)
