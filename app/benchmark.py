@@ -61,8 +61,9 @@ def run(
     from app.benchmark_files import result_lines, write_pictures
     from app.progress import show_benchmark, stopping_on_interrupt
     from pipelines import benchmark
+    from pipelines.benchmark_plan import plan
 
-    planned = benchmark.plan(dataset, network, scale, _pairs(settings or []), seed)
+    planned = plan(dataset, network, scale, _pairs(settings or []), seed)
     with stopping_on_interrupt() as stop:
         finished = show_benchmark(
             benchmark.run(planned, data, out, device=device, resume=resume, stop=stop)
@@ -105,8 +106,7 @@ def cost(
     """Measures time and memory of networks side by side over grids, on this machine."""
     from app.benchmark_files import write_cost
     from forecasting.models import NETWORKS
-    from pipelines.benchmark_cost import costs
-    from pipelines.experiments import cost_markdown
+    from pipelines.benchmark_cost import cost_markdown, costs
 
     try:
         sides = [int(side) for side in grids.split(",")]

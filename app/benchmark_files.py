@@ -13,9 +13,9 @@ from app.curve_charts import by_frame, learning_curve, panels
 from app.frame_charts import animation, strips
 from data.files import write_whole
 from forecasting.frame_metrics import METRICS
-from pipelines.benchmark import Finished, finite
-from pipelines.benchmark_cost import Cost
-from pipelines.experiments import COST, COST_QUESTION, Outcome, Series, cost_markdown, cost_series
+from pipelines.benchmark_cost import Cost, Series, cost_markdown, cost_series
+from pipelines.benchmark_result import Finished, finite
+from pipelines.experiments import COST, COST_QUESTION, Outcome
 
 DOTS_PER_INCH = 110
 

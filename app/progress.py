@@ -13,8 +13,8 @@ from rich.progress import Progress as Bar
 
 from app.console import ERR
 from forecasting.training import Batch, Epoch
-from pipelines.benchmark import Finished
 from pipelines.benchmark_cost import Cost
+from pipelines.benchmark_result import Finished
 from pipelines.experiments import Outcome, Started
 from pipelines.train import Progress, Trained
 

@@ -71,13 +71,13 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1:
-            raise ValueError(f"epochs {self.epochs} and batch {self.batch} are not 1 or more")
+            raise ValueError(f"epochs {self.epochs} and batch {self.batch} are not both 1 or more")
         if self.minutes is not None and not self.minutes > 0:
             raise ValueError(f"minutes {self.minutes:g} are not more than 0")
         if not 0 <= self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
             raise ValueError(
                 f"learning_rate {self.learning_rate:g} and weight_decay {self.weight_decay:g} are "
-                f"not 0 or more"
+                f"not both 0 or more"
             )
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule {self.schedule!r} is none of {', '.join(SCHEDULES)}")

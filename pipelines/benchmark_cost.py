@@ -1,6 +1,6 @@
 """Benchmark of cost: time and memory of networks side by side, each in a process of its own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -14,6 +14,9 @@ from forecasting import cost
 from forecasting.models import NETWORKS
 from forecasting.models.network import Frames
 from forecasting.neural import pick_device
+
+Series = dict[str, tuple[list[float], list[float]]]
+"""Lines to draw: x and y by label."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,47 @@ def costs(
                 except (BrokenProcessPool, RuntimeError, MemoryError) as error:
                     reason, *_ = str(error).splitlines() or ["out of memory"]
                     yield Cost(name, side, str(place), failed=reason)
+
+
+def cost_series(rows: Sequence[Cost]) -> dict[str, Series]:
+    """Returns what to draw of costs: by figure and network, the figure against the side of the grid."""
+    figures: dict[str, Callable[[Cost], float]] = {
+        "forecast, ms": lambda row: row.forecast_seconds * 1e3,
+        "training step, ms": lambda row: row.training_seconds * 1e3,
+        "memory to train, MiB": lambda row: row.training_bytes / 2**20,
+        "multiply-adds, G": lambda row: row.multiply_adds / 1e9,
+    }
+    good = [row for row in rows if not row.failed]
+    return {
+        panel: {
+            name: (
+                [float(row.side) for row in good if row.network == name],
+                [figure(row) for row in good if row.network == name],
+            )
+            for name in dict.fromkeys(row.network for row in good)
+        }
+        for panel, figure in figures.items()
+    }
+
+
+def cost_markdown(rows: Sequence[Cost]) -> str:
+    """Returns costs as a table."""
+    lines = [
+        "| network | grid | device | parameters | multiply-adds, G | forecast, ms | training step, ms "
+        "| memory to forecast, MiB | memory to train, MiB |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        start = f"| {row.network} | {row.side}x{row.side} | {row.device} "
+        if row.failed:
+            lines.append(f"{start}| failed: {row.failed} ||||||")
+            continue
+        lines.append(
+            f"{start}| {row.parameters:,} | {row.multiply_adds / 1e9:.3f} "
+            f"| {row.forecast_seconds * 1e3:.1f} | {row.training_seconds * 1e3:.1f} "
+            f"| {row.forecast_bytes / 2**20:.0f} | {row.training_bytes / 2**20:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def growth(sides: Sequence[float], values: Sequence[float]) -> float:

@@ -10,7 +10,7 @@ import pandas as pd
 from data.errors import FlowcastError
 from forecasting.frame_metrics import METRICS
 from forecasting.published import PUBLISHED, Published
-from pipelines.benchmark import RESULT, read_result
+from pipelines.benchmark_result import RESULT, read_result
 
 OURS = "this run"
 LABELS = {name: metric.label for name, metric in METRICS.items()}

@@ -5,7 +5,7 @@ A run that was finished before, by whatever experiment or by hand, is taken as i
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,13 @@ from data.home import home
 from forecasting.datasets import DATASETS
 from forecasting.models.gates import GATES
 from forecasting.models.reconstruction import RECONSTRUCTIONS
-from forecasting.neural import pick_device
-from forecasting.scoring import persistence, predictor, squared_error
 from forecasting.training import MOST_EPOCHS, Batch, Epoch
-from forecasting.transforms import STRENGTHS, TRANSFORMS, Transformed
-from pipelines.benchmark import (
-    SCALES,
-    Finished,
-    default_folder,
-    finite,
-    load_network,
-    open_task,
-    plan,
-    run,
-)
-from pipelines.benchmark_cost import Cost, costs, growth
+from pipelines.benchmark import run
+from pipelines.benchmark_cost import Cost, Series, cost_markdown, cost_series, costs, growth
+from pipelines.benchmark_plan import SCALES, default_folder, plan
+from pipelines.benchmark_result import Finished, finite
 from pipelines.benchmark_table import as_csv, as_markdown, table
-
-Series = dict[str, tuple[list[float], list[float]]]
+from pipelines.robustness import robustness
 
 
 @dataclass(frozen=True)
@@ -99,13 +88,12 @@ class Outcome:
 
 
 DEFAULTS = {"patch": "4", "reconstruction": "linear", "gate": "fused"}
-"""Of a quick SwinLSTM-B on 32x32 cells: what is not set is not named, so that runs are shared."""
+"""Of a quick SwinLSTM-B on a simulated city of 32x32 cells."""
 
 
 def _city(label: str, key: str, value: str) -> Trial:
     """Returns the trial of one size of SwinLSTM-B on a simulated city."""
-    settings = {} if DEFAULTS[key] == value else {key: value}
-    return Trial(label, "simulated-city", "swinlstm-b", settings)
+    return Trial(label, "simulated-city", "swinlstm-b", {key: value})
 
 
 CELL = (
@@ -192,7 +180,7 @@ def experiment(
         for trial in chosen.trials:
             label = _label(trial, chosen.trials)
             yield Started(f"{label}, seed {seed}", sum(map(len, finished.values())) + 1, count)
-            own = {**_for(trial.dataset, settings or {}), **trial.settings}
+            own = _settings(trial, scale, _for(trial.dataset, settings or {}))
             if trial.as_long_as:
                 own |= _minutes_of(finished[trial.as_long_as][seed])
             made = plan(trial.dataset, trial.network, scale, own, seed)
@@ -204,7 +192,7 @@ def experiment(
                     finished.setdefault(label, []).append(event)
                 yield event
     results = {label: [one.result for one in runs] for label, runs in finished.items()}
-    series = _robustness(finished, data or {}, device) if chosen.robust else {}
+    series = robustness(finished, data or {}, device) if chosen.robust else {}
     facts = {
         "experiment": name,
         "question": chosen.question,
@@ -240,86 +228,6 @@ def _cost(scale: str, folder: Path, device: str) -> Iterator[Cost | Outcome]:
     yield _write(folder, facts, cost_markdown(rows), "", {}, series)
 
 
-def cost_series(rows: Sequence[Cost]) -> dict[str, Series]:
-    """Returns what to draw of costs: by figure and network, the figure against the side of the grid."""
-    figures: dict[str, Callable[[Cost], float]] = {
-        "forecast, ms": lambda row: row.forecast_seconds * 1e3,
-        "training step, ms": lambda row: row.training_seconds * 1e3,
-        "memory to train, MiB": lambda row: row.training_bytes / 2**20,
-        "multiply-adds, G": lambda row: row.multiply_adds / 1e9,
-    }
-    good = [row for row in rows if not row.failed]
-    return {
-        panel: {
-            name: (
-                [float(row.side) for row in good if row.network == name],
-                [figure(row) for row in good if row.network == name],
-            )
-            for name in dict.fromkeys(row.network for row in good)
-        }
-        for panel, figure in figures.items()
-    }
-
-
-def cost_markdown(rows: Sequence[Cost]) -> str:
-    """Returns costs as a table."""
-    lines = [
-        "| network | grid | device | parameters | multiply-adds, G | forecast, ms | training step, ms "
-        "| memory to forecast, MiB | memory to train, MiB |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        start = f"| {row.network} | {row.side}x{row.side} | {row.device} "
-        if row.failed:
-            lines.append(f"{start}| failed: {row.failed} ||||||")
-            continue
-        lines.append(
-            f"{start}| {row.parameters:,} | {row.multiply_adds / 1e9:.3f} "
-            f"| {row.forecast_seconds * 1e3:.1f} | {row.training_seconds * 1e3:.1f} "
-            f"| {row.forecast_bytes / 2**20:.0f} | {row.training_bytes / 2**20:.0f} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _robustness(
-    finished: Mapping[str, Sequence[Finished]],
-    data: Mapping[str, Path],
-    device: str,
-) -> dict[str, Series]:
-    """Returns the error of every network, and of persistence, against the strength of transforms.
-
-    By dataset and transform; the mean squared error of a frame on the test windows, over seeds.
-    """
-    place = pick_device(device)
-    series: dict[str, Series] = {}
-    for label, runs in finished.items():
-        result = runs[0].result
-        made = plan(result["dataset"], result["network"], result["scale"], _asked(result))
-        task = open_task(made, data.get(result["dataset"]), place)
-        networks = [predictor(load_network(one.folder, place)) for one in runs]
-        for name in TRANSFORMS:
-            lines = series.setdefault(f"{result['dataset']}: {name}", {})
-            strengths = STRENGTHS[name]
-            changed = [Transformed(task.test, name, strength) for strength in strengths]
-            lines[label] = (
-                list(strengths),
-                [
-                    sum(squared_error(predict, windows) for predict in networks) / len(networks)
-                    for windows in changed
-                ],
-            )
-            if "persistence" not in lines:
-                unchanged = [squared_error(persistence, windows) for windows in changed]
-                lines["persistence"] = (list(strengths), unchanged)
-    return series
-
-
-def _asked(result: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the settings that a finished run was asked for."""
-    pairs = (setting.partition("=") for setting in result["settings"])
-    return {key: text for key, _, text in pairs}
-
-
 def _for(dataset: str, settings: Mapping[str, str]) -> dict[str, str]:
     """Returns the settings for a dataset: those for all, and over them those named `dataset:key`."""
     general = {key: text for key, text in settings.items() if ":" not in key}
@@ -328,6 +236,15 @@ def _for(dataset: str, settings: Mapping[str, str]) -> dict[str, str]:
         for key, text in settings.items()
         if key.startswith(f"{dataset}:")
     }
+
+
+def _settings(trial: Trial, scale: str, asked: Mapping[str, str]) -> dict[str, str]:
+    """Returns the settings of a run; what a network has by itself is not named, so that runs are shared."""
+    known = {} if scale != "quick" or "data.grid" in asked else DEFAULTS
+    own = {
+        key: text for key, text in trial.settings.items() if key in asked or known.get(key) != text
+    }
+    return {**asked, **own}
 
 
 def _label(trial: Trial, trials: Sequence[Trial]) -> str:
@@ -351,7 +268,11 @@ def _write(
 ) -> Outcome:
     """Writes the tables, and the facts last."""
     make_folder(folder)
-    texts = {"table.md": markdown, "table.csv": csv, "experiment.json": json.dumps(finite(facts), indent=1)}
+    texts = {
+        "table.md": markdown,
+        "table.csv": csv,
+        "experiment.json": json.dumps(finite(facts), indent=1),
+    }
     for name, text in texts.items():
         if text:
             with write_whole(folder / name) as temporary:

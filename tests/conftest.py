@@ -3,9 +3,12 @@
 import os
 import resource
 import shutil
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -39,6 +42,64 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data in {folder}; name its folder in FLOWCAST_TEST_DATA")
     return folder
+
+
+@pytest.fixture
+def encode() -> Callable[..., Path]:
+    """A function that writes frames as a video, without loss by default."""
+    av = pytest.importorskip("av")
+
+    def write(
+        path: Path, frames: np.ndarray, pixels: str = "gray", codec: str = "ffv1", **options: str
+    ) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(path, "w") as container:
+            stream = container.add_stream(codec, rate=Fraction(25), options=options)
+            first = av.VideoFrame.from_ndarray(frames[0], format=pixels)
+            stream.width, stream.height, stream.pix_fmt = first.width, first.height, pixels
+            for frame in frames:
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=pixels)
+                container.mux(stream.encode(picture))
+            container.mux(stream.encode())
+        return path
+
+    return write
+
+
+@pytest.fixture
+def write_digits() -> Callable[..., Path]:
+    """A function that writes MNIST's two files with square digits, each of a light of its own.
+
+    40 to train on have the lights 1 .. 40, 12 to test on 101 .. 112; `lighter` adds to all.
+    """
+
+    def write(folder: Path, lighter: int = 0) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, first, count in (("train", 1, 40), ("t10k", 101, 12)):
+            digits = np.zeros((count, 28, 28), dtype=np.uint8)
+            digits[:, 6:22, 6:22] = first + lighter + np.arange(count)[:, None, None]
+            header = struct.pack(">4I", 2051, count, 28, 28)
+            (folder / f"{name}-images-idx3-ubyte").write_bytes(header + digits.tobytes())
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def write_kth(encode: Callable[..., Path]) -> Callable[..., Path]:
+    """A function that writes two KTH clips of noise, of persons 1 and 17, 70 and 40 frames."""
+
+    def write(folder: Path, seed: int = 0) -> Path:
+        rng = np.random.default_rng(seed)
+        lines = []
+        for name, count in (("person01_boxing_d1", 70), ("person17_jogging_d2", 40)):
+            frames = rng.integers(0, 256, (count, 16, 16), dtype=np.uint8)
+            encode(folder / f"{name}_uncomp.avi", frames)
+            lines.append(f"{name} frames 1-{count}\n")
+        (folder / "sequences.txt").write_text("".join(lines))
+        return folder
+
+    return write
 
 
 SMALL = """

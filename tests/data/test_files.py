@@ -1,10 +1,13 @@
 import hashlib
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from data.errors import FlowcastError
-from data.files import sha256, write_whole
+from data.files import only_one, sha256, write_whole
 
 
 def test_a_file_takes_its_place_whole(tmp_path: Path) -> None:
@@ -78,3 +81,44 @@ def test_the_hash_is_that_of_the_content(tmp_path: Path) -> None:
     assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     path.write_bytes(bytes(3 * 10**6))
     assert sha256(path) == hashlib.sha256(bytes(3 * 10**6)).hexdigest()
+
+
+def test_only_one_goes_in_at_a_time_and_lets_go_at_the_end(tmp_path: Path) -> None:
+    lock = tmp_path / "new" / "folder" / ".lock"
+    with only_one(lock, "another one is at work"):
+        sentence = "^another one is at work; wait for it, or end it first$"
+        with pytest.raises(FlowcastError, match=sentence), only_one(lock, "another one is at work"):
+            raise AssertionError("two are in")
+        with only_one(tmp_path / ".other", "another one is at work"):
+            pass
+    with pytest.raises(KeyError), only_one(lock, "another one is at work"):
+        raise KeyError
+    with only_one(lock, "another one is at work"):
+        pass
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from data.files import only_one
+
+with only_one(Path(sys.argv[1]), "taken"):
+    print("in", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_process_that_is_killed_lets_go(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    command = [sys.executable, "-c", HOLDER, str(lock)]
+    with subprocess.Popen(
+        command, cwd=Path(__file__).parents[2], text=True, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "in\n"
+        with pytest.raises(FlowcastError, match="taken"), only_one(lock, "taken"):
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with only_one(lock, "taken"):
+            pass

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from data.city import City
 from data.flow import label
-from data.windows import future, missing, past, whole
+from data.windows import future, missing, past, positions, whole
 
 START = np.datetime64("2016-01-01T00:00", "s")
 STEPS = [np.timedelta64(minutes * 60, "s") for minutes in (5, 30, 60, 1440)]
@@ -77,6 +77,24 @@ def test_missing_names_exactly_the_missing_slots_oldest_first(
     assert numbers_of(absent, step) == sorted(
         slot - lag for lag in lags if slot - lag not in present
     )
+
+
+@given(
+    st.sets(st.integers(0, 60)), st.lists(st.integers(-5, 70)), st.lists(st.integers(-9, 9)), steps
+)
+def test_a_position_is_where_the_slot_stands_and_minus_1_where_it_is_missing(
+    present: set[int], slots: list[int], offsets: list[int], step: np.timedelta64
+) -> None:
+    stored = sorted(present)
+    expected = [
+        [stored.index(slot + offset) if slot + offset in present else -1 for offset in offsets]
+        for slot in slots
+    ]
+    init_times = START + np.array(slots, dtype=np.int64) * step
+    flow = flow_at(present or {0}, step)[: len(present)]
+    found = positions(flow, init_times, np.array(offsets, dtype=np.int64))
+    assert found.shape == (len(slots), len(offsets))
+    assert found.tolist() == expected
 
 
 @given(present_slots, st.integers(0, 60), lag_lists)
