@@ -1,11 +1,13 @@
 """Tasks: the windows of a benchmark, to train on, to select on and to test on."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from data.errors import FlowcastError
-from forecasting.feed import Cut, Feed
+from forecasting.feed import Cut, Feed, cut
 from forecasting.models.network import Frames
 
 
@@ -59,3 +61,21 @@ def thinned(starts: np.ndarray, most: int) -> np.ndarray:
     """Returns at most `most` of the starts, evenly spread from the first on."""
     count = min(most, len(starts))
     return starts[np.arange(count) * len(starts) // max(count, 1)]
+
+
+def cut_sequences(
+    sequences: np.ndarray, chosen: np.ndarray, frames: Frames, device: torch.device
+) -> Cut:
+    """Returns the `chosen` of the sequences `(b, t, c, y, x)` as windows that begin with them."""
+    flat = sequences.reshape(-1, *sequences.shape[2:])
+    return cut(flat, chosen * sequences.shape[1], frames.history, frames.horizon, device)
+
+
+def digest_of(*arrays: np.ndarray) -> str:
+    """Returns the SHA-256 of the shapes, types and values of arrays."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(str((array.shape, array.dtype.str)).encode())
+        for part in np.array_split(array, max(1, array.nbytes >> 26)):
+            digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()

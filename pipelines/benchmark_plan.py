@@ -9,7 +9,8 @@ import torch
 
 from data.errors import FlowcastError
 from data.home import home
-from forecasting.datasets import DATASETS, DatasetConfig
+from forecasting.datasets import DATASETS
+from forecasting.datasets.config import DatasetConfig
 from forecasting.models import NETWORKS
 from forecasting.models.network import NetworkConfig
 from forecasting.settings import overridden
