@@ -15,6 +15,8 @@ from data.errors import FlowcastError
 from data.files import write_whole
 from forecasting.training import Epoch, TrainingConfig, TrainingState
 
+ANEW = "train without --resume"
+
 
 def save_checkpoint(path: Path, state: TrainingState, facts: dict[str, str]) -> None:
     """Writes the state as one safetensors file, whole or not at all.
@@ -39,48 +41,59 @@ def save_checkpoint(path: Path, state: TrainingState, facts: dict[str, str]) -> 
 
 
 def load_checkpoint(
-    path: Path, build: Callable[[], nn.Module], device: torch.device, facts: dict[str, str]
+    path: Path,
+    build: Callable[[], nn.Module],
+    device: torch.device,
+    facts: dict[str, str],
+    anew: str = ANEW,
 ) -> TrainingState:
     """Returns the state that `save_checkpoint` wrote.
+
+    Args:
+        path: of the file.
+        build: makes the network that it is of.
+        device: for the network.
+        facts: what must be as it was.
+        anew: what a person does where it cannot be gone on with.
 
     Raises:
         FlowcastError: there is none, it cannot be read, or `facts` have changed since.
     """
-    known = read_facts(path)
-    tensors, metadata = _read(path)
+    known = read_facts(path, anew)
+    tensors, metadata = _read(path, anew)
     for key, value in facts.items():
         if known.get(key) != value:
             raise FlowcastError(
-                f"the {key} has changed since the training in {path.parent} began; train without --resume"
+                f"the {key} has changed since the training in {path.parent} began; {anew}"
             )
     try:
         return _restored(tensors, metadata, build, device)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FlowcastError(
-            f"{path} holds no training that this version of flowcast can go on with; train without --resume"
+            f"{path} holds no training that this version of flowcast can go on with; {anew}"
         ) from error
 
 
-def read_facts(path: Path) -> dict[str, str]:
+def read_facts(path: Path, anew: str = ANEW) -> dict[str, str]:
     """Returns the facts that a checkpoint was written with.
 
     Raises:
         FlowcastError: there is none, or it cannot be read.
     """
     if not path.exists():
-        raise FlowcastError(f"no training to go on with in {path.parent}; train without --resume")
-    _, metadata = _read(path)
+        raise FlowcastError(f"no training to go on with in {path.parent}; {anew}")
+    _, metadata = _read(path, anew)
     return {str(key): str(value) for key, value in metadata["facts"].items()}
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(path: Path, anew: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = {key: json.loads(text) for key, text in file.metadata().items()}
         metadata["facts"].items()
     except (OSError, SafetensorError, ValueError, AttributeError, KeyError) as error:
-        raise FlowcastError(f"{path} cannot be read ({error}); train without --resume") from error
+        raise FlowcastError(f"{path} cannot be read ({error}); {anew}") from error
     return tensors, metadata
 
 

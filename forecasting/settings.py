@@ -19,21 +19,30 @@ def overridden(config: Config, changes: Mapping[str, str]) -> Config:
     Raises:
         FlowcastError: there is no such field, or the text is no value for it.
     """
-    hints = get_type_hints(type(config))
+    try:
+        return dataclasses.replace(config, **parsed(type(config), changes))  # type: ignore[type-var]
+    except ValueError as error:
+        raise FlowcastError(f"these settings do not go together: {error}") from error
+
+
+def parsed(config: type, changes: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the values that texts stand for, by the type of each field of `config`.
+
+    Raises:
+        FlowcastError: there is no such field, or the text is no value for it.
+    """
+    hints = get_type_hints(config)
     values: dict[str, Any] = {}
     for key, text in changes.items():
         if key not in hints:
             raise FlowcastError(
-                f"{type(config).__name__} has no setting {key!r}; it has {', '.join(hints)}"
+                f"{config.__name__} has no setting {key!r}; it has {', '.join(hints)}"
             )
         try:
             values[key] = _value(text, hints[key])
         except ValueError as error:
             raise FlowcastError(f"{text!r} is no value for {key} ({_word(hints[key])})") from error
-    try:
-        return dataclasses.replace(config, **values)  # type: ignore[type-var]
-    except ValueError as error:
-        raise FlowcastError(f"these settings do not go together: {error}") from error
+    return values
 
 
 def _value(text: str, hint: Any) -> Any:

@@ -15,6 +15,8 @@ from forecasting.models.network import Frames
 class Task:
     """What a network is trained on, selected on and tested on; frames in [0, 1].
 
+    A city is scaled by its training part, so that its later frames may lie a little above 1.
+
     Attributes:
         frames: their shape, and how many a network sees and forecasts.
         train: windows to train on.

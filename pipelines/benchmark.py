@@ -68,7 +68,8 @@ def run(
             return NETWORKS[chosen.network].build(config)
 
         if resume and (folder / CHECKPOINT).exists():
-            state = load_checkpoint(folder / CHECKPOINT, build, place, facts)
+            anew = "name another folder by --out, or remove that one"
+            state = load_checkpoint(folder / CHECKPOINT, build, place, facts, anew)
         else:
             state = TrainingState.start(build, chosen.training, place)
         speed = _Speed()
@@ -81,8 +82,8 @@ def run(
             yield event
             if stop is not None and stop.is_set():
                 raise FlowcastError(
-                    f"stopped after {len(state.history)} finished epochs; "
-                    f"to go on, give the same command with --resume"
+                    f"stopped after {len(state.history)} finished epochs, which are kept; the same command "
+                    f"goes on (that of a single run with --resume)"
                 )
         finished = finish(folder, chosen, task, state, facts, speed.rate())
         (folder / CHECKPOINT).unlink(missing_ok=True)

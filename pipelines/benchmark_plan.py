@@ -13,7 +13,7 @@ from forecasting.datasets import DATASETS
 from forecasting.datasets.config import DatasetConfig
 from forecasting.models import NETWORKS
 from forecasting.models.network import NetworkConfig
-from forecasting.settings import overridden
+from forecasting.settings import overridden, parsed
 from forecasting.task import Task
 from forecasting.training import TrainingConfig
 
@@ -102,6 +102,7 @@ def plan(
     for key, way_out in FOLLOWING.items():
         if key in settings:
             raise FlowcastError(f"{key} follows from the dataset; {way_out}")
+    parsed(NETWORKS[network].config, sizes)  # What is wrong is told before the data are read.
     named = tuple(f"{key}={text}" for key, text in sorted(settings.items()))
     return Plan(dataset, network, scale, data, sizes, training, named)
 

@@ -166,6 +166,10 @@ def experiment(
     if scale not in SCALES:
         raise FlowcastError(f"there is no scale {scale!r}; there is {', '.join(SCALES)}")
     if name == COST:
+        if settings or data or seeds != 1:
+            raise FlowcastError(
+                "the experiment cost has no settings, data or seeds; use forecast benchmark cost"
+            )
         yield from _cost(scale, folder, device)
         return
     if name not in EXPERIMENTS:

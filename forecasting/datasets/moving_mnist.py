@@ -48,7 +48,7 @@ def open_moving_mnist(config: MovingMnistConfig, folder: Path, device: torch.dev
     """
     digits = open_digits(folder)
     length = config.history + config.horizon
-    kept = 5_000 if len(digits.train) > 10_000 else len(digits.train) // 10
+    kept = 5_000 if len(digits.train) > 10_000 else max(len(digits.train) // 10, 1)
     train = torch.from_numpy(digits.train[:-kept]).to(device)
     feed = MovingDigits(
         train, config.train, config.history, config.horizon, config.digits, config.side

@@ -27,7 +27,7 @@ def open_taxibj(config: TaxiBJConfig, folder: Path, device: torch.device) -> Tas
     benchmark = open_taxibj_npz(folder / "dataset.npz")
     frames = Frames(2, (32, 32), config.history, config.horizon, data="taxibj")
     windows = np.concatenate([benchmark.train_past, benchmark.train_future], axis=1)
-    test = np.concatenate([benchmark.test_past, benchmark.test_future], axis=1)[: config.test]
+    test = np.concatenate([benchmark.test_past, benchmark.test_future], axis=1)
     # Neighbouring windows overlap, so the gap is one window's number of windows.
     number = np.arange(len(windows))
     train, validation = held_back(number, windows.shape[1])
@@ -36,7 +36,7 @@ def open_taxibj(config: TaxiBJConfig, folder: Path, device: torch.device) -> Tas
         frames,
         cut_sequences(windows, thinned(train, config.train), frames, device),
         cut_sequences(windows, thinned(validation, config.validation), frames, device),
-        cut_sequences(test, np.arange(len(test)), frames, device),
+        cut_sequences(test, thinned(np.arange(len(test)), config.test), frames, device),
         digest_of(windows, test),
         notes,
     )

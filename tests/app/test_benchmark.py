@@ -176,7 +176,9 @@ def test_ctrl_c_ends_a_run_that_goes_on_by_resume(tmp_path: Path) -> None:
     printed, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert printed == ""
-    assert re.search(r"error: stopped after \d+ finished epochs; to go on, .* --resume\n", err)
+    assert re.search(
+        r"error: stopped after \d+ finished epochs, which are kept; .* --resume\)\n", err
+    )
     assert names(out) == {"checkpoint.safetensors"}
 
 

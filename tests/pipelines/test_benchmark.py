@@ -295,7 +295,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(digits: Path, tmp_pat
     finish(run(on_digits(), digits, whole, device="cpu"))
     stop = threading.Event()
     events = []
-    with pytest.raises(FlowcastError, match=r"stopped after 1 finished epochs; .*--resume"):
+    with pytest.raises(FlowcastError, match=r"stopped after 1 finished epochs, .*--resume"):
         for event in run(on_digits(), digits, halted, device="cpu", stop=stop):
             events.append(event)
             if isinstance(event, Batch) and event.epoch == 2:
