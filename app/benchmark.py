@@ -150,22 +150,24 @@ def experiment(
 
     A setting may be meant for the runs on one dataset: --set kth:data.size=64.
     """
-    from app.benchmark_files import write_experiment
+    from app.benchmark_files import drawn, write_experiment
     from app.progress import show_experiment, stopping_on_interrupt
     from pipelines.experiments import experiment as start
 
     folders = {key: Path(value) for key, value in _pairs(data or []).items()}
     with stopping_on_interrupt() as stop:
         outcome = show_experiment(
-            start(
-                name,
-                scale,
-                data=folders,
-                settings=_pairs(settings or []),
-                seeds=seeds,
-                out=out,
-                device=device,
-                stop=stop,
+            drawn(
+                start(
+                    name,
+                    scale,
+                    data=folders,
+                    settings=_pairs(settings or []),
+                    seeds=seeds,
+                    out=out,
+                    device=device,
+                    stop=stop,
+                )
             )
         )
     for path in write_experiment(outcome):

@@ -18,6 +18,7 @@ from pipelines.benchmark_result import Finished, finite
 from pipelines.experiments import COST, COST_QUESTION, Outcome
 
 DOTS_PER_INCH = 110
+CURVE = "learning-curve.png"
 
 
 def write_pictures(finished: Finished) -> None:
@@ -29,7 +30,15 @@ def write_pictures(finished: Finished) -> None:
     first = {part: frames[0] for part, frames in samples.items()}
     with write_whole(finished.folder / "samples.gif") as temporary:
         temporary.write_bytes(animation(**first, channels=channels))
-    _save(finished.folder / "learning-curve.png", learning_curve(result["epochs"]))
+    _save(finished.folder / CURVE, learning_curve(result["epochs"]))
+
+
+def drawn(events: Iterator[Any]) -> Iterator[Any]:
+    """Passes the events of an experiment on and draws the pictures of runs that have none."""
+    for event in events:
+        if isinstance(event, Finished) and not (event.folder / CURVE).exists():
+            write_pictures(event)
+        yield event
 
 
 def result_lines(finished: Finished) -> Iterator[str]:

@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from forecasting.frame_metrics import METRICS
 
 MOST_MARKERS, MOST_TICKS = 40, 8
-LONGEST_LABEL = 80  # characters in a line
+LONGEST_LABEL, LONGEST_TITLE = 80, 60  # characters in a line
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
 ABREAST = 3  # panels in a row
@@ -112,7 +112,7 @@ def lines(
     ax = figure.subplots()
     _draw(ax, series, list(series), log_x=log_x, log_y=log_y)
     ax.set(xlabel=x_label, ylabel=y_label)
-    ax.set_title(title, fontsize=12)
+    ax.set_title(fill(title, LONGEST_TITLE), fontsize=12)
     _legend(figure, [ax])
     return figure
 
@@ -138,7 +138,7 @@ def panels(series: Mapping[str, Series], x_label: str, title: str, *, log: bool 
         ax.set_xlabel(x_label, fontsize=9)
     for ax in axes[len(series) :]:
         ax.remove()
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(fill(title, LONGEST_TITLE * min(len(series), ABREAST)), fontsize=12)
     _legend(figure, list(axes[: len(series)]))
     return figure
 

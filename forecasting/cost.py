@@ -5,6 +5,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -74,8 +75,17 @@ def training_seconds(network: nn.Module, past: Tensor, horizon: int) -> float:
     return median_seconds(step, past.device)
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Lets `peak_memory` begin anew, where the system can: with what is taken now."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory(device: torch.device) -> int:
-    """Returns the most bytes taken so far: of the GPU by torch, else of memory by this process."""
+    """Returns the most bytes taken: of the GPU by torch, else of memory by the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     # What getrusage tells of a process that another one started has that one's peak in it.

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from data.errors import FlowcastError
 
 Config = TypeVar("Config")
+LARGEST = 10**9
 
 
 def overridden(config: Config, changes: Mapping[str, str]) -> Config:
@@ -40,7 +41,7 @@ def parsed(config: type, changes: Mapping[str, str]) -> dict[str, Any]:
             )
         try:
             values[key] = _value(text, hints[key])
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise FlowcastError(f"{text!r} is no value for {key} ({_word(hints[key])})") from error
     return values
 
@@ -51,7 +52,10 @@ def _value(text: str, hint: Any) -> Any:
     kinds = get_args(hint) or (hint,)
     if type(None) in kinds and text.lower() == "none":
         return None
-    return next(kind for kind in kinds if kind is not type(None))(text)
+    value = next(kind for kind in kinds if kind is not type(None))(text)
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ValueError(f"{text} is beyond {LARGEST:,}")
+    return value
 
 
 def _word(hint: Any) -> str:

@@ -74,11 +74,13 @@ class TrainingConfig:
             raise ValueError(f"epochs {self.epochs} and batch {self.batch} are not both 1 or more")
         if self.minutes is not None and not self.minutes > 0:
             raise ValueError(f"minutes {self.minutes:g} are not more than 0")
-        if not 0 <= self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
+        if not 0 <= self.learning_rate <= 1000 or not 0 <= self.weight_decay < math.inf:
             raise ValueError(
                 f"learning_rate {self.learning_rate:g} and weight_decay {self.weight_decay:g} are "
                 f"not both 0 or more"
             )
+        if not self.clip > 0:
+            raise ValueError(f"clip {self.clip:g} is not more than 0")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule {self.schedule!r} is none of {', '.join(SCHEDULES)}")
         if not 0 <= self.warm_up <= 1:
@@ -161,7 +163,7 @@ def fit(
         validate: error of the network on days that it is not trained on.
 
     Raises:
-        FlowcastError: the loss is no longer finite.
+        FlowcastError: the loss or the validation error is no longer finite.
     """
     clock = _Clock(state)
     while clock.another():
@@ -169,14 +171,16 @@ def fit(
         for batch in _epoch(state, feed, clock):
             loss = batch.loss
             yield batch
+        number = len(state.history) + 1
         validation = validate(state.network)
+        if not math.isfinite(validation):
+            raise FlowcastError(_not_finite(f"validation error after epoch {number}", state.config))
         best = not state.history or validation < min(epoch.validation for epoch in state.history)
         if best:
             state.best = {
                 name: value.detach().cpu().clone()
                 for name, value in state.network.state_dict().items()
             }
-        number = len(state.history) + 1
         state.history.append(Epoch(number, loss, validation, best, clock.seconds()))
         yield state.history[-1]
 
@@ -201,10 +205,7 @@ def _epoch(state: TrainingState, feed: Feed, clock: "_Clock") -> Iterator[Batch]
         state.optimizer.step()
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
-            raise FlowcastError(
-                f"the loss of epoch {number} is not finite; train again with a lower --learning-rate "
-                f"than {config.learning_rate:g}"
-            )
+            raise FlowcastError(_not_finite(f"loss of epoch {number}", config))
         seen = min(done * config.batch, len(order))
         yield Batch(
             number,
@@ -216,6 +217,13 @@ def _epoch(state: TrainingState, feed: Feed, clock: "_Clock") -> Iterator[Batch]
         )
         if clock.over():
             return
+
+
+def _not_finite(what: str, config: TrainingConfig) -> str:
+    return (
+        f"the {what} is not finite; train again with a lower learning rate than "
+        f"{config.learning_rate:g} (--learning-rate, or --set training.learning_rate=X)"
+    )
 
 
 def is_finished(state: TrainingState) -> bool:

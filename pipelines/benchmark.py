@@ -16,6 +16,7 @@ from torch import nn
 
 from data.errors import FlowcastError
 from data.files import only_one
+from forecasting import cost
 from forecasting.checkpoint import load_checkpoint, save_checkpoint
 from forecasting.models import NETWORKS, write_network
 from forecasting.models.network import NetworkConfig
@@ -58,6 +59,7 @@ def run(
     task = open_task(chosen, data, place)
     config = network_config(chosen, task)
     facts = _facts(chosen, task, config)
+    cost.reset_peak_memory(place)
     with only_one(folder / ".lock", f"another run is writing {folder}"):
         _check_folder(folder, resume)
         if (folder / RESULT).exists():
@@ -65,7 +67,7 @@ def run(
             return
 
         def build() -> nn.Module:
-            return NETWORKS[chosen.network].build(config)
+            return _build(chosen.network, config)
 
         if resume and (folder / CHECKPOINT).exists():
             anew = "name another folder by --out, or remove that one"
@@ -88,6 +90,14 @@ def run(
         finished = finish(folder, chosen, task, state, facts, speed.rate())
         (folder / CHECKPOINT).unlink(missing_ok=True)
         yield finished
+
+
+def _build(name: str, config: NetworkConfig) -> nn.Module:
+    try:
+        return NETWORKS[name].build(config)
+    except (ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
+        reason = (str(error) or "out of memory").splitlines()[0]
+        raise FlowcastError(f"{name} cannot be built with these settings: {reason}") from error
 
 
 class _Speed:

@@ -14,6 +14,7 @@ from forecasting import cost
 from forecasting.models import NETWORKS
 from forecasting.models.network import Frames
 from forecasting.neural import pick_device
+from pipelines.benchmark_plan import SCALES
 
 Series = dict[str, tuple[list[float], list[float]]]
 """Lines to draw: x and y by label."""
@@ -73,6 +74,8 @@ def costs(
     place = pick_device(device)
     if unknown := [name for name in networks if name not in NETWORKS]:
         raise FlowcastError(f"there is no network {unknown[0]!r}; there is {', '.join(NETWORKS)}")
+    if scale not in SCALES:
+        raise FlowcastError(f"there is no scale {scale!r}; there is {', '.join(SCALES)}")
     threads = torch.get_num_threads()
     for side in sides:
         for name in networks:

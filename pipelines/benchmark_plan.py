@@ -24,7 +24,6 @@ FOLLOWING = {
     "history": "set data.history",
     "training.history": "set data.history",
     "training.horizon": "set data.horizon",
-    "training.seed": "use --seed",
 }
 QUICK_RECIPE = {"epochs": 6, "batch": 4}
 """The same for all networks: few windows make for many steps only in small batches."""
@@ -102,6 +101,8 @@ def plan(
     for key, way_out in FOLLOWING.items():
         if key in settings:
             raise FlowcastError(f"{key} follows from the dataset; {way_out}")
+    if "training.seed" in settings:
+        raise FlowcastError("the seed is set by --seed")
     parsed(NETWORKS[network].config, sizes)  # What is wrong is told before the data are read.
     named = tuple(f"{key}={text}" for key, text in sorted(settings.items()))
     return Plan(dataset, network, scale, data, sizes, training, named)

@@ -1,6 +1,8 @@
 """The result of a benchmark run: the chosen epoch tested, measured and kept in a folder."""
 
 import json
+import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -81,12 +83,17 @@ def read_finished(folder: Path, facts: dict[str, str]) -> Finished:
     """Returns the finished run that a folder holds, if it is the one meant."""
     result = read_result(folder)
     for key, value in facts.items():
-        if result["facts"].get(key) != value:
+        if result.get("facts", {}).get(key) != value:
             raise FlowcastError(
                 f"{folder} holds a finished run of another {key}; name another folder by --out"
             )
-    with np.load(folder / SAMPLED) as samples:
-        return Finished(folder, result, dict(samples))
+    try:
+        with np.load(folder / SAMPLED) as samples:
+            return Finished(folder, result, dict(samples))
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise FlowcastError(
+            f"{folder / SAMPLED} cannot be read ({error}); remove {folder} and run it again"
+        ) from error
 
 
 def finish(

@@ -14,12 +14,14 @@ from pipelines.benchmark_result import RESULT, read_result
 
 OURS = "this run"
 LABELS = {name: metric.label for name, metric in METRICS.items()}
-COUNTS = ("seed", "parameters", "multiply-adds", "epochs")
+COUNTS = ("test windows", "seed", "parameters", "multiply-adds", "epochs")
 COLUMNS = (
     "dataset",
     "network",
     "scale",
     "frames",
+    "grid",
+    "test windows",
     "seed",
     *LABELS.values(),
     "parameters",
@@ -31,7 +33,9 @@ COLUMNS = (
     "epochs",
     "source",
 )
-TEXTS = ("dataset", "network", "scale", "frames", "source")
+TEXTS = ("dataset", "network", "scale", "frames", "grid", "source")
+GRIDS = {"moving-mnist": "64x64", "taxibj": "32x32", "kth": "128x128", "human36m": "128x128"}
+"""Of published figures, where their note names no other."""
 
 
 def table(folders: Sequence[Path]) -> pd.DataFrame:
@@ -50,7 +54,7 @@ def table(folders: Sequence[Path]) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     unchanged: dict[tuple[object, ...], dict[str, Any]] = {}
-    for folder in folders:
+    for folder in dict.fromkeys(folder.resolve() for folder in folders):
         result = read_result(folder)
         try:
             rows.append(_run(result))
@@ -60,7 +64,7 @@ def table(folders: Sequence[Path]) -> pd.DataFrame:
                 f"{folder / RESULT} is not whole ({error!r}); run it again with this flowcast"
             ) from error
         # Two machines sum in different orders: the last digits may differ.
-        key = (still["dataset"], still["frames"], f"{still['MSE']:.6g}")
+        key = (still["dataset"], still["frames"], still["grid"], f"{still['MSE']:.6g}")
         unchanged.setdefault(key, still)
     rows += unchanged.values()
     met = {row["dataset"] for row in rows}
@@ -113,6 +117,8 @@ def _head(result: Mapping[str, Any], network: str) -> dict[str, Any]:
         "network": network,
         "scale": result["scale"],
         "frames": _frames(result["history"], result["horizon"]),
+        "grid": "x".join(str(side) for side in result["config"]["grid"]),
+        "test windows": int(result["data"]["test"]),
         "horizon": int(result["horizon"]),
         "source": OURS,
     }
@@ -131,6 +137,7 @@ def _published(row: Published) -> dict[str, Any]:
         "network": row.network,
         "scale": "",
         "frames": _frames(row.history, row.horizon),
+        "grid": row.note if row.note == "256x256" else GRIDS[row.dataset],
         "horizon": row.horizon,
         **{label: math.nan if value is None else value for label, value in figures.items()},
         "parameters": row.parameters,
@@ -179,6 +186,7 @@ def _duration(seconds: float) -> str:
 
 
 FORMATS: dict[str, Callable[[float], str]] = {
+    "test windows": _whole,
     "seed": "{:.0f}".format,
     LABELS["mse"]: _significant,
     LABELS["mae"]: _significant,

@@ -21,7 +21,7 @@ from forecasting.models.reconstruction import RECONSTRUCTIONS
 from forecasting.training import MOST_EPOCHS, Batch, Epoch
 from pipelines.benchmark import run
 from pipelines.benchmark_cost import Cost, Series, cost_markdown, cost_series, costs, growth
-from pipelines.benchmark_plan import SCALES, default_folder, plan
+from pipelines.benchmark_plan import SCALES, Plan, default_folder, plan
 from pipelines.benchmark_result import Finished, finite
 from pipelines.benchmark_table import as_csv, as_markdown, table
 from pipelines.robustness import robustness
@@ -36,6 +36,7 @@ class Trial:
         dataset: key in `DATASETS`.
         network: key in `NETWORKS`.
         settings: field to text, as for `plan`.
+        as_often_as: label of the trial whose number of epochs this one is given.
         as_long_as: label of the trial whose training time this one is given in place of epochs.
     """
 
@@ -43,6 +44,7 @@ class Trial:
     dataset: str
     network: str
     settings: Mapping[str, str]
+    as_often_as: str = ""
     as_long_as: str = ""
 
 
@@ -98,7 +100,7 @@ def _city(label: str, key: str, value: str) -> Trial:
 
 CELL = (
     Trial("SwinLSTM-B", "moving-mnist", "swinlstm-b", {}),
-    Trial("ConvLSTM, equal epochs", "moving-mnist", "convlstm", {}),
+    Trial("ConvLSTM, equal epochs", "moving-mnist", "convlstm", {}, as_often_as="SwinLSTM-B"),
     Trial("ConvLSTM, equal time", "moving-mnist", "convlstm", {}, as_long_as="SwinLSTM-B"),
 )
 EXPERIMENTS: dict[str, Experiment] = {
@@ -123,7 +125,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         (
             *CELL[:2],
             Trial("SwinLSTM-B", "kth", "swinlstm-b", {}),
-            Trial("ConvLSTM, equal epochs", "kth", "convlstm", {}),
+            Trial("ConvLSTM, equal epochs", "kth", "convlstm", {}, as_often_as="SwinLSTM-B"),
         ),
         robust=True,
     ),
@@ -175,19 +177,21 @@ def experiment(
     if name not in EXPERIMENTS:
         raise FlowcastError(f"there is no experiment {name!r}; there is {', '.join(NAMES)}")
     chosen = EXPERIMENTS[name]
-    meant = {key.partition(":")[0] for key in settings or {} if ":" in key}
+    meant = {key.partition(":")[0] for key in settings or {} if ":" in key} | set(data or {})
     if unknown := sorted(meant - set(DATASETS)):
         raise FlowcastError(f"there is no dataset {unknown[0]!r}; there is {', '.join(DATASETS)}")
     finished: dict[str, list[Finished]] = {}
     count = len(chosen.trials) * seeds
     for seed in range(seeds):
         for trial in chosen.trials:
-            label = _label(trial, chosen.trials)
+            label = _label(trial.label, trial.dataset, chosen.trials)
             yield Started(f"{label}, seed {seed}", sum(map(len, finished.values())) + 1, count)
             own = _settings(trial, scale, _for(trial.dataset, settings or {}))
-            if trial.as_long_as:
-                own |= _minutes_of(finished[trial.as_long_as][seed])
             made = plan(trial.dataset, trial.network, scale, own, seed)
+            if model := trial.as_often_as or trial.as_long_as:
+                other = finished[_label(model, trial.dataset, chosen.trials)][seed]
+                own |= _epochs_of(other, made) if trial.as_often_as else _minutes_of(other)
+                made = plan(trial.dataset, trial.network, scale, own, seed)
             where = (data or {}).get(trial.dataset)
             for event in run(
                 made, where, default_folder(made), device=device, resume=True, stop=stop
@@ -251,9 +255,16 @@ def _settings(trial: Trial, scale: str, asked: Mapping[str, str]) -> dict[str, s
     return {**asked, **own}
 
 
-def _label(trial: Trial, trials: Sequence[Trial]) -> str:
+def _label(label: str, dataset: str, trials: Sequence[Trial]) -> str:
+    """Returns the label of a trial, with its dataset where there are several."""
     several = len({other.dataset for other in trials}) > 1
-    return f"{trial.label}, {trial.dataset}" if several else trial.label
+    return f"{label}, {dataset}" if several else label
+
+
+def _epochs_of(other: Finished, made: Plan) -> dict[str, str]:
+    """Returns the settings that give a run the epochs of another one; none where it has them."""
+    epochs = other.result["training"]["epochs"]
+    return {} if made.training.epochs == epochs else {"training.epochs": str(epochs)}
 
 
 def _minutes_of(other: Finished) -> dict[str, str]:

@@ -18,7 +18,7 @@ from forecasting.task import Task, digest_of, held_back, thinned
 
 @dataclass(frozen=True)
 class SimulatedCityConfig(DatasetConfig):
-    """A city as `forecast simulate` makes it, half-hourly, scaled by its largest training value.
+    """A city as `forecast simulate` makes it, half-hourly, scaled by its largest value before the test.
 
     Attributes:
         grid: rows and columns.

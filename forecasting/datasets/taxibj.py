@@ -32,6 +32,12 @@ def open_taxibj(config: TaxiBJConfig, folder: Path, device: torch.device) -> Tas
     number = np.arange(len(windows))
     train, validation = held_back(number, windows.shape[1])
     notes = ("the frames of dataset.npz ran backwards and were turned",) * benchmark.reversed
+    following = np.array_equal(windows[1:200, :-1], windows[: len(windows[1:200]), 1:])
+    if not following:
+        notes += (
+            "the windows of dataset.npz do not follow one another frame by frame: some of those that "
+            "validate may share frames with those that are trained on",
+        )
     return Task(
         frames,
         cut_sequences(windows, thinned(train, config.train), frames, device),

@@ -108,6 +108,25 @@ class Recurrent(nn.Module, ABC):
         return torch.stack(outputs, dim=1)
 
 
+class SelfFed(nn.Module):
+    """A network that makes its frames itself and is fed them where they serve as input.
+
+    Attributes:
+        complete: makes frames of what the network puts out, `(b, s, c, y, x)`, and of the newest
+            frame that it saw, `(b, 1, c, y, x)`, before they are fed back; the output as it is,
+            unless a wrapper such as `residual` sets it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.complete: Callable[[Tensor, Tensor], Tensor] = as_it_is
+
+
+def as_it_is(output: Tensor, newest: Tensor) -> Tensor:
+    """Returns the output."""
+    return output
+
+
 def in_turns(block: Callable[[Tensor], Tensor], frames: Tensor, horizon: int) -> Tensor:
     """Returns `horizon` frames by a network that makes several at once, fed its own where it must.
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from forecasting.models.network import OUTPUTS, Frames, NetworkConfig, in_turns
+from forecasting.models.network import OUTPUTS, Frames, NetworkConfig, SelfFed, in_turns
 from forecasting.models.stochastic_depth import stochastic_depth
 
 NO_CHANCE = {"dropout": 0.0, "drop_path": 0.0}
@@ -80,7 +80,7 @@ class PredFormerConfig(NetworkConfig):
         return cls.of(frames, output="identity", **SIZES.get(frames.data, nearest))
 
 
-class PredFormer(nn.Module):
+class PredFormer(SelfFed):
     """Linear map of each patch, a fixed code of its time and place, blocks, linear map back."""
 
     position: Tensor
@@ -117,7 +117,7 @@ class PredFormer(nn.Module):
             x = block(x) if axis == "s" else block(x.transpose(1, 2)).transpose(1, 2)
         patches = self.project(self.norm(x)).transpose(2, 3).unflatten(3, self.tokens)
         output = F.pixel_shuffle(patches, patch)[..., :rows, :columns]
-        return OUTPUTS[self.config.output](output)
+        return self.complete(OUTPUTS[self.config.output](output), frames[:, -1:])
 
 
 def sinusoids(positions: int, width: int) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from forecasting.models.network import Recurrent
+from forecasting.models.network import Recurrent, SelfFed
 
 
 class StepResidual(Recurrent):
@@ -25,6 +25,24 @@ class StepResidual(Recurrent):
         return frame + self.gain * change, state
 
 
+class SelfFedResidual(nn.Module):
+    """Adds the newest frame to what a self-fed `network` puts out, before it is fed back."""
+
+    def __init__(self, network: SelfFed) -> None:
+        super().__init__()
+        self.network = network
+        self.gain = nn.Parameter(torch.zeros(()))
+        network.complete = self._changed
+
+    def forward(self, frames: Tensor, horizon: int) -> Tensor:
+        """Returns `(b, horizon, c, y, x)` for `(b, t, c, y, x)`."""
+        forecast: Tensor = self.network(frames, horizon)
+        return forecast
+
+    def _changed(self, change: Tensor, newest: Tensor) -> Tensor:
+        return newest + self.gain * change
+
+
 class Residual(nn.Module):
     """Adds the newest frame to all outputs of a `network` that makes its forecast at once."""
 
@@ -40,5 +58,7 @@ class Residual(nn.Module):
 
 
 def residual(network: nn.Module) -> nn.Module:
-    """Returns `network` as one that forecasts changes: from step to step where it is recurrent."""
-    return StepResidual(network) if isinstance(network, Recurrent) else Residual(network)
+    """Returns `network` as one that forecasts changes; what is fed back to it are whole frames."""
+    if isinstance(network, Recurrent):
+        return StepResidual(network)
+    return SelfFedResidual(network) if isinstance(network, SelfFed) else Residual(network)

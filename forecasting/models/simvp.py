@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from forecasting.models.network import OUTPUTS, Frames, NetworkConfig, in_turns
+from forecasting.models.network import OUTPUTS, Frames, NetworkConfig, SelfFed, in_turns
 from forecasting.models.stochastic_depth import stochastic_depth
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -74,7 +74,7 @@ class SimVPConfig(NetworkConfig):
         return cls.of(frames, output="identity", **SIZES.get(frames.data, nearest))
 
 
-class SimVP(nn.Module):
+class SimVP(SelfFed):
     """Encoder, translator, decoder; what the first convolution makes also goes to the last one."""
 
     def __init__(self, config: SimVPConfig) -> None:
@@ -104,7 +104,8 @@ class SimVP(nn.Module):
         encoded = self.encode(early).unflatten(0, (b, t)).flatten(1, 2)  # b t*f y/side x/side
         later = self.translate(encoded).unflatten(1, (t, -1)).flatten(0, 1)
         output = self.readout(self.last(self.decode(later) + early))
-        return OUTPUTS[self.config.output](output.unflatten(0, (b, t))[..., :rows, :columns])
+        made = OUTPUTS[self.config.output](output.unflatten(0, (b, t))[..., :rows, :columns])
+        return self.complete(made, frames[:, -1:])
 
 
 def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:

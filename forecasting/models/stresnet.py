@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from forecasting.models.network import OUTPUTS, Frames, NetworkConfig
+from forecasting.models.network import OUTPUTS, Frames, NetworkConfig, SelfFed
 
 WEEK = 7
 
@@ -90,7 +90,7 @@ class STResNetConfig(NetworkConfig):
         return [weeks * WEEK * self.day - lead for weeks in range(self.trend, 0, -1)]
 
 
-class STResNet(nn.Module):
+class STResNet(SelfFed):
     """A branch for closeness, period and trend each, summed with a weight for every cell."""
 
     def __init__(self, config: STResNetConfig) -> None:
@@ -126,7 +126,8 @@ class STResNet(nn.Module):
                 [at[lag] for lag in config.periods(lead)],
                 [at[lag] for lag in config.trends(lead)],
             ]
-            at[-lead] = self._next([torch.cat(part, dim=1) for part in parts if part])
+            made = self._next([torch.cat(part, dim=1) for part in parts if part])
+            at[-lead] = self.complete(made[:, None], newest[-1][:, None])[:, 0]
             newest.append(at[-lead])
         return torch.stack(newest[-horizon:], dim=1)
 

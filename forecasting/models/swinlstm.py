@@ -46,6 +46,8 @@ class CellConfig(NetworkConfig):
         super().__post_init__()
         if self.patch < 1 or self.patch & (self.patch - 1):
             raise ValueError(f"patch {self.patch} is not a power of two")
+        if self.width < 1:
+            raise ValueError(f"a token of {self.width} features holds none")
         if self.window < 1:
             raise ValueError(f"a window of {self.window} tokens holds none")
         if not 0 <= self.drop_path < 1:

@@ -234,6 +234,20 @@ def test_the_residual_adds_the_frame_to_what_the_network_gives(
     assert torch.allclose(residual(frames, 1), alone(frames, 1) / 2 + known, atol=1e-6)
 
 
+@pytest.mark.parametrize(("name", "turn"), [("simvp", 4), ("predformer", 4), ("st-resnet", 1)])
+def test_what_a_residual_feeds_back_are_frames_and_not_changes(name: str, turn: int) -> None:
+    config = NETWORKS[name].config(channels=2, grid=(6, 5), history=4, **SMALL[name])
+    torch.manual_seed(0)
+    network = build_network(name, config).eval()
+    nn.init.constant_(network.gain, 0.5)
+    frames = torch.rand(2, 4, 2, 6, 5) + 100
+    both = network(frames, 2 * turn)
+    first = network(frames, turn)
+    second = network(torch.cat([frames, first], dim=1)[:, -4:], turn)
+    assert torch.allclose(both, torch.cat([first, second], dim=1), atol=1e-3)
+    assert not torch.allclose(first, second, atol=1e-3)
+
+
 def test_one_backward_reaches_every_parameter(
     network: nn.Module, config: NetworkConfig, series: Tensor
 ) -> None:

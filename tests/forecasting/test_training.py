@@ -270,7 +270,7 @@ def test_minutes_that_are_over_at_once_still_leave_one_epoch() -> None:
 def test_a_loss_that_is_not_finite_names_the_learning_rate(poison: float) -> None:
     frames = waves()
     frames[20] = poison
-    with pytest.raises(FlowcastError, match=r"loss of epoch 1 .* --learning-rate than 0\.002"):
+    with pytest.raises(FlowcastError, match=r"loss of epoch 1 .* lower learning rate than 0\.002"):
         list(fit(start(), feed(frames), always(0)))
 
 
