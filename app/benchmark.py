@@ -96,7 +96,7 @@ def table(
 @app.command()
 def cost(
     networks: Annotated[str, typer.Option(help="Names with commas between; all by default.")] = "",
-    grids: Annotated[str, typer.Option(help="Sides of square frames.")] = "16,32,64,128",
+    grids: Annotated[str, typer.Option(help="Sides of square frames.")] = "32,64,128,256",
     scale: ScaleOption = "quick",
     history: Annotated[int, typer.Option(min=1, help="Frames that are seen.")] = 10,
     horizon: Annotated[int, typer.Option(min=1, help="Frames that are forecast.")] = 10,

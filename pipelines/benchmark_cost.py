@@ -1,5 +1,6 @@
 """Benchmark of cost: time and memory of networks side by side, each in a process of its own."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -16,6 +17,8 @@ from forecasting.models.network import Frames
 from forecasting.neural import pick_device
 from pipelines.benchmark_plan import SCALES
 
+REFERENCE = 64
+"""Side of the frames that the sizes of the networks are those for."""
 Series = dict[str, tuple[list[float], list[float]]]
 """Lines to draw: x and y by label."""
 
@@ -59,6 +62,9 @@ def costs(
     device: str = "auto",
 ) -> Iterator[Cost]:
     """Measures each network on square frames of one channel and yields the figures one by one.
+
+    Every network has the patch and the widths that it has for frames of 64x64 cells, whatever the
+    grid, so that what grows is the work and not the size.
 
     Args:
         networks: keys in `NETWORKS`.
@@ -146,7 +152,9 @@ def _measure(name: str, frames: Frames, scale: str, device: str, threads: int) -
     torch.set_num_threads(threads)
     place = torch.device(device)
     config_class = NETWORKS[name].config
-    config = config_class.paper(frames) if scale == "paper" else config_class.quick(frames)
+    usual = dataclasses.replace(frames, grid=(REFERENCE, REFERENCE))
+    sized = config_class.paper(usual) if scale == "paper" else config_class.quick(usual)
+    config = dataclasses.replace(sized, grid=frames.grid)
     before = cost.peak_memory(place)
     network = NETWORKS[name].build(config).to(place)
     past, horizon = cost.seen(config, frames, 1, place), frames.horizon

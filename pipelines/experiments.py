@@ -132,7 +132,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 COST = "cost"
 COST_NETWORKS = ("swinlstm-b", "swinlstm-d", "convlstm", "predformer")
-COST_SIDES = {"quick": (16, 32, 64, 128), "paper": (32, 64, 128, 256)}
+COST_SIDES = {"quick": (32, 64, 128, 256), "paper": (32, 64, 128, 256)}
 COST_QUESTION = "How do time and memory grow with the resolution?"
 NAMES = (*EXPERIMENTS, COST)
 

@@ -42,12 +42,12 @@ def test_growth_is_unknown_with_fewer_than_two_figures(values: list[float]) -> N
 def test_a_network_is_measured_in_a_process_of_its_own() -> None:
     (small,) = costs(["convlstm"], [8], history=2, horizon=2, device="cpu")
     assert (small.network, small.side, small.device, small.failed) == ("convlstm", 8, "cpu", "")
-    config = NETWORKS["convlstm"].config.quick(Frames(1, (8, 8), 2, 2))
+    config = NETWORKS["convlstm"].config.quick(Frames(1, (64, 64), 2, 2))  # the size of all grids
     network = NETWORKS["convlstm"].build(config)
     assert small.parameters == sum(value.numel() for value in network.parameters())
-    # Two cells of width 32 on 4x4 patches of 4 cells, filters of 3x3, then 32 -> 4; three steps.
-    cells = 9 * ((4 + 32) * 4 * 32 + (32 + 32) * 4 * 32) + 32 * 4
-    assert small.multiply_adds == 3 * 16 * cells
+    # Two cells of width 32 on 2x2 patches of 16 cells, filters of 3x3, then 32 -> 16; three steps.
+    cells = 9 * ((16 + 32) * 4 * 32 + (32 + 32) * 4 * 32) + 32 * 16
+    assert small.multiply_adds == 3 * 4 * cells
     assert 0 < small.forecast_seconds < small.training_seconds < 1
     assert 0 <= small.forecast_bytes <= small.training_bytes < 2**30
     assert small.training_bytes > 0
