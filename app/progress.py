@@ -12,6 +12,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from app.console import ERR
+from data.clock import duration
 from forecasting.training import Batch, Epoch
 from pipelines.benchmark_cost import Cost
 from pipelines.benchmark_result import Finished
@@ -109,12 +110,3 @@ def stopping_on_interrupt() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def duration(seconds: float) -> str:
-    """Returns seconds as `1 h 02 min`, `3 min 20 s` or `12 s`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes_left = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes_left:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -72,3 +72,12 @@ def utc(shown: np.ndarray, timezone: str) -> np.ndarray:
     zoned = flat.tz_localize(timezone, nonexistent="shift_forward", ambiguous=first)
     times = zoned.tz_convert("UTC").tz_localize(None).to_numpy()
     return times.astype("datetime64[s]").reshape(np.shape(shown))
+
+
+def duration(seconds: float) -> str:
+    """Returns seconds as `1 h 02 min`, `3 min 20 s` or `12 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes_left:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

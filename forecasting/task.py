@@ -20,7 +20,8 @@ class Task:
     Attributes:
         frames: their shape, and how many a network sees and forecasts.
         train: windows to train on.
-        validation: windows to choose the epoch on; none of them shares a frame with those of `train`.
+        validation: windows to choose the epoch on; none of them shares a position of the frames with
+            those of `train` (a source that holds a frame twice may show it to both).
         test: windows that nothing is fitted or selected on.
         digest: SHA-256 of what the task was made of.
         notes: what a person should know, such as clips that were skipped.

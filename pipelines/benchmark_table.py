@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from data.clock import duration
 from data.errors import FlowcastError
 from forecasting.frame_metrics import METRICS
 from forecasting.published import PUBLISHED, Published
@@ -177,14 +178,6 @@ def _giga(value: float) -> str:
     return f"{_significant(value / 1e9)} G"
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-
-
 FORMATS: dict[str, Callable[[float], str]] = {
     "test windows": _whole,
     "seed": "{:.0f}".format,
@@ -198,6 +191,6 @@ FORMATS: dict[str, Callable[[float], str]] = {
     "sequences/s batch 1": _significant,
     "sequences/s batch 16": _significant,
     "peak memory MiB": _whole,
-    "training time s": _duration,
+    "training time s": duration,
     "epochs": _whole,
 }
