@@ -15,7 +15,8 @@ from forecasting.feed import Cut
 from forecasting.forecaster import Forecaster
 from forecasting.metrics import rmse
 from forecasting.models.network import NetworkConfig
-from forecasting.neural import NeuralForecaster
+from forecasting.neural import NeuralForecaster, Rollout
+from forecasting.torch_rollout import TorchRollout
 from forecasting.training import TrainingConfig
 
 MOST_VALIDATION_WINDOWS = 500
@@ -91,7 +92,11 @@ class Lesson:
 
     def forecaster(self, network: nn.Module) -> NeuralForecaster:
         """Returns the network as a forecaster that knows the training span alone."""
-        return NeuralForecaster(network, self.climatology, self.scale, self.network, self.name)
+        return self.served_by(TorchRollout(network, self.network))
+
+    def served_by(self, rollout: Rollout) -> NeuralForecaster:
+        """Returns the forecaster that knows the training span alone, whatever runs its network."""
+        return NeuralForecaster(rollout, self.climatology, self.scale, self.name)
 
     def error(self, forecaster: Forecaster) -> float:
         """Returns the RMSE in vehicles on the validation windows, over all leads."""

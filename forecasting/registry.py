@@ -1,34 +1,35 @@
 """The registry: trained forecasters on disk, one folder a version, never changed once written.
 
-`<root>/<city>/<version>/` holds `weights.safetensors` (the network and the climatology) and
-`manifest.json`, which tells all that a forecast needs and the SHA-256 of the weights. Which version
-is champion stands in the store.
+`<root>/<city>/<version>/` holds `weights.safetensors` (the network and the climatology), where the
+network can be exported `network.onnx`, and `manifest.json`, which tells all that a forecast needs and
+the SHA-256 of both. Which version is champion stands in the store. Nothing here needs torch but a
+version without an export.
 """
 
 import hashlib
 import json
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.numpy import load_file, save
 
 from data.city import City
 from data.errors import FlowcastError
 from data.files import sha256, sync
 from data.home import home
 from forecasting.climatology import Climatology
-from forecasting.models import config_of
-from forecasting.neural import NeuralForecaster, build_network
+from forecasting.neural import NeuralForecaster, Rollout
+from forecasting.onnx_rollout import OnnxRollout
 
 FORMAT = 1
-WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
+WEIGHTS, NETWORK, MANIFEST = "weights.safetensors", "network.onnx", "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Manifest:
         metrics: RMSE in vehicles on the validation span by lead time, for it and the baselines.
         code_version: of flowcast.
         weights_sha256: of the weights file.
+        export: of the ONNX file, empty where there is none: `sha256`, `precision`, `difference` (the
+            largest from what torch gives, of scaled frames), and how the precision was chosen.
         format: of this manifest.
     """
 
@@ -71,6 +74,7 @@ class Manifest:
     metrics: dict[str, dict[str, float]]
     code_version: str
     weights_sha256: str = ""
+    export: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
     @property
@@ -85,8 +89,21 @@ def models_root() -> Path:
     return home() / "models"
 
 
-def save_version(root: Path, forecaster: NeuralForecaster, manifest: Manifest) -> Path:
+def save_version(
+    root: Path,
+    manifest: Manifest,
+    weights: Mapping[str, np.ndarray],
+    climatology: Climatology,
+    network: bytes | None = None,
+) -> Path:
     """Writes a version, whole or not at all, and returns its folder.
+
+    Args:
+        root: of the registry.
+        manifest: the hashes are filled in.
+        weights: of the network, as `weights_of` returns them.
+        climatology: that it serves with.
+        network: the exported step, which `manifest.export` tells of; None where there is none.
 
     Raises:
         FlowcastError: the disk is full, or the folder may not be written.
@@ -96,7 +113,7 @@ def save_version(root: Path, forecaster: NeuralForecaster, manifest: Manifest) -
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".writing-"))
-        _write(temporary, forecaster, manifest)
+        _write(temporary, manifest, weights, climatology, network)
         temporary.chmod(0o755)
         temporary.replace(folder)
         sync(folder.parent)
@@ -138,8 +155,8 @@ def read_manifest(root: Path, city: str, version: str) -> Manifest:
         raise FlowcastError(f"{path} cannot be read ({error}); train again") from error
 
 
-def load_version(root: Path, city: City, version: str, device: torch.device) -> NeuralForecaster:
-    """Returns the forecaster of a version, after checking its hash and that it fits the city.
+def load_version(root: Path, city: City, version: str) -> NeuralForecaster:
+    """Returns the forecaster of a version, after checking its hashes and that it fits the city.
 
     Raises:
         FlowcastError: it is missing, damaged, or made for another grid, step or timezone.
@@ -151,20 +168,19 @@ def load_version(root: Path, city: City, version: str, device: torch.device) -> 
             f"version {version} was trained for grid {list(manifest.grid)}, {manifest.step} s and "
             f"{manifest.timezone}, which is not what the TOML of {city.name} says now; train again"
         )
-    path = root / city.name / version / WEIGHTS
+    folder = root / city.name / version
     try:
-        if sha256(path) != manifest.weights_sha256:
-            raise FlowcastError(
-                f"{path} is damaged: its SHA-256 is not the manifest's; use another version or train again"
-            )
-        tensors = load_file(path)
+        _verify(folder / WEIGHTS, manifest.weights_sha256)
+        if manifest.export:
+            _verify(folder / NETWORK, manifest.export["sha256"])
+        tensors = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise FlowcastError(f"{path} cannot be read ({error}); train again") from error
+        raise FlowcastError(f"{folder} cannot be read ({error}); train again") from error
     try:
-        return _forecaster(manifest, tensors, device)
+        return _forecaster(manifest, folder, tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FlowcastError(
-            f"the manifest and the weights in {path.parent} do not belong together; "
+            f"the manifest and the weights in {folder} do not belong together; "
             f"use another version or train again"
         ) from error
 
@@ -181,14 +197,31 @@ def flow_hash(flow: xr.DataArray) -> str:
     return digest.hexdigest()
 
 
-def _write(folder: Path, forecaster: NeuralForecaster, manifest: Manifest) -> None:
-    network = forecaster.network.state_dict()
-    tensors = {f"network.{name}": value.cpu().contiguous() for name, value in network.items()}
-    tensors["climatology.mean"] = torch.from_numpy(forecaster.climatology.mean)
-    tensors["climatology.count"] = torch.from_numpy(forecaster.climatology.count)
-    (folder / WEIGHTS).write_bytes(save(tensors))
+def _verify(path: Path, expected: str) -> None:
+    if sha256(path) != expected:
+        raise FlowcastError(
+            f"{path} is damaged: its SHA-256 is not the manifest's; use another version or train again"
+        )
+
+
+def _write(
+    folder: Path,
+    manifest: Manifest,
+    weights: Mapping[str, np.ndarray],
+    climatology: Climatology,
+    network: bytes | None,
+) -> None:
+    tensors = {f"network.{name}": value for name, value in weights.items()}
+    tensors["climatology.mean"] = climatology.mean
+    tensors["climatology.count"] = climatology.count
+    whole = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    (folder / WEIGHTS).write_bytes(save(whole))
     sync(folder / WEIGHTS)
     fields = asdict(manifest)
+    if network is not None:
+        (folder / NETWORK).write_bytes(network)
+        sync(folder / NETWORK)
+        fields["export"]["sha256"] = sha256(folder / NETWORK)
     fields["weights_sha256"] = sha256(folder / WEIGHTS)
     fields["config_hash"] = manifest.config_hash
     (folder / MANIFEST).write_text(json.dumps(fields, indent=1), encoding="utf-8")
@@ -196,20 +229,25 @@ def _write(folder: Path, forecaster: NeuralForecaster, manifest: Manifest) -> No
 
 
 def _forecaster(
-    manifest: Manifest, tensors: dict[str, torch.Tensor], device: torch.device
+    manifest: Manifest, folder: Path, tensors: dict[str, np.ndarray]
 ) -> NeuralForecaster:
-    # Versions of the first release have no history in their configuration.
-    config = config_of(manifest.network, {"history": manifest.history, **manifest.config})
-    network = build_network(manifest.network, config)
     climatology = Climatology(
-        tensors.pop("climatology.mean").numpy(),
-        tensors.pop("climatology.count").numpy(),
+        tensors.pop("climatology.mean"),
+        tensors.pop("climatology.count"),
         manifest.timezone,
         manifest.step,
     )
-    network.load_state_dict(
-        {name.removeprefix("network."): value for name, value in tensors.items()}
-    )
-    return NeuralForecaster(
-        network.to(device), climatology, manifest.scale, config, manifest.network
-    )
+    weights = {name.removeprefix("network."): value for name, value in tensors.items()}
+    rollout = _rollout(manifest, folder, weights)
+    return NeuralForecaster(rollout, climatology, manifest.scale, manifest.network)
+
+
+def _rollout(manifest: Manifest, folder: Path, weights: Mapping[str, np.ndarray]) -> Rollout:
+    """Returns what runs the network: its export, or torch where there is none."""
+    if manifest.export:
+        return OnnxRollout.open(folder / NETWORK, manifest.history)
+    from forecasting.torch_rollout import restore  # seconds to import, and seldom needed
+
+    # Versions of the first release have no history in their configuration.
+    fields = {"history": manifest.history, **manifest.config}
+    return restore(manifest.network, fields, weights)

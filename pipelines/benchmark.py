@@ -18,9 +18,9 @@ from data.errors import FlowcastError
 from data.files import only_one
 from forecasting import cost
 from forecasting.checkpoint import load_checkpoint, save_checkpoint
+from forecasting.computing import pick_device
 from forecasting.models import NETWORKS, write_network
 from forecasting.models.network import NetworkConfig
-from forecasting.neural import pick_device
 from forecasting.scoring import predictor, squared_error
 from forecasting.task import Task
 from forecasting.training import Batch, Epoch, TrainingState, fit

@@ -12,9 +12,9 @@ import torch
 
 from data.errors import FlowcastError
 from forecasting import cost
+from forecasting.computing import pick_device
 from forecasting.models import NETWORKS
 from forecasting.models.network import Frames
-from forecasting.neural import pick_device
 from pipelines.benchmark_plan import SCALES
 
 REFERENCE = 64

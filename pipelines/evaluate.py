@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 import xarray as xr
 
 from data import windows
@@ -61,7 +60,7 @@ def evaluate(store: Store, city: City, *, horizon: int = 4, model: str | None = 
     version = model or store.champion(city) or ""
     if version:
         _check_unseen(city, version, parts.test)
-        forecasters.append(load_version(models_root(), city, version, torch.device("cpu")))
+        forecasters.append(load_version(models_root(), city, version))
     expected = store.flow(city, "expected")
     able = [one for one in forecasters if len(_init_times(flow, parts.test, [one], horizon))]
     init_times = _init_times(flow, parts.test, able, horizon)

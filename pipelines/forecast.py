@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 import xarray as xr
 
 from data import windows
@@ -113,7 +112,7 @@ def _choose(
     manifest, notes = None, []
     try:
         manifest = read_manifest(models_root(), city.name, version)
-        forecaster: Forecaster = load_version(models_root(), city, version, torch.device("cpu"))
+        forecaster: Forecaster = load_version(models_root(), city, version)
     except FlowcastError as error:
         if model is not None:
             raise

@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import torch
-
 from data.city import City
 from data.errors import FlowcastError
 from data.store import Store
@@ -19,7 +17,7 @@ def champion_of(store: Store, city: City, lesson: Lesson) -> Forecaster | None:
     if version is None:
         return None
     try:
-        served = load_version(models_root(), city, version, torch.device("cpu"))
+        served = load_version(models_root(), city, version)
     except FlowcastError:
         return None  # What cannot serve need not be beaten.
     return dataclasses.replace(served, climatology=lesson.climatology)

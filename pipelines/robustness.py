@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from forecasting.neural import pick_device
+from forecasting.computing import pick_device
 from forecasting.scoring import persistence, predictor, squared_error
 from forecasting.transforms import STRENGTHS, TRANSFORMS, Transformed
 from pipelines.benchmark_cost import Series

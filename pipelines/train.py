@@ -20,10 +20,10 @@ from data.flow import split
 from data.store import Store
 from forecasting.checkpoint import load_checkpoint, read_facts, save_checkpoint
 from forecasting.climatology import Climatology
+from forecasting.computing import pick_device
 from forecasting.lesson import Lesson
 from forecasting.models import NETWORKS, config_of, write_network
 from forecasting.models.network import Frames, NetworkConfig
-from forecasting.neural import build_network, pick_device
 from forecasting.registry import (
     Manifest,
     flow_hash,
@@ -32,6 +32,7 @@ from forecasting.registry import (
     save_version,
     versions,
 )
+from forecasting.torch_rollout import build_network, weights_of
 from forecasting.training import (
     MOST_EPOCHS,
     Batch,
@@ -237,9 +238,9 @@ def _finish(
     scores = scores_of(candidate, champion_of(store, city, lesson), lesson)
     promoted, reason = judge(scores)
     # The weights are chosen; the climatology that they meet in service may know the last days too.
-    final = dataclasses.replace(candidate, climatology=Climatology.fit(lesson.both))
+    climatology = Climatology.fit(lesson.both)
     manifest = _manifest(city, state, lesson, scores)
-    save_version(models_root(), final, manifest)
+    save_version(models_root(), manifest, weights_of(state.network), climatology)
     if promoted:
         store.promote(city, manifest.version, reason)
     return Trained(manifest, promoted, reason, stopped)

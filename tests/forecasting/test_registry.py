@@ -18,7 +18,7 @@ from data.errors import FlowcastError
 from data.files import sha256
 from forecasting.climatology import Climatology
 from forecasting.models import SwinLSTMConfig
-from forecasting.neural import NeuralForecaster, build_network
+from forecasting.neural import NeuralForecaster
 from forecasting.registry import (
     MANIFEST,
     WEIGHTS,
@@ -29,10 +29,10 @@ from forecasting.registry import (
     save_version,
     versions,
 )
+from forecasting.torch_rollout import TorchRollout, build_network, weights_of
 
 FlowOf = Callable[..., xr.DataArray]
 HOUR = np.timedelta64(1, "h")
-CPU = torch.device("cpu")
 TOY = City("toy", "Toy", "America/New_York", HOUR, (6, 5))
 CONFIG = SwinLSTMConfig(
     grid=TOY.grid, patch=2, width=8, window=2, depths=(2,), heads=(2,), output="identity"
@@ -52,7 +52,9 @@ def forecaster(flow: xr.DataArray) -> NeuralForecaster:
     torch.manual_seed(0)
     network = build_network("swinlstm-b", CONFIG)
     nn.init.ones_(network.gain)  # untrained it is 0, and no weight would count
-    return NeuralForecaster(network, Climatology.fit(flow), 42.5, CONFIG, "swinlstm-b")
+    return NeuralForecaster(
+        TorchRollout(network, CONFIG), Climatology.fit(flow), 42.5, "swinlstm-b"
+    )
 
 
 @pytest.fixture
@@ -84,7 +86,7 @@ def manifest_of(version: str = VERSION, **changes: Any) -> Manifest:
 @pytest.fixture
 def folder(root: Path, forecaster: NeuralForecaster) -> Path:
     """The folder of a saved version."""
-    return save_version(root, forecaster, manifest_of())
+    return save(root, forecaster, manifest_of())
 
 
 def refusal(action: Callable[[], object], match: str) -> None:
@@ -94,8 +96,14 @@ def refusal(action: Callable[[], object], match: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def save(root: Path, forecaster: NeuralForecaster, manifest: Manifest) -> Path:
+    assert isinstance(forecaster.rollout, TorchRollout)
+    weights = weights_of(forecaster.rollout.network)
+    return save_version(root, manifest, weights, forecaster.climatology)
+
+
 def load(root: Path, city: City = TOY) -> NeuralForecaster:
-    return load_version(root, city, VERSION, CPU)
+    return load_version(root, city, VERSION)
 
 
 # What is saved
@@ -108,7 +116,8 @@ def test_a_loaded_version_gives_the_same_forecast(
     init_times = flow["time"].values[[10, 200, 330]]
     past = windows.past(flow, init_times, forecaster.lags(6))
     xr.testing.assert_identical(loaded(past, 6), forecaster(past, 6))
-    assert (loaded.scale, loaded.config, loaded.name) == (42.5, CONFIG, "swinlstm-b")
+    assert isinstance(loaded.rollout, TorchRollout)
+    assert (loaded.scale, loaded.rollout.config, loaded.name) == (42.5, CONFIG, "swinlstm-b")
 
 
 def test_a_loaded_climatology_is_the_saved_one(
@@ -153,7 +162,7 @@ def test_the_configuration_hash_knows_network_and_training() -> None:
 def test_versions_are_sorted_from_the_oldest(root: Path, forecaster: NeuralForecaster) -> None:
     names = ["20260301-000000-aaaa00", "20251231-235959-ffff00", "20260101-000000-bbbb00"]
     for name in names:
-        save_version(root, forecaster, manifest_of(name))
+        save(root, forecaster, manifest_of(name))
     assert versions(root, "toy") == sorted(names)
 
 
@@ -169,7 +178,7 @@ def test_a_version_is_never_written_over(
     root: Path, folder: Path, forecaster: NeuralForecaster
 ) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    refusal(lambda: save_version(root, forecaster, manifest_of(scale=1.0)), "cannot be written")
+    refusal(lambda: save(root, forecaster, manifest_of(scale=1.0)), "cannot be written")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir()] == [VERSION]
 
@@ -185,7 +194,7 @@ def test_a_full_disk_leaves_nothing_of_a_version(
     size: int,
 ) -> None:
     with largest_file(size):
-        refusal(lambda: save_version(root, forecaster, manifest_of()), "nothing was kept .* room")
+        refusal(lambda: save(root, forecaster, manifest_of()), "nothing was kept .* room")
     assert list((root / "toy").iterdir()) == []
 
 
@@ -194,17 +203,17 @@ def test_a_manifest_that_fails_leaves_nothing_of_a_version(
     forecaster: NeuralForecaster,
     largest_file: Callable[[int], AbstractContextManager[None]],
 ) -> None:
-    weights = (save_version(root, forecaster, manifest_of("small")) / WEIGHTS).stat().st_size
+    weights = (save(root, forecaster, manifest_of("small")) / WEIGHTS).stat().st_size
     long = manifest_of(training={"notes": "x" * weights})
     with largest_file(weights):
-        refusal(lambda: save_version(root, forecaster, long), "cannot be written")
+        refusal(lambda: save(root, forecaster, long), "cannot be written")
     assert versions(root, "toy") == ["small"]
     assert len(list((root / "toy").iterdir())) == 1
 
 
 def test_a_place_that_is_no_folder_is_told(tmp_path: Path, forecaster: NeuralForecaster) -> None:
     (tmp_path / "models").write_text("in the way")
-    refusal(lambda: save_version(tmp_path / "models", forecaster, manifest_of()), "be written")
+    refusal(lambda: save(tmp_path / "models", forecaster, manifest_of()), "be written")
 
 
 # What cannot be loaded
@@ -237,7 +246,7 @@ def test_a_version_without_manifest_is_no_version(root: Path, folder: Path) -> N
 def test_a_name_that_is_no_version_is_answered_with_those_there_are(
     root: Path, folder: Path, name: str
 ) -> None:
-    refusal(lambda: load_version(root, TOY, name, CPU), f"no version '.*'; it has: {VERSION}")
+    refusal(lambda: load_version(root, TOY, name), f"no version '.*'; it has: {VERSION}")
 
 
 @pytest.mark.parametrize(

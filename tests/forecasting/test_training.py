@@ -16,7 +16,7 @@ from data.errors import FlowcastError
 from forecasting.checkpoint import load_checkpoint, save_checkpoint
 from forecasting.feed import Cut, cut
 from forecasting.models import SwinLSTMConfig
-from forecasting.neural import build_network
+from forecasting.torch_rollout import build_network
 from forecasting.training import (
     Batch,
     Epoch,

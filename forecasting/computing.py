@@ -1,0 +1,51 @@
+"""Computing: on what and how a network is trained; what is computed stays the same."""
+
+from dataclasses import dataclass
+
+import torch
+
+from data.errors import FlowcastError
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""What matrix products are computed in; weights and their updates are float32 throughout."""
+
+
+@dataclass(frozen=True)
+class Computing:
+    """How a training runs; it may change between a training and its resumption.
+
+    Attributes:
+        device: `auto`, `cpu`, `cuda`.
+        precision: key in `PRECISIONS`.
+        compiled: whether torch compiles the network, and on a GPU captures the whole step.
+        recompute: whether inner values are computed again on the way back in place of kept, for
+            less memory and about a third more time (gradient checkpointing, arXiv 1604.06174).
+    """
+
+    device: str = "auto"
+    precision: str = "float32"
+    compiled: bool = False
+    recompute: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision {self.precision!r} is none of {', '.join(PRECISIONS)}")
+
+
+def pick_device(name: str) -> torch.device:
+    """Returns the device called `name`; `auto` is the GPU where there is one.
+
+    Raises:
+        FlowcastError: this machine has no such device.
+    """
+    chosen = name
+    if name == "auto":
+        chosen = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(chosen)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise FlowcastError(
+            f"this machine has no device {name!r}; use --device auto, cpu or cuda"
+        ) from error
+    return device
