@@ -1,12 +1,13 @@
 """`forecast benchmark`: networks on datasets, tables, costs and experiments."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from app.console import ERR, OUT
+from data.errors import FlowcastError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,7 +51,17 @@ def run(
     seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of all chance.")] = 0,
     device: DeviceOption = "auto",
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on after the last finished epoch.")
+        bool, typer.Option("--resume", help="Go on from where the run was last kept.")
+    ] = False,
+    precision: Annotated[
+        str, typer.Option(help="Of matrix products in training: float32 or bfloat16.")
+    ] = "float32",
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="Let torch compile the network first, which takes minutes."),
+    ] = False,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Less memory for about a third more time.")
     ] = False,
 ) -> None:
     """Trains a network on a dataset, selects on validation, tests, and writes a folder.
@@ -60,13 +71,18 @@ def run(
     """
     from app.benchmark_files import result_lines, write_pictures
     from app.progress import show_benchmark, stopping_on_interrupt
+    from forecasting.computing import Computing
     from pipelines import benchmark
     from pipelines.benchmark_plan import plan
 
     planned = plan(dataset, network, scale, _pairs(settings or []), seed)
+    try:
+        computing = Computing(device, precision, compiled, recompute)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     with stopping_on_interrupt() as stop:
         finished = show_benchmark(
-            benchmark.run(planned, data, out, device=device, resume=resume, stop=stop)
+            benchmark.run(planned, data, out, computing=computing, resume=resume, stop=stop)
         )
     write_pictures(finished)
     for line in result_lines(finished):
@@ -96,17 +112,25 @@ def table(
 @app.command()
 def cost(
     networks: Annotated[str, typer.Option(help="Names with commas between; all by default.")] = "",
-    grids: Annotated[str, typer.Option(help="Sides of square frames.")] = "32,64,128,256",
+    along: Annotated[
+        str, typer.Option(help="What is varied: grid,history,horizon,cities; all by default.")
+    ] = "",
+    grids: Annotated[str, typer.Option(help="Sides of square frames.")] = "16,32,64,128",
     scale: ScaleOption = "quick",
-    history: Annotated[int, typer.Option(min=1, help="Frames that are seen.")] = 10,
-    horizon: Annotated[int, typer.Option(min=1, help="Frames that are forecast.")] = 10,
+    history: Annotated[int, typer.Option(min=1, help="Frames seen where not varied.")] = 10,
+    horizon: Annotated[int, typer.Option(min=1, help="Frames forecast where not varied.")] = 10,
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     device: DeviceOption = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder for JSON, table and plot.")] = None,
 ) -> None:
-    """Measures time and memory of networks side by side over grids, on this machine."""
+    """Measures how time and memory grow: with the grid, the frames seen and forecast, the cities.
+
+    Networks stand side by side over grids; all else is for swinlstm-b on 32x32 cells. A round of
+    cities is what the scheduler does: each city's archive is read, its forecast made and stored.
+    """
     from app.benchmark_files import write_cost
     from forecasting.models import NETWORKS
-    from pipelines.benchmark_cost import cost_markdown, costs
+    from pipelines.benchmark_growth import AXES, growth_markdown, growths
 
     try:
         sides = [int(side) for side in grids.split(",")]
@@ -116,15 +140,77 @@ def cost(
         raise typer.BadParameter(
             f"--grids {grids!r} is no list like 32,64,128, each 4 or more"
         ) from error
-    names = [name.strip() for name in networks.split(",")] if networks else list(NETWORKS)
     rows = []
-    for row in costs(names, sides, scale=scale, history=history, horizon=horizon, device=device):
+    for row in growths(
+        _names(along) or tuple(AXES),
+        _names(networks) or tuple(NETWORKS),
+        sides,
+        scale=scale,
+        history=history,
+        horizon=horizon,
+        device=device,
+        precision=precision,
+    ):
         rows.append(row)
-        ERR.print(f"{row.network} {row.side}x{row.side} measured", markup=False)
-    OUT.print(cost_markdown(rows), markup=False, end="")
+        ERR.print(f"{row.label} measured", markup=False)
+    OUT.print(growth_markdown(rows), markup=False, end="", soft_wrap=True)
     if out is not None:
         for path in write_cost(out, rows):
             ERR.print(f"wrote {path}", markup=False)
+    _refuse([f"{row.label}: {row.failed}" for row in rows if row.failed])
+
+
+@app.command()
+def speed(
+    parts: Annotated[
+        str, typer.Option(help="forecast,training,start,feed,prepare,evaluate; all by default.")
+    ] = "",
+    cases: Annotated[
+        str,
+        typer.Option(help="p4w8 (the paper's for TaxiBJ), p2w4 (as for images); both by default."),
+    ] = "",
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved rounds.")] = 5,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Of a process that has the machine for itself.")
+    ] = 2,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Everything tiny: a first look, no figures to quote.")
+    ] = False,
+    device: DeviceOption = "auto",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for speed.json and its table; benchmarks/speed ...")
+    ] = None,
+) -> None:
+    """Measures speed and memory as ratios against plain references, side by side on this machine.
+
+    The reference for SwinLSTM is the same network in plain float32 PyTorch, as the paper draws it.
+    """
+    from forecasting.computing import pick_device
+    from pipelines.benchmark_speed import SpeedPlan, default_folder, measure, missed, write_speed
+
+    plan = SpeedPlan(
+        _names(parts),
+        _names(cases),
+        rounds,
+        0.05 if quick else 0.5,
+        pick_device(device).type,
+        1 if quick else threads,
+        quick,
+    )
+    machine, contests = measure(plan)
+    figures = []
+    for found in contests:
+        figures += found
+        ERR.print(f"{found[0].part}, {found[0].case}: measured", markup=False)
+    *paths, table = write_speed(out or default_folder(), plan, machine, figures)
+    OUT.print(table.read_text(encoding="utf-8"), markup=False, end="", soft_wrap=True)
+    for line in missed(figures):
+        ERR.print(f"not reached: {line}", markup=False)
+    for path in (*paths, table):
+        ERR.print(f"wrote {path}", markup=False)
+    _refuse(
+        [f"{one.part}, {one.case}, {one.contender}: {one.failed}" for one in figures if one.failed]
+    )
 
 
 @app.command()
@@ -203,6 +289,19 @@ def convert(
         markup=False,
     )
     OUT.print(write_network(done.network, done.config), markup=False)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Returns the names in a list with commas between."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _refuse(failed: Sequence[str]) -> None:
+    """Ends with a sentence where something could not be measured."""
+    if failed:
+        raise FlowcastError(
+            f"{len(failed)} of the figures could not be measured, first {failed[0]}"
+        )
 
 
 def _pairs(texts: Iterable[str]) -> dict[str, str]:

@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from app.curve_charts import by_frame, learning_curve, panels
+from app.curve_charts import by_frame, growth, learning_curve, panels
 from app.frame_charts import animation, strips
 from data.files import write_whole
 from forecasting.frame_metrics import METRICS
-from pipelines.benchmark_cost import Cost, Series, cost_markdown, cost_series
+from pipelines.benchmark_cost import Cost, Series
+from pipelines.benchmark_growth import growth_markdown, growth_panels
 from pipelines.benchmark_result import Finished, finite
 from pipelines.experiments import COST, COST_QUESTION, Outcome
 
 DOTS_PER_INCH = 110
 CURVE = "learning-curve.png"
+GROWTH_TITLE = "How time and memory grow; powers are fitted to all points of a line"
 
 
 def write_pictures(finished: Finished) -> None:
@@ -67,11 +69,11 @@ def result_lines(finished: Finished) -> Iterator[str]:
 def write_cost(folder: Path, rows: Sequence[Cost]) -> list[Path]:
     """Writes costs as JSON, Markdown and a plot; returns the files."""
     paths = [folder / name for name in ("cost.json", "cost.md", "cost.png")]
-    texts = [json.dumps(finite([asdict(row) for row in rows]), indent=1), cost_markdown(rows)]
+    texts = [json.dumps(finite([asdict(row) for row in rows]), indent=1), growth_markdown(rows)]
     for path, text in zip(paths, texts, strict=False):
         with write_whole(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    _save(paths[2], _cost_panels(cost_series(rows)))
+    _save(paths[2], growth(growth_panels(rows), GROWTH_TITLE))
     return paths
 
 

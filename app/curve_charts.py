@@ -16,12 +16,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from forecasting.frame_metrics import METRICS
+from pipelines.benchmark_growth import Panel
 
 MOST_MARKERS, MOST_TICKS = 40, 8
 LONGEST_LABEL, LONGEST_TITLE = 80, 60  # characters in a line
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
 ABREAST = 3  # panels in a row
+GROWTH_ABREAST = 4  # figures of an axis
 
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
@@ -140,6 +142,39 @@ def panels(series: Mapping[str, Series], x_label: str, title: str, *, log: bool 
         ax.remove()
     figure.suptitle(fill(title, LONGEST_TITLE * min(len(series), ABREAST)), fontsize=12)
     _legend(figure, list(axes[: len(series)]))
+    return figure
+
+
+def growth(panels_of: Sequence[Panel], title: str) -> Figure:
+    """Returns a panel for each figure and axis, all logarithmic, with the fitted powers in it."""
+    labels = list(dict.fromkeys(label for panel in panels_of for label in panel.lines))
+    rows = -(-len(panels_of) // GROWTH_ABREAST)
+    columns = min(len(panels_of), GROWTH_ABREAST)
+    size = (3.6 * columns + 0.5, 3.0 * rows + 0.8 + 0.2 * _lines_below(labels))
+    figure = Figure(figsize=size, layout="constrained")
+    if not panels_of:
+        return figure
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for ax, panel in zip(axes, panels_of, strict=False):
+        _draw(ax, panel.lines, labels, log_x=True, log_y=True)
+        ax.set_title(panel.title, fontsize=10)
+        ax.set_xlabel(panel.x_label, fontsize=9)
+        powers = [f"power {panel.exponents[label]:.2f}" for label in panel.lines]
+        ax.legend(ax.get_lines(), powers, loc="upper left", fontsize=7, frameon=False)
+        low, high = ax.get_ylim()
+        # Room above the lines for their powers.
+        ax.set_ylim(low, high * (high / low) ** (0.1 + 0.08 * len(powers)))
+    for ax in axes[len(panels_of) :]:
+        ax.remove()
+    figure.suptitle(fill(title, LONGEST_TITLE * columns), fontsize=12)
+    handles = {
+        label: line
+        for ax, panel in zip(axes, panels_of, strict=False)
+        for label, line in zip(panel.lines, ax.get_lines(), strict=True)
+    }
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside lower left", fontsize=9, frameon=False
+    )
     return figure
 
 

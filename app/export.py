@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from app.charts import forecast_maps
 from data.city import City
 from data.clock import local
 from data.errors import FlowcastError
@@ -117,6 +116,8 @@ def _write_csv(path: Path, forecast: xr.DataArray, city: City, newest: xr.DataAr
 
 
 def _write_png(path: Path, forecast: xr.DataArray, city: City, newest: xr.DataArray | None) -> None:
+    from app.charts import forecast_maps  # half a second, which only a picture needs
+
     forecast_maps(forecast, city, newest).savefig(path, format="png", dpi=120)
 
 

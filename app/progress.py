@@ -1,7 +1,6 @@
 """Progress on stderr: a bar on a terminal, a line every few seconds elsewhere."""
 
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,11 +12,13 @@ from rich.progress import Progress as Bar
 
 from app.console import ERR
 from data.clock import duration
-from forecasting.training import Batch, Epoch
+from forecasting.stopping import Stop
+from forecasting.training import Batch, Epoch, Event, Halved, Mark
 from pipelines.benchmark_cost import Cost
 from pipelines.benchmark_result import Finished
+from pipelines.candidate import Trained
 from pipelines.experiments import Outcome, Started
-from pipelines.train import Progress, Trained
+from pipelines.train import Progress
 
 SECONDS_BETWEEN_LINES = 10
 
@@ -30,7 +31,7 @@ def show_training(events: Iterator[Progress | Trained]) -> Trained:
     raise AssertionError("a training ends with its result")
 
 
-def show_benchmark(events: Iterator[Batch | Epoch | Finished]) -> Finished:
+def show_benchmark(events: Iterator[Event | Finished]) -> Finished:
     """Shows how a run of the benchmark goes on; returns the run once it is done."""
     for event in _shown(events, lambda error: f"validation MSE {error:.2f}"):
         if isinstance(event, Finished):
@@ -39,7 +40,7 @@ def show_benchmark(events: Iterator[Batch | Epoch | Finished]) -> Finished:
 
 
 def show_experiment(
-    events: Iterator[Started | Batch | Epoch | Finished | Cost | Outcome],
+    events: Iterator[Started | Event | Finished | Cost | Outcome],
 ) -> Outcome:
     """Shows how an experiment goes on; returns its outcome."""
     for event in _shown(events, lambda error: f"validation MSE {error:.2f}"):
@@ -91,22 +92,42 @@ def _shown(events: Iterator[Any], told: Callable[[float], str]) -> Iterator[Any]
                         spoken = time.monotonic()
                         share = 100 * event.done / event.planned
                         ERR.print(f"{description}, {share:.0f} %: {status}")
+                case Halved():
+                    ERR.print(
+                        f"out of memory: {event.windows} of {event.batch} windows at once from now on; "
+                        f"the batch stays the same"
+                    )
+                case Mark():
+                    pass
                 case _:
                     yield event
 
 
 @contextmanager
-def stopping_on_interrupt() -> Iterator[threading.Event]:
-    """Gives an event that the first Ctrl-C sets; the second one ends the process as usual."""
-    stop = threading.Event()
+def stopping_on_interrupt() -> Iterator[Stop]:
+    """Gives a stop that the first Ctrl-C sets; the second one ends the process as usual.
+
+    SIGTERM sets it too and leaves time for no more than to save.
+    """
+    stop = Stop()
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         stop.set()
         ERR.print("stopping after this batch; Ctrl-C again ends at once")
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    def on_termination(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if not stop.heeded:
+            ERR.print("ended by SIGTERM; what was kept so far can be gone on with by --resume")
+        stop.hurry()
+
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, on_interrupt),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, on_termination),
+    }
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -5,29 +5,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from app.spread import spread
 from data.city import City
-from data.clock import local
-from data.taxibj import REPAIRS
+from data.clock import local, stamp
 
-if TYPE_CHECKING:  # They load torch, which `forecast check` can do without.
+if TYPE_CHECKING:  # They load what a forecast can do without.
     from pipelines.check import Check
-    from pipelines.evaluate import Evaluation
     from pipelines.ingest import Ingested
 
 MOST_LINES = 20
-MOST_LEADS = 4
-METRICS = {
-    "rmse": "RMSE, all cells",
-    "mae": "MAE, all cells",
-    "rmse_busy": "RMSE, busy cells",
-    "mae_busy": "MAE, busy cells",
-    "mape_busy": "MAPE in %, busy cells",
-}
 
 
 def ingested_lines(result: "Ingested") -> list[str]:
@@ -55,15 +43,16 @@ def check_lines(check: "Check", city: City) -> list[str]:
             f"{city.title} ({city.name}): no flow yet; run: forecast ingest --city {city.name} PATH"
         ]
     else:
+        first, last = (stamp(time, city.timezone) for time in (check.first, check.last))
         lines = [
             f"{city.title} ({city.name}), {city.grid[0]}x{city.grid[1]} cells, times in {city.timezone}",
-            f"slots     {check.slots:,} from {_wall(check.first, city)} to {_wall(check.last, city)}",
+            f"slots     {check.slots:,} from {first} to {last}",
             f"days      {check.days:,}, {check.whole_days:,} of them with every slot",
             f"range     {check.lowest:g} to {check.highest:g} vehicles per step, mean {check.mean:.2f}",
             f"gaps      {len(check.gaps):,} with {check.missing:,} missing slots",
         ]
     lines += [
-        f"  {_wall(gap.first, city)} to {_wall(gap.last, city)}: {gap.slots:,}"
+        f"  {stamp(gap.first, city.timezone)} to {stamp(gap.last, city.timezone)}: {gap.slots:,}"
         for gap in check.gaps[:MOST_LINES]
     ]
     if len(check.gaps) > MOST_LINES:
@@ -84,79 +73,21 @@ def check_object(check: "Check", city: City) -> dict[str, Any]:
         "grid": list(city.grid),
         "step_seconds": int(city.step / np.timedelta64(1, "s")),
         "slots": check.slots,
-        "first": _utc(check.first),
-        "last": _utc(check.last),
+        "first": utc_text(check.first),
+        "last": utc_text(check.last),
         "days": check.days,
         "whole_days": check.whole_days,
         "missing_slots": check.missing,
         "gaps": [
-            {"first": _utc(gap.first), "last": _utc(gap.last), "slots": gap.slots}
+            {"first": utc_text(gap.first), "last": utc_text(gap.last), "slots": gap.slots}
             for gap in check.gaps
         ],
-        "lowest": _number(check.lowest),
-        "mean": _number(check.mean),
-        "highest": _number(check.highest),
+        "lowest": number(check.lowest),
+        "mean": number(check.mean),
+        "highest": number(check.highest),
         "repairs": check.repairs,
         "replaced": check.revised,
         "refused": [{"path": path, "reason": reason} for path, reason in check.refused],
-    }
-
-
-def evaluation_table(evaluation: "Evaluation", city: City) -> Table:
-    """Returns the errors of all forecasters, both channels together, a section a metric."""
-    leads = evaluation.errors["lead_time"].values
-    shown = spread(len(leads) - 1, MOST_LEADS)
-    rest = "" if len(shown) == len(leads) - 1 else "; every lead: --json"
-    table = Table(
-        title=Text(
-            f"{city.title}: {evaluation.windows:,} windows of the test days, "
-            f"{_wall(evaluation.first, city)} to {_wall(evaluation.last, city)}"
-        ),
-        caption=f"vehicles per step; busy: cells with more than 10 observed{rest}",
-        title_justify="left",
-        caption_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column("", no_wrap=True)
-    for lead in leads[[*shown, -1]]:
-        table.add_column(_lead(lead), justify="right", no_wrap=True)
-    for metric, title in METRICS.items():
-        table.add_row(f"[bold]{title}[/bold]")
-        for name in evaluation.errors["forecaster"].values:
-            values = evaluation.errors[metric].sel(forecaster=name, channel="both").values
-            table.add_row(f"  {name}", *(f"{value:.2f}" for value in values[[*shown, -1]]))
-        table.add_section()
-    return table
-
-
-def evaluation_object(evaluation: "Evaluation", city: City) -> dict[str, Any]:
-    """Returns the errors of all forecasters for JSON, by lead time in minutes and channel."""
-    errors = evaluation.errors
-    return {
-        "city": city.name,
-        "model_version": evaluation.version,
-        "windows": evaluation.windows,
-        "first": _utc(evaluation.first),
-        "last": _utc(evaluation.last),
-        "units": "vehicles per step; mape in percent",
-        "forecasters": {
-            str(name): [
-                {
-                    "lead_minutes": _minutes(lead),
-                    "channel": str(channel),
-                    **{
-                        str(metric): _number(
-                            float(errors[metric].sel(forecaster=name, channel=channel).values[row])
-                        )
-                        for metric in errors.data_vars
-                    },
-                }
-                for row, lead in enumerate(errors["lead_time"].values)
-                for channel in errors["channel"].values
-            ]
-            for name in errors["forecaster"].values
-        },
     }
 
 
@@ -202,34 +133,25 @@ def notes(forecast: xr.DataArray) -> list[str]:
 def _heading(forecast: xr.DataArray, city: City) -> str:
     model = forecast.attrs["model_version"]
     served = f"{forecast.attrs['forecaster']}" + (f", version {model}" if model else "")
-    newest = _wall(np.datetime64(forecast.attrs["data_cutoff"].removesuffix("Z")), city)
+    newest = stamp(np.datetime64(forecast.attrs["data_cutoff"].removesuffix("Z")), city.timezone)
     return f"{city.title}: {served}; newest slot {newest}; times in {city.timezone}"
 
 
 def _repair_lines(repairs: dict[str, int]) -> list[str]:
+    from data.taxibj import REPAIRS  # it loads h5py, which a forecast can do without
+
     return [f"  {REPAIRS.get(key, key)}: {count:,}" for key, count in repairs.items()]
-
-
-def _lead(lead: np.timedelta64) -> str:
-    return "all" if np.isnat(lead) else f"{_minutes(lead)} min"
-
-
-def _minutes(lead: np.timedelta64) -> int | None:
-    return None if np.isnat(lead) else int(lead / np.timedelta64(60, "s"))
-
-
-def _wall(time: np.datetime64, city: City) -> str:
-    return f"{local(np.asarray([time]), city.timezone)[0]:%Y-%m-%d %H:%M}"
 
 
 def _iso(time: np.ndarray, city: City) -> list[str]:
     return [wall.isoformat() for wall in local(time, city.timezone)]
 
 
-def _utc(time: np.datetime64 | None) -> str | None:
+def utc_text(time: np.datetime64 | None) -> str | None:
+    """Returns UTC `time` for JSON."""
     return None if time is None else f"{pd.Timestamp(time):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
     """Returns the number, None where there is none: JSON knows no NaN."""
     return round(value, 6) if np.isfinite(value) else None

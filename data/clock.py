@@ -74,6 +74,11 @@ def utc(shown: np.ndarray, timezone: str) -> np.ndarray:
     return times.astype("datetime64[s]").reshape(np.shape(shown))
 
 
+def stamp(time: np.datetime64, timezone: str) -> str:
+    """Returns what clocks show at UTC `time`, for people: `2016-03-20 08:00`."""
+    return f"{local(time, timezone)[0]:%Y-%m-%d %H:%M}"
+
+
 def duration(seconds: float) -> str:
     """Returns seconds as `1 h 02 min`, `3 min 20 s` or `12 s`."""
     minutes, rest = divmod(round(seconds), 60)

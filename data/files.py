@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import filelock
-
 from data.errors import FlowcastError
 
 
@@ -49,6 +47,8 @@ def only_one(lock: Path, taken: str) -> Iterator[None]:
     Raises:
         FlowcastError: another one holds `lock`; the sentence begins with `taken`.
     """
+    import filelock  # it loads more than all else that a forecast needs of this module
+
     make_folder(lock.parent)
     held = filelock.FileLock(lock)
     try:

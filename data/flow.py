@@ -44,14 +44,24 @@ def label(values: np.ndarray, time: np.ndarray, city: City) -> xr.DataArray:
             dims=DIMS,
             coords={"time": np.asarray(time, dtype="datetime64[s]"), "channel": list(CHANNELS)},
             name="flow",
-            attrs={
-                "city": city.name,
-                "timezone": city.timezone,
-                "step": int(city.step / np.timedelta64(1, "s")),
-                "units": "vehicles per step",
-            },
+            attrs=attributes(city),
         )
     )
+
+
+def attributes(city: City) -> dict[str, str | int]:
+    """Returns the attributes that travel with a flow of `city`."""
+    return {
+        "city": city.name,
+        "timezone": city.timezone,
+        "step": int(city.step / np.timedelta64(1, "s")),
+        "units": "vehicles per step",
+    }
+
+
+def no_flow(city: City) -> FlowcastError:
+    """Returns the error that there is nothing in the archive of `city`."""
+    return FlowcastError(f"no flow for {city.name}; run: forecast ingest --city {city.name} PATH")
 
 
 def validate(flow: xr.DataArray) -> xr.DataArray:
@@ -85,9 +95,7 @@ def split(flow: xr.DataArray, city: City) -> Split:
         FlowcastError: nothing is left to train on.
     """
     if flow.sizes["time"] == 0:
-        raise FlowcastError(
-            f"no flow for {city.name}; run: forecast ingest --city {city.name} PATH"
-        )
+        raise no_flow(city)
     time, clock = flow["time"].values, Clock.of(flow)
     end = clock.after(time[-1], 1)
     test = clock.after(end, -city.test_days * city.slots_per_day)

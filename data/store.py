@@ -5,7 +5,7 @@ runs as `database.py` says. Times are whole seconds since 1970 UTC.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,13 @@ from data.city import City
 from data.clock import Clock
 from data.database import Database, default_url
 from data.errors import FlowcastError
-from data.flow import CHANNELS, label
+from data.flow import CHANNELS, attributes, label
 from data.schema import ARCHIVE, FLOW, FORECAST, INGEST, PROMOTION, REVISION
+
+ROWS = 512
+"""Rows that are taken from the database at a time."""
+PIECE = 2**24
+"""Bytes of flow that are read at a time where it need not be there as a whole."""
 
 
 @dataclass(frozen=True)
@@ -110,23 +115,83 @@ class Store:
         with self._database.write() as connection:
             _record(connection, city, source, Added(0, 0, 0), {}, "refused", message)
 
-    def flow(self, city: City, series: str = "observed") -> xr.DataArray:
+    def flow(
+        self,
+        city: City,
+        series: str = "observed",
+        *,
+        first: np.datetime64 | None = None,
+        last: np.datetime64 | None = None,
+    ) -> xr.DataArray:
         """Returns the archive of a city as a checked flow; without slots where nothing is stored.
+
+        Args:
+            city: whose archive it is.
+            series: `observed`, or `expected` of a simulated city.
+            first: UTC; slots that begin before it are left out.
+            last: UTC; slots that begin after it are left out.
 
         Raises:
             FlowcastError: the archive was made with another grid, step or timezone.
         """
-        query = (
-            sa.select(FLOW.c.time, FLOW.c.frame)
-            .where(FLOW.c.city == city.name, FLOW.c.series == series)
-            .order_by(FLOW.c.time)
+        times, frames = (
+            _slots(column, city, series, first, last) for column in (FLOW.c.time, FLOW.c.frame)
         )
         with self._database.read() as connection:
             _check_archive_of(connection, city)
-            rows = connection.execute(query).all()
-        shape = (len(rows), len(CHANNELS), *city.grid)
-        values = np.frombuffer(b"".join(row.frame for row in rows), dtype="<f4").reshape(shape)
-        return label(values, _times([row.time for row in rows]), city)
+            time = connection.execute(times).scalars().all()
+            values = np.empty((len(time), len(CHANNELS), *city.grid), dtype=np.float32)
+            rows = connection.execute(frames, execution_options={"yield_per": ROWS}).scalars()
+            for slot, frame in zip(values, rows, strict=True):
+                slot[:] = np.frombuffer(frame, "<f4").reshape(slot.shape)
+        return label(values, _times(time), city)
+
+    def times(self, city: City, series: str = "observed") -> xr.DataArray:
+        """Returns the start of each stored slot, UTC, dim `time`, with the attributes of a flow.
+
+        It serves where a flow is asked only for its times, as by `windows.whole`.
+        """
+        query = _slots(FLOW.c.time, city, series)
+        with self._database.read() as connection:
+            _check_archive_of(connection, city)
+            time = _times(connection.execute(query).scalars().all())
+        return xr.DataArray(time, dims="time", coords={"time": time}, attrs=attributes(city))
+
+    def span(
+        self, city: City, last: np.datetime64 | None = None
+    ) -> tuple[np.datetime64, np.datetime64] | None:
+        """Returns the start of the first and of the newest slot, UTC; None where there is none.
+
+        Args:
+            city: whose archive it is.
+            last: slots that begin after it are left out.
+        """
+        query = _slots(FLOW.c.time, city, "observed", last=last).limit(1)
+        newest = query.order_by(None).order_by(FLOW.c.time.desc())
+        with self._database.read() as connection:
+            _check_archive_of(connection, city)
+            ends = [connection.execute(one).scalar() for one in (query, newest)]
+        if ends[0] is None:
+            return None
+        first, last = _times(ends)
+        return first, last
+
+    def pieces(
+        self, city: City, series: str = "observed", *, last: np.datetime64 | None = None
+    ) -> Iterator[xr.DataArray]:
+        """Yields the archive in the order of time, some MB of it at a time.
+
+        Args:
+            city: whose archive it is.
+            series: `observed`, or `expected` of a simulated city.
+            last: UTC; slots that begin after it are left out.
+        """
+        time = self.times(city, series)["time"].values
+        known = time if last is None else time[time <= last]
+        slots = max(1, PIECE // (4 * len(CHANNELS) * city.grid[0] * city.grid[1]))
+        for start in range(0, len(known), slots):
+            part = known[start : start + slots]
+            yield self.flow(city, series, first=part[0], last=part[-1])
 
     def revisions(self, city: City) -> pd.DataFrame:
         """Returns the values that were replaced: `series`, `time` and `frame` `(channel, y, x)`."""
@@ -253,6 +318,26 @@ def _check_archive_of(connection: sa.Connection, city: City) -> bool:
                 f"put it back, or give the new description a name of its own"
             )
     return True
+
+
+def _slots(
+    column: "sa.Column[Any]",
+    city: City,
+    series: str,
+    first: np.datetime64 | None = None,
+    last: np.datetime64 | None = None,
+) -> "sa.Select[Any]":
+    """Returns the query for a column of the stored slots from `first` to `last`, oldest first."""
+    query = (
+        sa.select(column)
+        .where(FLOW.c.city == city.name, FLOW.c.series == series)
+        .order_by(FLOW.c.time)
+    )
+    if first is not None:
+        query = query.where(FLOW.c.time >= int(_seconds(np.asarray(first))))
+    if last is not None:
+        query = query.where(FLOW.c.time <= int(_seconds(np.asarray(last))))
+    return query
 
 
 def _archive(city: City) -> dict[str, Any]:

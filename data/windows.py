@@ -15,11 +15,21 @@ from data.flow import step
 
 
 def whole(flow: xr.DataArray, lags: Sequence[int], horizon: int) -> np.ndarray:
-    """Returns the init_times whose windows have every slot of `lags` and of `horizon` leads."""
-    offsets = np.concatenate([[0], -np.asarray(lags, dtype=np.int64), np.arange(1, horizon + 1)])
+    """Returns the init_times whose windows have every slot of `lags` and of `horizon` leads.
+
+    Of `flow` only the times count (see `Store.times`); memory grows with them alone.
+    """
     time = flow["time"].values
-    found = positions(flow, time, offsets) >= 0
-    return np.asarray(time[found.all(axis=1)])
+    if len(time) == 0:
+        return np.asarray(time)
+    offsets = np.union1d(-np.asarray(lags, dtype=np.int64), np.arange(horizon + 1))
+    number = Clock.of(flow).number(time, time[0]) - offsets[0]
+    there = np.zeros(number[-1] + offsets[-1] + 1, dtype=bool)
+    there[number] = True
+    kept = np.ones(len(time), dtype=bool)
+    for offset in offsets:
+        kept &= there[number + offset]
+    return np.asarray(time[kept])
 
 
 def past(flow: xr.DataArray, init_times: np.ndarray, lags: Sequence[int]) -> xr.DataArray:

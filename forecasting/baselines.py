@@ -45,7 +45,7 @@ class SameSlotLastWeek:
 
     @classmethod
     def fit(cls, flow: xr.DataArray) -> "SameSlotLastWeek":
-        """Returns the baseline for the step and the clocks of the city of `flow`."""
+        """Returns the baseline for the step and the clocks of the city of `flow`, or of its times."""
         clock = Clock.of(flow)
         years = pd.to_datetime(flow["time"].values[[0, -1]]).year
         months = np.array([f"{y}-{m:02}" for y in years for m in range(1, 13)], "datetime64[s]")
@@ -115,10 +115,10 @@ class AverageAndAnomaly:
         return label_forecast(expected + self.share * anomaly, past)
 
 
-BASELINES: dict[str, Callable[[xr.DataArray], Forecaster]] = {
-    "persistence": lambda flow: Persistence(),
-    "last-week": SameSlotLastWeek.fit,
-    "historical-average": lambda flow: HistoricalAverage(Climatology.fit(flow)),
-    "average-and-anomaly": lambda flow: AverageAndAnomaly(Climatology.fit(flow)),
+BASELINES: dict[str, Callable[[xr.DataArray, Climatology], Forecaster]] = {
+    "persistence": lambda known, climatology: Persistence(),
+    "last-week": lambda known, climatology: SameSlotLastWeek.fit(known),
+    "historical-average": lambda known, climatology: HistoricalAverage(climatology),
+    "average-and-anomaly": lambda known, climatology: AverageAndAnomaly(climatology),
 }
-"""How each baseline is made from the flow before the test span."""
+"""How each baseline is made from the flow before the test span, or its times, and its climatology."""

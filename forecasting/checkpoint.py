@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from data.errors import FlowcastError
 from data.files import write_whole
-from forecasting.training import Epoch, TrainingConfig, TrainingState
+from forecasting.state import Epoch, TrainingConfig, TrainingState
 
 ANEW = "train without --resume"
+FORMER = {"precision": "float32"}
+"""What is true of files from before a fact was kept."""
 
 
 def save_checkpoint(path: Path, state: TrainingState, facts: dict[str, str]) -> None:
@@ -23,17 +25,20 @@ def save_checkpoint(path: Path, state: TrainingState, facts: dict[str, str]) -> 
 
     Args:
         path: of the file.
-        state: after a finished epoch.
+        state: between two steps.
         facts: what `load_checkpoint` must find unchanged, such as the hash of the data.
     """
     tensors = {f"network.{name}": value for name, value in state.network.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in state.best.items()}
+    tensors |= {f"average.{index}": value for index, value in enumerate(state.average)}
+    tensors["sums"] = state.sums
     for index, moment in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in moment.items()}
     metadata = {
         "facts": json.dumps(facts),
         "config": json.dumps(asdict(state.config)),
         "history": json.dumps([asdict(epoch) for epoch in state.history]),
+        "seconds": json.dumps(state.seconds),
     }
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with write_whole(path) as temporary:
@@ -62,7 +67,7 @@ def load_checkpoint(
     known = read_facts(path, anew)
     tensors, metadata = _read(path, anew)
     for key, value in facts.items():
-        if known.get(key) != value:
+        if known.get(key, FORMER.get(key)) != value:
             raise FlowcastError(
                 f"the {key} has changed since the training in {path.parent} began; {anew}"
             )
@@ -112,6 +117,11 @@ def _restored(
         index, name = path_of.split(".")
         moments.setdefault(int(index), {})[name] = tensor
     state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": moments})
+    for place, average in enumerate(state.average):
+        average.copy_(tensors[f"average.{place}"])
+    # Files of the first release hold whole epochs only.
+    state.sums.copy_(tensors.get("sums", state.sums))
+    state.seconds = float(metadata.get("seconds", 0.0))
     return state
 
 

@@ -1,10 +1,17 @@
 """Computing: on what and how a network is trained; what is computed stays the same."""
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import nn
 
 from data.errors import FlowcastError
+from forecasting.models.network import Recurrent
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """What matrix products are computed in; weights and their updates are float32 throughout."""
@@ -49,3 +56,39 @@ def pick_device(name: str) -> torch.device:
             f"this machine has no device {name!r}; use --device auto, cpu or cuda"
         ) from error
     return device
+
+
+@contextmanager
+def prepared(network: nn.Module, computing: Computing) -> Iterator[None]:
+    """Sets what `computing` asks of a network, and takes it back.
+
+    Compiled is one step of a recurrence, which is the same at every frame, or else the whole network.
+
+    Raises:
+        FlowcastError: there is no compiler, or nothing to recompute by.
+    """
+    if computing.recompute and not isinstance(network, Recurrent):
+        raise FlowcastError(
+            "--recompute is for networks that take one frame at a time, which this one does not; "
+            "leave it out"
+        )
+    if computing.compiled and shutil.which(os.environ.get("CXX", "g++")) is None:
+        raise FlowcastError(
+            "torch cannot compile the network, for there is no C++ compiler; install g++, or train "
+            "without --compile"
+        )
+    changes: dict[str, Any] = {}
+    if computing.recompute:
+        changes["recompute"] = True
+    if computing.compiled:
+        what = "step" if isinstance(network, Recurrent) else "forward"
+        changes[what] = torch.compile(getattr(network, what), dynamic=False)
+    own = vars(network)
+    before = {name: own[name] for name in changes if name in own}
+    own.update(changes)
+    try:
+        yield
+    finally:
+        for name in changes:
+            del own[name]
+        own.update(before)

@@ -1,12 +1,8 @@
 """Cost: what a network takes, in parameters, multiply-adds, time and memory."""
 
-import re
-import resource
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from forecasting.memory import begin_peak, peak_memory_of_process
 from forecasting.models.network import Frames, NetworkConfig
 
 REPEATS = 5
@@ -42,6 +39,32 @@ def multiply_adds(network: nn.Module, past: Tensor, horizon: int) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad(), products:
         network(past, horizon)
     return int(counter.get_total_flops()) // 2
+
+
+def training_multiply_adds(network: nn.Module, past: Tensor, horizon: int) -> int:
+    """Returns the multiply-adds of one forecast and of the way back through it, as above."""
+    network.train()
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        network(past, horizon).square().mean().backward()
+    network.zero_grad()
+    return int(counter.get_total_flops()) // 2
+
+
+def matrix_peak(device: torch.device, precision: torch.dtype) -> float:
+    """Returns the multiply-adds a second of a large matrix product: the most that is to be had.
+
+    Args:
+        device: that computes; on the CPU with as many threads as torch is set to.
+        precision: of the matrices.
+    """
+    side = 8192 if device.type == "cuda" else 2048
+    left, right = (torch.randn(side, side, device=device).to(precision) for _ in range(2))
+    out = torch.empty_like(left)
+
+    def product() -> None:
+        torch.mm(left, right, out=out)
+
+    return side**3 / min(timed(product, device))
 
 
 def seen(config: NetworkConfig, frames: Frames, batch: int, device: torch.device) -> Tensor:
@@ -80,23 +103,23 @@ def reset_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
+        begin_peak()
 
 
 def peak_memory(device: torch.device) -> int:
     """Returns the most bytes taken: of the GPU by torch, else of memory by the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    # What getrusage tells of a process that another one started has that one's peak in it.
-    status = Path("/proc/self/status")
-    if status.exists() and (peak := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
-        return int(peak[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_memory_of_process()
 
 
 def median_seconds(work: Callable[[], None], device: torch.device) -> float:
     """Returns the median time of `work`, done once to warm up and then for a second or so."""
+    return statistics.median(timed(work, device))
+
+
+def timed(work: Callable[[], None], device: torch.device) -> list[float]:
+    """Returns the seconds of `work`, again and again for a second or so, after a first time."""
     work()
     times: list[float] = []
     while len(times) < REPEATS or (sum(times) < SECONDS and len(times) < 100):
@@ -105,7 +128,7 @@ def median_seconds(work: Callable[[], None], device: torch.device) -> float:
         work()
         _wait(device)
         times.append(time.perf_counter() - begun)
-    return statistics.median(times)
+    return times
 
 
 def _wait(device: torch.device) -> None:

@@ -2,15 +2,30 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from torch import nn
 
+from data.errors import FlowcastError
 from forecasting.models.network import NetworkConfig
+from forecasting.models.residual import StepResidual
+from forecasting.onnx_graph import Graph
+from forecasting.onnx_rollout import OnnxRollout
+from forecasting.onnx_swinlstm import Step, write_b, write_d
+from forecasting.onnx_tokens import Weights
+from forecasting.torch_rollout import TorchRollout, weights_of
 
-Step = Callable[[nn.Module, NetworkConfig], bytes]
+TOLERANCE = 1e-5
+"""The largest difference from torch in float32, as a share of the largest output, or of 1."""
 
-EXPORTS: dict[str, Step] = {}
-"""For each network that can be exported, what writes one step of it as ONNX."""
+TRIALS = ((1, 1, 1), (2, 3, 2), (5, 2, 4))
+"""Batch, frames and horizon of each rollout that torch and the export are compared on."""
+
+Writer = Callable[[Graph, Any, Weights], Step]
+
+EXPORTS: dict[str, Writer] = {"swinlstm-b": write_b, "swinlstm-d": write_d}
+"""For each network that can be exported, what writes one step of it."""
 
 
 @dataclass(frozen=True)
@@ -26,3 +41,76 @@ class Export:
     model: bytes
     precision: str
     difference: float
+
+
+def export(
+    name: str, network: nn.Module, config: NetworkConfig, precision: str = "float32"
+) -> Export:
+    """Returns a trained network as ONNX, after running it beside torch.
+
+    Args:
+        name: key in `EXPORTS`.
+        network: bare, or as a city's forecaster wraps it, `StepResidual`.
+        config: of the network.
+        precision: key in `PRECISIONS`. In `int8` the difference is measured, but not limited.
+
+    Raises:
+        FlowcastError: there is no export of this network, or in float32 its outputs are not torch's.
+    """
+    if name not in EXPORTS:
+        raise FlowcastError(
+            f"{name} cannot be exported; those that can are {', '.join(EXPORTS)}; "
+            f"it serves by torch as it is"
+        )
+    model = write_model(name, network, config, precision)
+    difference, largest = compare(model, network, config)
+    allowed = TOLERANCE * max(1.0, largest)
+    if precision == "float32" and not difference <= allowed:
+        raise FlowcastError(
+            f"the export of {name} differs by {difference:.1e} from torch where {allowed:.1e} is allowed, "
+            f"so it may not serve; check the weights for very large values, or serve by torch"
+        )
+    return Export(model, precision, difference)
+
+
+def write_model(
+    name: str, network: nn.Module, config: NetworkConfig, precision: str = "float32"
+) -> bytes:
+    """Returns one step of a network as an ONNX file; see `onnx_rollout` for its inputs and outputs."""
+    graph, weights = Graph(precision), Weights(weights_of(network))
+    wrapped = isinstance(network, StepResidual)
+    step = EXPORTS[name](graph, config, weights / "network" if wrapped else weights)
+    frame = step.output
+    if config.output == "sigmoid":
+        frame = graph.add("Sigmoid", frame)
+    if wrapped:
+        gain = weights["gain"].astype(np.float32)
+        frame = graph.add("Add", "frame", graph.add("Mul", frame, gain))
+    shape = ("b", config.channels, *config.grid)
+    states = {name: ("b", *size) for name, size in step.states.items()}
+    renewed = zip(states.items(), step.renewed, strict=True)
+    return graph.model(
+        {"frame": shape, **states},
+        {"next": (frame, shape)} | {f"{key}_next": (value, s) for (key, s), value in renewed},
+    )
+
+
+def compare(model: bytes, network: nn.Module, config: NetworkConfig) -> tuple[float, float]:
+    """Returns the largest difference of an export from torch, and torch's largest output.
+
+    The frames are those that scaled anomalies may be: most within 1, a few as far as 20.
+    """
+    rng = np.random.default_rng(0)
+    ours = OnnxRollout.open(model, config.history, threads=1)
+    theirs = TorchRollout(network, config)
+    differences, sizes = [], []
+    for batch, seen, horizon in TRIALS:
+        shape = (batch, seen, config.channels, *config.grid)
+        frames = rng.standard_normal(shape, dtype=np.float32)
+        frames[rng.random(shape) < 0.002] *= 6
+        frames = frames.clip(-20, 20)
+        expected = theirs(frames, horizon)
+        differences.append(np.abs(ours(frames, horizon) - expected).max())
+        sizes.append(np.abs(expected).max())
+    # `max` of Python would pass over a nan.
+    return float(np.max(differences)), float(np.max(sizes))

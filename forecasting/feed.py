@@ -1,6 +1,7 @@
 """Feeds: where the windows of a training come from, always as tensors on the training's device."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ class Feed(Protocol):
         """Returns the past `(b, t, c, y, x)` and the future `(b, h, c, y, x)` of some windows.
 
         Args:
-            index: `(b,)` which of the windows, on the CPU.
+            index: `(b,)` which of the windows; best on the device of the windows.
         """
 
 
@@ -44,11 +45,18 @@ class Cut:
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the past and the future of some windows; see `Feed`."""
-        return self._frames(self.past[index]), self._frames(self.future[index])
+        positions = self._positions.index_select(0, index.to(self._positions.device))
+        # Whole frames are copied this way, twice as fast and more than by indexing with a matrix.
+        chosen = self.frames.index_select(0, positions.flatten()).to(self.device)
+        frames = chosen if chosen.dtype == torch.float32 else chosen.float() / 255
+        windows = frames.unflatten(0, positions.shape)
+        history = self.past.shape[1]
+        return windows[:, :history], windows[:, history:]
 
-    def _frames(self, positions: Tensor) -> Tensor:
-        frames = self.frames[positions.to(self.frames.device)].to(self.device)
-        return frames if frames.dtype == torch.float32 else frames.float() / 255
+    @cached_property
+    def _positions(self) -> Tensor:
+        """`(window, t + h)` positions, where the frames are."""
+        return torch.cat([self.past, self.future], dim=1).to(self.frames.device)
 
 
 def cut(
@@ -57,7 +65,8 @@ def cut(
     """Returns the windows of `history + horizon` frames that begin at `starts`.
 
     Args:
-        frames: `(t, c, y, x)`, float32 or uint8; stays where it is, on the CPU or in its file.
+        frames: `(t, c, y, x)`, float32 or uint8; it goes to a GPU where it takes no more than half
+            of the free memory there, and otherwise stays where it is, on the CPU or in its file.
         starts: positions in `frames`.
         history: frames of the past.
         horizon: frames of the future.
@@ -65,4 +74,10 @@ def cut(
     """
     begin = torch.from_numpy(np.asarray(starts, dtype=np.int64))[:, None]
     past, future = begin + torch.arange(history), begin + torch.arange(history, history + horizon)
-    return Cut(torch.from_numpy(frames), past, future, device)
+    return Cut(_placed(torch.from_numpy(frames), device), past, future, device)
+
+
+def _placed(frames: Tensor, device: torch.device) -> Tensor:
+    if device.type == "cuda" and frames.nbytes <= torch.cuda.mem_get_info(device)[0] // 2:
+        return frames.to(device)
+    return frames

@@ -43,12 +43,14 @@ class NeuralForecaster:
         climatology: of the city.
         scale: vehicles that stand for 1 inside the network.
         name: for tables and for the store.
+        runtime: what runs the network: `torch`, or `onnxruntime` and the precision.
     """
 
     rollout: Rollout
     climatology: Climatology
     scale: float
     name: str
+    runtime: str = "torch"
 
     def lags(self, horizon: int) -> tuple[int, ...]:
         """Returns the slots that the network sees, oldest first."""

@@ -5,36 +5,51 @@ A file holds one step: the inputs `frame` `(b, c, y, x)` and the states `h0, c0,
 in the same order. The batch is the first dim of all and free.
 """
 
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
+PIECE = 4
+"""Windows that a worker runs at a time: it bounds the memory, and 1 to 8 take the same time each."""
 
-@dataclass(frozen=True)
+
 class OnnxRollout:
     """An exported step as a `Rollout`.
 
+    A single piece is run by all threads together, a larger stack by as many workers of one thread
+    each, which wait for nobody. Between calls no thread runs.
+
     Attributes:
-        session: of the step.
         history: frames that it sees.
+        threads: that it uses, at least 1.
     """
 
-    session: Any
-    history: int
+    def __init__(self, model: str | bytes, history: int, threads: int) -> None:
+        self._model = model
+        self.history, self.threads = history, threads
 
     @classmethod
-    def open(cls, model: Path | bytes, history: int) -> "OnnxRollout":
+    def open(cls, model: Path | bytes, history: int, threads: int | None = None) -> "OnnxRollout":
         """Returns the rollout of an exported step, from its file or its bytes.
+
+        Args:
+            model: as `export` wrote it.
+            history: frames that it sees.
+            threads: to use, by default one for each core that the process may use.
 
         Raises:
             RuntimeError: it is no ONNX file.
         """
-        options = ort.SessionOptions()
         source = model if isinstance(model, bytes) else str(model)
-        return cls(ort.InferenceSession(source, options), history)
+        rollout = cls(source, history, threads or available_cores())
+        rollout._together.get_inputs()
+        return rollout
 
     def lags(self, horizon: int) -> tuple[int, ...]:
         """Returns the frames that the network sees, oldest first; see `Rollout`."""
@@ -42,14 +57,62 @@ class OnnxRollout:
 
     def __call__(self, frames: np.ndarray, horizon: int) -> np.ndarray:
         """Returns the forecast `(b, horizon, c, y, x)`; see `Rollout`."""
-        batch, seen = frames.shape[:2]
-        inputs = self.session.get_inputs()[1:]
-        state = [np.zeros((batch, *one.shape[1:]), np.float32) for one in inputs]
-        forecast: list[np.ndarray] = []
-        for position in range(seen - 1 + horizon):
-            frame = frames[:, position] if position < seen else forecast[-1]
-            feeds = {one.name: value for one, value in zip(inputs, state, strict=True)}
-            output, *state = self.session.run(None, {"frame": frame, **feeds})
-            if position >= seen - 1:
-                forecast.append(output)
-        return np.stack(forecast, axis=1)
+        b, _, *frame = frames.shape
+        forecast = np.empty((b, horizon, *frame), dtype=np.float32)
+        size = PIECE if self.threads == 1 else max(1, min(PIECE, b // self.threads))
+        pieces = [slice(start, start + size) for start in range(0, b, size)]
+        if len(pieces) <= 1 or self.threads == 1:
+            for piece in pieces:
+                _run(self._together, frames[piece], forecast[piece])
+            return forecast
+        session = self._alone
+        with ThreadPoolExecutor(min(self.threads, len(pieces))) as workers:
+            list(workers.map(lambda one: _run(session, frames[one], forecast[one]), pieces))
+        return forecast
+
+    @cached_property
+    def _together(self) -> Any:
+        return _session(self._model, self.threads)
+
+    @cached_property
+    def _alone(self) -> Any:
+        return _session(self._model, 1)
+
+
+def available_cores() -> int:
+    """Returns the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _session(model: str | bytes, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Threads spin while a step runs, which has hundreds of short nodes, and sleep after it.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # those of the runtime have no base of their own
+        raise RuntimeError(f"the exported network cannot be opened: {error}") from error
+
+
+def _run(session: Any, frames: np.ndarray, forecast: np.ndarray) -> None:
+    """Fills `forecast` `(b, horizon, c, y, x)` for `frames` `(b, t, c, y, x)`."""
+    b, seen = frames.shape[:2]
+    names = [one.name for one in session.get_outputs()]
+    inputs = session.get_inputs()[1:]
+    state: Sequence[Any] = [_value(np.zeros((b, *one.shape[1:]), np.float32)) for one in inputs]
+    output: Any = None
+    for position in range(seen - 1 + forecast.shape[1]):
+        frame = _value(frames[:, position]) if position < seen else output
+        feeds = {one.name: value for one, value in zip(inputs, state, strict=True)}
+        # As values of the runtime the states and the frames fed back are not copied.
+        output, *state = session.run_with_ort_values(names, {"frame": frame, **feeds})
+        if position >= seen - 1:
+            forecast[:, position - seen + 1] = output.numpy()
+
+
+def _value(array: np.ndarray) -> Any:
+    return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array, dtype=np.float32))

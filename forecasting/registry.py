@@ -3,7 +3,7 @@
 `<root>/<city>/<version>/` holds `weights.safetensors` (the network and the climatology), where the
 network can be exported `network.onnx`, and `manifest.json`, which tells all that a forecast needs and
 the SHA-256 of both. Which version is champion stands in the store. Nothing here needs torch but a
-version without an export.
+version without an export that can serve.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
 from data.city import City
 from data.errors import FlowcastError
@@ -26,7 +26,6 @@ from data.files import sha256, sync
 from data.home import home
 from forecasting.climatology import Climatology
 from forecasting.neural import NeuralForecaster, Rollout
-from forecasting.onnx_rollout import OnnxRollout
 
 FORMAT = 1
 WEIGHTS, NETWORK, MANIFEST = "weights.safetensors", "network.onnx", "manifest.json"
@@ -158,6 +157,9 @@ def read_manifest(root: Path, city: str, version: str) -> Manifest:
 def load_version(root: Path, city: City, version: str) -> NeuralForecaster:
     """Returns the forecaster of a version, after checking its hashes and that it fits the city.
 
+    Its export runs by ONNX Runtime. Where there is none, or it is damaged, torch runs the weights;
+    `runtime` of the forecaster tells.
+
     Raises:
         FlowcastError: it is missing, damaged, or made for another grid, step or timezone.
     """
@@ -170,10 +172,7 @@ def load_version(root: Path, city: City, version: str) -> NeuralForecaster:
         )
     folder = root / city.name / version
     try:
-        _verify(folder / WEIGHTS, manifest.weights_sha256)
-        if manifest.export:
-            _verify(folder / NETWORK, manifest.export["sha256"])
-        tensors = load_file(folder / WEIGHTS)
+        tensors = load(_verified(folder / WEIGHTS, manifest.weights_sha256))
     except (OSError, SafetensorError) as error:
         raise FlowcastError(f"{folder} cannot be read ({error}); train again") from error
     try:
@@ -197,11 +196,14 @@ def flow_hash(flow: xr.DataArray) -> str:
     return digest.hexdigest()
 
 
-def _verify(path: Path, expected: str) -> None:
-    if sha256(path) != expected:
+def _verified(path: Path, expected: str) -> bytes:
+    """Returns the content of a file whose SHA-256 is the expected one."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != expected:
         raise FlowcastError(
             f"{path} is damaged: its SHA-256 is not the manifest's; use another version or train again"
         )
+    return content
 
 
 def _write(
@@ -238,14 +240,25 @@ def _forecaster(
         manifest.step,
     )
     weights = {name.removeprefix("network."): value for name, value in tensors.items()}
-    rollout = _rollout(manifest, folder, weights)
-    return NeuralForecaster(rollout, climatology, manifest.scale, manifest.network)
+    rollout, runtime = _exported(manifest, folder) or (_in_torch(manifest, weights), "torch")
+    return NeuralForecaster(rollout, climatology, manifest.scale, manifest.network, runtime)
 
 
-def _rollout(manifest: Manifest, folder: Path, weights: Mapping[str, np.ndarray]) -> Rollout:
-    """Returns what runs the network: its export, or torch where there is none."""
-    if manifest.export:
-        return OnnxRollout.open(folder / NETWORK, manifest.history)
+def _exported(manifest: Manifest, folder: Path) -> tuple[Rollout, str] | None:
+    """Returns the export of a version and what runs it, None where there is none that can serve."""
+    if "sha256" not in manifest.export:
+        return None
+    from forecasting.onnx_rollout import OnnxRollout  # a baseline does without ONNX Runtime
+
+    try:
+        model = _verified(folder / NETWORK, manifest.export["sha256"])
+        rollout = OnnxRollout.open(model, manifest.history)
+    except (OSError, RuntimeError, FlowcastError):
+        return None
+    return rollout, f"onnxruntime {manifest.export['precision']}"
+
+
+def _in_torch(manifest: Manifest, weights: Mapping[str, np.ndarray]) -> Rollout:
     from forecasting.torch_rollout import restore  # seconds to import, and seldom needed
 
     # Versions of the first release have no history in their configuration.

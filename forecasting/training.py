@@ -5,91 +5,48 @@ recurrent one are `history - 1 + horizon` frames, one step ahead each. AdamW.
 """
 
 import math
+import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.errors import FlowcastError
+from forecasting.clock import Clock
+from forecasting.computing import Computing, prepared
+from forecasting.distributed import Group
 from forecasting.feed import Feed
+from forecasting.meter import Meter
+from forecasting.state import MOST_EPOCHS, Epoch, TrainingConfig, TrainingState
+from forecasting.step import Step
+from forecasting.stopping import Stopped, breaking_off
 
-MOST_EPOCHS = 10_000
-
-
-def one_cycle(progress: float, warm_up: float) -> float:
-    """Returns the rate as part of the highest: a linear warm-up, then a cosine down to 1 %."""
-    warm = 1.0 if warm_up == 0 else min(1.0, 0.02 + progress / warm_up)
-    return warm * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
-
-
-def constant(progress: float, warm_up: float) -> float:
-    """Returns the highest rate throughout, after a linear warm-up."""
-    return 1.0 if warm_up == 0 else min(1.0, 0.02 + progress / warm_up)
-
-
-SCHEDULES: dict[str, Callable[[float, float], float]] = {
-    "one-cycle": one_cycle,
-    "constant": constant,
-}
-"""The learning rate as part of the highest, by the part of the training that is done."""
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How a network is trained.
-
-    Attributes:
-        epochs: number of passes over the windows; with `minutes` the most there may be.
-        minutes: time to train in, None for as long as it takes. The number of epochs that fit is
-            planned anew after each.
-        history: slots that the network sees.
-        horizon: steps ahead that it is trained for.
-        batch: windows a step.
-        learning_rate: the highest.
-        weight_decay: of AdamW.
-        seed: of weights, order of windows and stochastic depth.
-        schedule: key in `SCHEDULES`.
-        warm_up: part of the training in which the rate rises.
-        clip: largest norm that the gradient may have.
-    """
-
-    epochs: int = 20
-    minutes: float | None = None
-    history: int = 4
-    horizon: int = 4
-    batch: int = 16
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
-    seed: int = 0
-    schedule: str = "one-cycle"
-    warm_up: float = 0.05
-    clip: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 1:
-            raise ValueError(f"epochs {self.epochs} and batch {self.batch} are not both 1 or more")
-        if self.minutes is not None and not self.minutes > 0:
-            raise ValueError(f"minutes {self.minutes:g} are not more than 0")
-        if not 0 <= self.learning_rate <= 1000 or not 0 <= self.weight_decay < math.inf:
-            raise ValueError(
-                f"learning_rate {self.learning_rate:g} and weight_decay {self.weight_decay:g} are "
-                f"not both 0 or more"
-            )
-        if not self.clip > 0:
-            raise ValueError(f"clip {self.clip:g} is not more than 0")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule {self.schedule!r} is none of {', '.join(SCHEDULES)}")
-        if not 0 <= self.warm_up <= 1:
-            raise ValueError(f"warm_up {self.warm_up} is no part from 0 to 1")
+__all__ = [
+    "MOST_EPOCHS",
+    "Batch",
+    "Epoch",
+    "Event",
+    "Halved",
+    "Mark",
+    "NotFinite",
+    "TrainingConfig",
+    "TrainingState",
+    "fit",
+    "is_finished",
+]
+SECONDS_BETWEEN_MARKS = 300.0
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Progress within an epoch: `done` of `planned` windows, the loss so far, seconds left in all."""
+    """Progress within an epoch: `done` of `planned` windows, the loss so far, seconds left in all.
+
+    On a GPU the loss is that of some steps before.
+    """
 
     epoch: int
     epochs: int
@@ -100,180 +57,217 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """A finished epoch: its mean training loss and the validation error after it.
+class Mark:
+    """A moment within an epoch at which a checkpoint is worth writing: now and then, and at an end.
 
     Attributes:
-        number: from 1.
-        loss: mean over the batches, of scaled frames.
-        validation: what the `validate` given to `fit` returned.
-        best: whether it is better than every epoch before.
-        seconds: that this training has taken so far, all its parts together.
+        epoch: the running one.
+        step: steps of it that were made.
+        steps: that it has.
     """
 
-    number: int
-    loss: float
-    validation: float
-    best: bool
-    seconds: float
+    epoch: int
+    step: int
+    steps: int
 
 
-@dataclass
-class TrainingState:
-    """All that a training needs to go on: it changes with every batch.
+@dataclass(frozen=True)
+class Halved:
+    """The GPU lacked memory: at most `windows` of a batch of `batch` go through the network at once."""
 
-    Attributes:
-        network: at its newest weights.
-        optimizer: with its moments.
-        config: of this training.
-        history: the finished epochs.
-        best: weights after the epoch with the lowest validation error, on the CPU.
-    """
+    windows: int
+    batch: int
 
-    network: nn.Module
-    optimizer: torch.optim.AdamW
-    config: TrainingConfig
-    history: list[Epoch] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
 
-    @classmethod
-    def start(
-        cls, build: Callable[[], nn.Module], config: TrainingConfig, device: torch.device
-    ) -> "TrainingState":
-        """Returns the state before the first epoch; the weights that `build` draws follow the seed."""
-        torch.manual_seed(config.seed)
-        network = build().to(device)
-        optimizer = torch.optim.AdamW(
-            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-        return cls(network, optimizer, config)
+Event = Batch | Epoch | Mark | Halved
+
+
+class NotFinite(FlowcastError):
+    """A loss, a gradient or a validation error was no number."""
 
 
 def fit(
-    state: TrainingState, feed: Feed, validate: Callable[[nn.Module], float]
-) -> Iterator[Batch | Epoch]:
+    state: TrainingState,
+    feed: Feed,
+    validate: Callable[[nn.Module], float],
+    computing: Computing | None = None,
+    *,
+    group: Group | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[Event]:
     """Trains and yields each batch and each finished epoch.
 
-    On the CPU the epochs after a checkpoint are bit for bit those of an uninterrupted run, for all
-    chance in an epoch follows from the seed and the epoch's number.
+    On the CPU what follows a checkpoint, of an epoch or within it, is bit for bit that of an
+    uninterrupted run, for all chance in a step follows from the seed and the step's place.
 
     Args:
         state: changed in place; it may come from `load_checkpoint`.
         feed: windows of scaled frames on the network's device.
-        validate: error of the network on days that it is not trained on.
+        validate: error of the network on days that it is not trained on; float32 throughout.
+        computing: how; in float32 and not compiled if None. Its device is the network's.
+        group: the processes that train together, this one alone if None.
+        stop: once set, the training ends after the step at hand, or within a validation.
 
     Raises:
-        FlowcastError: the loss or the validation error is no longer finite.
+        NotFinite: the loss or the validation error is no longer finite. What came before is kept.
+        FlowcastError: a single window does not fit into the memory of the GPU.
     """
-    clock = _Clock(state)
-    while clock.another():
-        loss = 0.0
-        for batch in _epoch(state, feed, clock):
-            loss = batch.loss
-            yield batch
-        number = len(state.history) + 1
-        validation = validate(state.network)
-        if not math.isfinite(validation):
-            raise FlowcastError(_not_finite(f"validation error after epoch {number}", state.config))
-        best = not state.history or validation < min(epoch.validation for epoch in state.history)
+    computing, group = computing or Computing(), group or Group()
+    clock = Clock(state, shared=group.size > 1)
+    with prepared(state.network, computing):
+        step = Step(state, computing, group, len(feed))
+        while clock.another():
+            whole = yield from _epoch(step, feed, clock, stop)
+            if not whole or not (yield from _judged(step, validate, clock, stop)):
+                return
+
+
+def is_finished(state: TrainingState) -> bool:
+    """Returns whether no further epoch is planned."""
+    return not Clock(state).another()
+
+
+def _epoch(
+    step: Step, feed: Feed, clock: Clock, stop: threading.Event | None
+) -> Generator[Event, None, bool]:
+    """Trains what is left of an epoch; returns whether it is whole and not stopped."""
+    state, size = step.state, step.state.config.batch
+    batches = _order(state, len(feed)).split(size)
+    meter = Meter(step)
+    done, marked = meter.steps, time.monotonic()
+    state.network.train()
+    while done < len(batches) and not (done and clock.over()):
+        if meter.stopping(stop):
+            if stop is not None:
+                stop.set()  # another process may have been told
+            yield _mark(step, meter, len(batches))
+            return False
+        step.tell(stop is not None and stop.is_set(), clock.own())
+        micro = step.micro
+        rate = state.config.learning_rate * clock.rate(size * done / len(feed))
+        _make(step, feed, batches[done], done, rate)
+        if step.micro < micro:
+            yield Halved(step.micro, len(batches[done]))
+        done += 1
+        meter.look(done)
+        yield from _checked(step, meter, len(batches))
+        clock.set(meter.clock)
+        state.seconds = clock.running()
+        yield _batch(state, clock, meter, min(done * size, len(feed)), len(feed))
+        if time.monotonic() - marked > SECONDS_BETWEEN_MARKS:
+            marked = time.monotonic()
+            meter.settle()
+            yield from _checked(step, meter, len(batches))
+            yield _mark(step, meter, len(batches))
+    meter.settle()
+    yield from _checked(step, meter, len(batches))
+    return True
+
+
+def _checked(step: Step, meter: Meter, steps: int) -> Iterator[Mark]:
+    """Ends a training whose figures are not finite, with what came before."""
+    if meter.bad:
+        yield _mark(step, meter, steps)
+        number = step.state.number
+        what = f"loss of epoch {number} or its gradient at step {meter.steps + 1} of {steps}"
+        kept = "; the weights before that step are kept"
+        raise NotFinite(_not_finite(what, step.state.config, kept))
+
+
+def _make(step: Step, feed: Feed, index: Tensor, number: int, rate: float) -> None:
+    """Makes the step on this process's part of a batch."""
+    state = step.state
+    mine, share = step.group.part(index)
+    # Chance is anew at each step, so that a training goes on from any of them.
+    place = (state.config.seed, state.number, number, step.group.rank)
+    torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1))
+    past, future = feed.take(mine)
+    step(past, future, share, rate)
+
+
+def _order(state: TrainingState, windows: int) -> Tensor:
+    """Returns the order of the windows in the running epoch, the same on all devices."""
+    place = np.random.SeedSequence((state.config.seed, state.number))
+    generator = torch.Generator().manual_seed(int(place.generate_state(1, np.uint64)[0] >> 1))
+    return torch.randperm(windows, generator=generator).to(state.device)
+
+
+def _batch(state: TrainingState, clock: Clock, meter: Meter, seen: int, windows: int) -> Batch:
+    share = seen / windows
+    return Batch(state.number, clock.epochs(share), seen, windows, meter.loss, clock.left(share))
+
+
+def _mark(step: Step, meter: Meter, steps: int) -> Mark:
+    meter.settle()
+    return Mark(step.state.number, meter.steps, steps)
+
+
+def _judged(
+    step: Step, validate: Callable[[nn.Module], float], clock: Clock, stop: threading.Event | None
+) -> Generator[Event, None, bool]:
+    """Ends an epoch by validating it; returns False where that was stopped."""
+    state, number = step.state, step.state.number
+    with _averaged(state), step.uncompiled():
+        error = _validation(step, validate, stop)
+        best = _is_best(state, error)
         if best:
             state.best = {
                 name: value.detach().cpu().clone()
                 for name, value in state.network.state_dict().items()
             }
-        state.history.append(Epoch(number, loss, validation, best, clock.seconds()))
-        yield state.history[-1]
+    if error is None:
+        yield Mark(number, state.step, state.step)
+        return False
+    if not math.isfinite(error):
+        raise NotFinite(_not_finite(f"validation error after epoch {number}", state.config))
+    (seconds,) = step.group.told([clock.own()])
+    clock.set(seconds)
+    loss = float(state.sums[0] / state.sums[1])
+    state.history.append(Epoch(number, loss, error, best, clock.seconds()))
+    state.sums.zero_()
+    state.seconds = 0.0
+    yield state.history[-1]
+    return True
 
 
-def _epoch(state: TrainingState, feed: Feed, clock: "_Clock") -> Iterator[Batch]:
-    """Trains one epoch and yields each batch with the mean loss so far."""
-    config, network = state.config, state.network
-    number = len(state.history) + 1
-    torch.manual_seed(config.seed * MOST_EPOCHS + number)
-    order = torch.randperm(len(feed))
-    losses: list[float] = []
-    network.train()
-    for done, batch in enumerate(order.split(config.batch), start=1):
-        past, future = feed.take(batch)
-        for group in state.optimizer.param_groups:
-            group["lr"] = config.learning_rate * clock.rate(config.batch * (done - 1) / len(order))
-        state.optimizer.zero_grad()
-        outputs = network(past, future.shape[1])
-        loss = F.mse_loss(outputs, torch.cat([past, future], dim=1)[:, -outputs.shape[1] :])
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), config.clip)
-        state.optimizer.step()
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise FlowcastError(_not_finite(f"loss of epoch {number}", config))
-        seen = min(done * config.batch, len(order))
-        yield Batch(
-            number,
-            clock.epochs(seen / len(order)),
-            seen,
-            len(order),
-            float(np.mean(losses)),
-            clock.left(seen / len(order)),
-        )
-        if clock.over():
-            return
+def _validation(
+    step: Step, validate: Callable[[nn.Module], float], stop: threading.Event | None
+) -> float | None:
+    """Returns the validation error, which one process finds for all; None where it was stopped."""
+    error, stopped = math.nan, False
+    if step.group.first:
+        try:
+            with breaking_off(step.state.network, stop):
+                error = validate(step.state.network)
+        except Stopped:
+            stopped = True
+    error, halted = step.group.told([error, float(stopped)])
+    return None if halted else error
 
 
-def _not_finite(what: str, config: TrainingConfig) -> str:
+def _is_best(state: TrainingState, error: float | None) -> bool:
+    """Returns whether an error is below those of all epochs before."""
+    if error is None or not math.isfinite(error):
+        return False
+    return all(error < epoch.validation for epoch in state.history)
+
+
+@contextmanager
+def _averaged(state: TrainingState) -> Iterator[None]:
+    """Puts the moving averages in the place of the weights for a while, where there are any."""
+    parameters = [value.detach() for value in state.network.parameters()] if state.average else []
+    newest = [value.clone() for value in parameters]
+    for value, average in zip(parameters, state.average, strict=True):
+        value.copy_(average)
+    try:
+        yield
+    finally:
+        for value, own in zip(parameters, newest, strict=True):
+            value.copy_(own)
+
+
+def _not_finite(what: str, config: TrainingConfig, kept: str = "") -> str:
     return (
-        f"the {what} is not finite; train again with a lower learning rate than "
+        f"the {what} is not finite{kept}; train again with a lower learning rate than "
         f"{config.learning_rate:g} (--learning-rate, or --set training.learning_rate=X)"
     )
-
-
-def is_finished(state: TrainingState) -> bool:
-    """Returns whether no further epoch is planned."""
-    return not _Clock(state).another()
-
-
-class _Clock:
-    """Plans the epochs: as many as the configuration says, or as fit into its minutes."""
-
-    def __init__(self, state: TrainingState) -> None:
-        self._state = state
-        self._limit = math.inf if state.config.minutes is None else state.config.minutes * 60
-        self._before = state.history[-1].seconds if state.history else 0.0
-        self._begun = time.monotonic()
-
-    def seconds(self) -> float:
-        """Returns how long the training has taken, its earlier parts included."""
-        return self._before + time.monotonic() - self._begun
-
-    def epochs(self, share: float = 0.0) -> int:
-        """Returns how many epochs there will be, `share` of the running one being done."""
-        done = len(self._state.history)
-        if math.isinf(self._limit) or done + share == 0:
-            return self._state.config.epochs
-        # What is left of an epoch by a quarter or less is worth beginning another.
-        fit = int(self._limit / (self.seconds() / (done + share)) + 0.25)
-        return min(self._state.config.epochs, max(fit, math.ceil(done + share)))
-
-    def another(self) -> bool:
-        """Returns whether another epoch is to begin."""
-        return len(self._state.history) < self.epochs()
-
-    def over(self) -> bool:
-        """Returns whether the minutes are spent."""
-        return self.seconds() > self._limit
-
-    def progress(self, share: float) -> float:
-        """Returns the part of the whole training that is done, the running epoch included."""
-        by_epochs = (len(self._state.history) + share) / self._state.config.epochs
-        return min(1.0, max(by_epochs, self.seconds() / self._limit))
-
-    def rate(self, share: float) -> float:
-        """Returns the learning rate as part of the highest."""
-        config = self._state.config
-        return SCHEDULES[config.schedule](self.progress(share), config.warm_up)
-
-    def left(self, share: float) -> float:
-        """Returns the seconds until the end at the speed so far."""
-        progress = self.progress(share)
-        return max(
-            0.0, min(self.seconds() * (1 - progress) / progress, self._limit - self.seconds())
-        )

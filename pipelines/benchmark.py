@@ -18,12 +18,13 @@ from data.errors import FlowcastError
 from data.files import only_one
 from forecasting import cost
 from forecasting.checkpoint import load_checkpoint, save_checkpoint
-from forecasting.computing import pick_device
+from forecasting.computing import Computing, pick_device
 from forecasting.models import NETWORKS, write_network
 from forecasting.models.network import NetworkConfig
 from forecasting.scoring import predictor, squared_error
+from forecasting.stopping import heeded
 from forecasting.task import Task
-from forecasting.training import Batch, Epoch, TrainingState, fit
+from forecasting.training import Batch, Epoch, Event, Mark, TrainingState, fit
 from pipelines.benchmark_plan import Plan, default_folder, network_config, open_task
 from pipelines.benchmark_result import RESULT, Finished, finish, read_finished
 
@@ -35,30 +36,31 @@ def run(
     data: Path | None = None,
     out: Path | None = None,
     *,
-    device: str = "auto",
+    computing: Computing | None = None,
     resume: bool = False,
     stop: threading.Event | None = None,
-) -> Iterator[Batch | Epoch | Finished]:
+) -> Iterator[Event | Finished]:
     """Trains, selects on validation, tests, writes the folder; yields progress, then the result.
 
     Args:
         chosen: by `plan`.
         data: folder of the dataset's files; `datasets/NAME` in the home if None.
         out: folder of the run; `default_folder` if None.
-        device: `auto`, `cpu`, `cuda`.
-        resume: go on with the run that `out` holds, after its last finished epoch.
-        stop: once set, the run ends after the batch at hand; it can be resumed.
+        computing: device and precision; another precision makes another run.
+        resume: go on with the run that `out` holds, from where it was last kept.
+        stop: once set, the run ends after the step at hand; it can be resumed.
 
     Raises:
         FlowcastError: data are missing, settings do not fit, `out` holds another run, or the run
             was stopped.
     """
-    place = pick_device(device)
-    folder = out or default_folder(chosen)
+    computing = computing or Computing()
+    place = pick_device(computing.device)
+    folder = out or default_folder(chosen, computing.precision)
     _check_folder(folder, resume)
     task = open_task(chosen, data, place)
     config = network_config(chosen, task)
-    facts = _facts(chosen, task, config)
+    facts = _facts(chosen, task, config, computing)
     cost.reset_peak_memory(place)
     with only_one(folder / ".lock", f"another run is writing {folder}"):
         _check_folder(folder, resume)
@@ -75,19 +77,24 @@ def run(
         else:
             state = TrainingState.start(build, chosen.training, place)
         speed = _Speed()
-        for event in fit(
-            state, task.train, lambda network: squared_error(predictor(network), task.validation)
-        ):
-            if isinstance(event, Epoch):
+        events = fit(
+            state,
+            task.train,
+            lambda network: squared_error(predictor(network), task.validation),
+            computing,
+            stop=stop,
+        )
+        for event in heeded(events, stop):
+            if isinstance(event, Epoch | Mark):
                 save_checkpoint(folder / CHECKPOINT, state, facts)
             speed.see(event)
             yield event
-            if stop is not None and stop.is_set():
-                raise FlowcastError(
-                    f"stopped after {len(state.history)} finished epochs, which are kept; the same command "
-                    f"goes on (that of a single run with --resume)"
-                )
-        finished = finish(folder, chosen, task, state, facts, speed.rate())
+        if stop is not None and stop.is_set():
+            raise FlowcastError(
+                f"stopped after {len(state.history)} finished epochs, which are kept, and {state.step} steps "
+                f"of the next; the same command goes on (that of a single run with --resume)"
+            )
+        finished = finish(folder, chosen, task, state, facts, computing, speed.rate())
         (folder / CHECKPOINT).unlink(missing_ok=True)
         yield finished
 
@@ -107,9 +114,9 @@ class _Speed:
         self.seconds, self.sequences = 0.0, 0
         self._before: tuple[float, int] | None = None
 
-    def see(self, event: Batch | Epoch) -> None:
+    def see(self, event: Event) -> None:
         now = time.perf_counter()
-        if isinstance(event, Epoch):
+        if not isinstance(event, Batch):
             self._before = None
             return
         if self._before is not None:
@@ -133,11 +140,15 @@ def _check_folder(folder: Path, resume: bool) -> None:
         )
 
 
-def _facts(chosen: Plan, task: Task, config: NetworkConfig) -> dict[str, str]:
+def _facts(chosen: Plan, task: Task, config: NetworkConfig, computing: Computing) -> dict[str, str]:
     """Returns what must be the same for a run to be gone on with."""
+    training = asdict(chosen.training)
+    if not training["average"]:
+        del training["average"]  # as in runs from before there was one
     return {
         "data": task.digest,
         "network": write_network(chosen.network, config),
         "dataset": json.dumps([chosen.dataset, asdict(chosen.data)]),
-        "training": json.dumps(asdict(chosen.training)),
+        "training": json.dumps(training),
+        "precision": computing.precision,
     }

@@ -108,9 +108,10 @@ def plan(
     return Plan(dataset, network, scale, data, sizes, training, named)
 
 
-def default_folder(chosen: Plan) -> Path:
+def default_folder(chosen: Plan, precision: str = "float32") -> Path:
     """Returns the folder that a run is written to where none is named."""
-    return home() / "benchmarks" / chosen.dataset / chosen.name
+    name = chosen.name if precision == "float32" else f"{chosen.name}-{precision}"
+    return home() / "benchmarks" / chosen.dataset / name
 
 
 def open_task(chosen: Plan, data: Path | None, device: torch.device) -> Task:

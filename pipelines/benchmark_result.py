@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from data.errors import FlowcastError
 from data.files import write_whole
 from forecasting import cost
+from forecasting.checkpoint import FORMER
+from forecasting.computing import Computing
 from forecasting.feed import Feed
 from forecasting.models import NETWORKS, config_of
 from forecasting.scoring import persistence, predictor, score
@@ -83,7 +85,7 @@ def read_finished(folder: Path, facts: dict[str, str]) -> Finished:
     """Returns the finished run that a folder holds, if it is the one meant."""
     result = read_result(folder)
     for key, value in facts.items():
-        if result.get("facts", {}).get(key) != value:
+        if result.get("facts", {}).get(key, FORMER.get(key)) != value:
             raise FlowcastError(
                 f"{folder} holds a finished run of another {key}; name another folder by --out"
             )
@@ -102,6 +104,7 @@ def finish(
     task: Task,
     state: TrainingState,
     facts: dict[str, str],
+    computing: Computing,
     speed: float | None,
 ) -> Finished:
     """Tests the chosen epoch and writes the folder, `result.json` last."""
@@ -147,6 +150,7 @@ def finish(
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
+            "computing": asdict(computing),
             "sequences_per_second": {
                 str(batch): batch
                 / cost.forecast_seconds(

@@ -15,10 +15,11 @@ import torch
 from data.errors import FlowcastError
 from data.files import make_folder, write_whole
 from data.home import home
+from forecasting.computing import Computing
 from forecasting.datasets import DATASETS
 from forecasting.models.gates import GATES
 from forecasting.models.reconstruction import RECONSTRUCTIONS
-from forecasting.training import MOST_EPOCHS, Batch, Epoch
+from forecasting.training import MOST_EPOCHS, Event
 from pipelines.benchmark import run
 from pipelines.benchmark_cost import Cost, Series, cost_markdown, cost_series, costs, growth
 from pipelines.benchmark_plan import SCALES, Plan, default_folder, plan
@@ -147,7 +148,7 @@ def experiment(
     out: Path | None = None,
     device: str = "auto",
     stop: threading.Event | None = None,
-) -> Iterator[Started | Batch | Epoch | Finished | Cost | Outcome]:
+) -> Iterator[Started | Event | Finished | Cost | Outcome]:
     """Runs an experiment, or what is missing of it, and yields its progress, at the end its outcome.
 
     Args:
@@ -194,7 +195,12 @@ def experiment(
                 made = plan(trial.dataset, trial.network, scale, own, seed)
             where = (data or {}).get(trial.dataset)
             for event in run(
-                made, where, default_folder(made), device=device, resume=True, stop=stop
+                made,
+                where,
+                default_folder(made),
+                computing=Computing(device),
+                resume=True,
+                stop=stop,
             ):
                 if isinstance(event, Finished):
                     finished.setdefault(label, []).append(event)

@@ -9,12 +9,14 @@ import xarray as xr
 
 from data import windows
 from data.city import City
-from data.clock import Clock, local
+from data.clock import Clock, stamp
 from data.errors import FlowcastError
+from data.flow import no_flow
 from data.store import Store
 from forecasting.baselines import AverageAndAnomaly, HistoricalAverage
 from forecasting.climatology import Climatology
 from forecasting.forecaster import Forecaster
+from forecasting.neural import NeuralForecaster
 from forecasting.registry import Manifest, load_version, models_root, read_manifest
 
 
@@ -46,137 +48,157 @@ def forecast(
 
     Returns:
         dims `(init_time, lead_time, channel, y, x)` with one init_time; the attributes tell
-        `forecaster`, `model_version`, `data_cutoff`, `trained_until`, `code_version`,
-        `config_hash` and `notes`, sentences that people must see, one a line.
+        `forecaster`, `runtime` (what ran the network, "" without one), `model_version`,
+        `data_cutoff`, `trained_until`, `code_version`, `config_hash` and `notes`, sentences that
+        people must see, one a line.
 
     Raises:
         FlowcastError: there is no flow up to `at`, or no such version.
     """
-    archive = store.flow(city)
-    init_time = _init_time(archive, city, at)
-    known = archive[archive["time"].values <= init_time]
-    if known.sizes["time"] == 0:
-        raise FlowcastError(
-            f"{city.name} has no flow up to {_local(init_time, city)}; its first slot is "
-            f"{_local(archive['time'].values[0], city)}"
-        )
-    choice = _choose(store, known, city, init_time, horizon, model)
-    result = _run(choice.forecaster, known, init_time, horizon)
+    known = _known(store, city, at)
+    choice = _choose(known, horizon, model)
+    result = _run(choice.forecaster, known, horizon)
     if not np.isfinite(result.values).all():
         note = f"{choice.forecaster.name} gave values that are not finite; the historical average stands in"
-        choice = Choice(_average(known), None, (*choice.notes, note))
-        result = _run(choice.forecaster, known, init_time, horizon)
+        choice = Choice(HistoricalAverage(known.climatology()), None, (*choice.notes, note))
+        result = _run(choice.forecaster, known, horizon)
     result.attrs |= _attributes(choice, known)
     store.add_forecast(city, result)
     return result
 
 
-def _init_time(archive: xr.DataArray, city: City, at: np.datetime64 | None) -> np.datetime64:
-    """Returns the start of the newest slot, or of the slot that holds `at`."""
-    if archive.sizes["time"] == 0:
-        raise FlowcastError(
-            f"no flow for {city.name}; run: forecast ingest --city {city.name} PATH"
+@dataclass(frozen=True)
+class _Known:
+    """What a forecast may see: the archive up to `init_time`, of which it reads what it needs.
+
+    Attributes:
+        store: with the archive.
+        city: whose it is.
+        init_time: start of the slot that counts as the newest, UTC; it may be missing.
+        newest: start of the newest slot that is there.
+    """
+
+    store: Store
+    city: City
+    init_time: np.datetime64
+    newest: np.datetime64
+
+    def flow(self, lags: Sequence[int]) -> xr.DataArray:
+        """Returns the slots from the oldest of `lags` on."""
+        first = Clock(self.city.step, self.city.timezone).after(
+            self.init_time, -max(lags, default=0)
         )
-    time = archive["time"].values
+        return self.store.flow(self.city, first=first, last=self.init_time)
+
+    def climatology(self) -> Climatology:
+        """Returns the climatology of all that is known, which takes a while."""
+        return Climatology.fit_pieces(self.store.pieces(self.city, last=self.init_time))
+
+
+def _known(store: Store, city: City, at: np.datetime64 | None) -> _Known:
+    """Returns what is known at `at`, None for the newest slot."""
+    span = store.span(city)
+    if span is None:
+        raise no_flow(city)
     if at is None:
-        return np.datetime64(time[-1])
-    clock = Clock.of(archive)
-    if at >= clock.after(time[-1], 1):
+        return _Known(store, city, span[1], span[1])
+    clock = Clock(city.step, city.timezone)
+    if at >= clock.after(span[1], 1):
         raise FlowcastError(
-            f"{_local(at, city)} lies after the newest slot of {city.name}, which begins "
-            f"{_local(time[-1], city)}; ingest the slots until then, or leave out --at"
+            f"{stamp(at, city.timezone)} lies after the newest slot of {city.name}, which begins "
+            f"{stamp(span[1], city.timezone)}; ingest the slots until then, or leave out --at"
         )
-    before = time[time <= at]
-    origin = before[-1] if len(before) else time[0]
-    number = int(clock.number(at, origin))
-    start = clock.after(origin, number)
-    return start if start <= at else clock.after(origin, number - 1)
+    before = store.span(city, last=at)
+    if before is None:
+        raise FlowcastError(
+            f"{city.name} has no flow up to {stamp(at, city.timezone)}; its first slot is "
+            f"{stamp(span[0], city.timezone)}"
+        )
+    number = int(clock.number(at, before[1]))
+    start = clock.after(before[1], number)
+    init_time = start if start <= at else clock.after(before[1], number - 1)
+    return _Known(store, city, init_time, before[1])
 
 
-def _choose(
-    store: Store,
-    known: xr.DataArray,
-    city: City,
-    init_time: np.datetime64,
-    horizon: int,
-    model: str | None,
-) -> Choice:
+def _choose(known: _Known, horizon: int, model: str | None) -> Choice:
     """Returns the champion, or what stands in for it."""
-    version = model or store.champion(city)
+    city = known.city
+    version = model or known.store.champion(city)
     if version is None:
         note = (
             f"{city.name} has no champion; this is the historical average "
             f"(to train a model: forecast train --city {city.name})"
         )
-        return Choice(_average(known), None, (note,))
-    manifest, notes = None, []
+        return Choice(HistoricalAverage(known.climatology()), None, (note,))
     try:
         manifest = read_manifest(models_root(), city.name, version)
-        forecaster: Forecaster = load_version(models_root(), city, version)
+        forecaster = load_version(models_root(), city, version)
     except FlowcastError as error:
         if model is not None:
             raise
-        notes.append(f"the champion cannot serve: {error}")
-        forecaster = AverageAndAnomaly(Climatology.fit(known))
+        return _without(known, horizon, version, f"the champion cannot serve: {error}")
     lags = forecaster.lags(horizon)
-    if not len(absent := windows.missing(known, init_time, lags)):
-        return Choice(
-            forecaster, manifest if not notes else None, (*notes, *_in_sample(manifest, init_time))
-        )
-    forecaster = _without(known, init_time, horizon)
-    names = ", ".join(_local(time, city) for time in absent)
-    notes.append(
-        f"missing in the input: {names}; {forecaster.name} stands in for version {version}"
+    if len(absent := windows.missing(known.flow(lags), known.init_time, lags)):
+        names = ", ".join(stamp(time, city.timezone) for time in absent)
+        return _without(known, horizon, version, f"missing in the input: {names}")
+    return Choice(
+        forecaster,
+        manifest,
+        (*_slower(manifest, forecaster), *_in_sample(manifest, known.init_time)),
     )
-    return Choice(forecaster, None, tuple(notes))
 
 
-def _without(known: xr.DataArray, init_time: np.datetime64, horizon: int) -> Forecaster:
+def _without(known: _Known, horizon: int, version: str, reason: str) -> Choice:
     """Returns the best baseline whose input is whole; the last one needs none."""
-    climatology = Climatology.fit(known)
+    climatology = known.climatology()
     baselines: Sequence[Forecaster] = (
         AverageAndAnomaly(climatology),
         HistoricalAverage(climatology),
     )
-    return next(
-        baseline
-        for baseline in baselines
-        if not len(windows.missing(known, init_time, baseline.lags(horizon)))
+    able = (
+        one
+        for one in baselines
+        if not len(windows.missing(known.flow((0,)), known.init_time, one.lags(horizon)))
     )
+    forecaster = next(able)
+    note = f"{reason}; {forecaster.name} stands in for version {version}"
+    return Choice(forecaster, None, (note,))
 
 
-def _average(known: xr.DataArray) -> HistoricalAverage:
-    return HistoricalAverage(Climatology.fit(known))
-
-
-def _run(
-    forecaster: Forecaster, known: xr.DataArray, init_time: np.datetime64, horizon: int
-) -> xr.DataArray:
-    past = windows.past(known, np.asarray([init_time]), forecaster.lags(horizon))
+def _run(forecaster: Forecaster, known: _Known, horizon: int) -> xr.DataArray:
+    lags = forecaster.lags(horizon)
+    past = windows.past(known.flow(lags), np.asarray([known.init_time]), lags)
     return forecaster(past, horizon)
 
 
-def _in_sample(manifest: Manifest | None, init_time: np.datetime64) -> tuple[str, ...]:
+def _slower(manifest: Manifest, forecaster: NeuralForecaster) -> tuple[str, ...]:
+    """Returns a note where torch runs a version that has an export."""
+    if "sha256" not in manifest.export or forecaster.runtime != "torch":
+        return ()
+    return (
+        f"the ONNX file of version {manifest.version} is damaged or cannot be read; torch runs the "
+        f"same network, more slowly, until one is trained anew",
+    )
+
+
+def _in_sample(manifest: Manifest, init_time: np.datetime64) -> tuple[str, ...]:
     """Returns a note where the model was trained on the time that it is asked to forecast."""
-    if manifest is None or init_time >= np.datetime64(manifest.climatology[1].removesuffix("Z")):
+    if init_time >= np.datetime64(manifest.climatology[1].removesuffix("Z")):
         return ()
     return (
         f"version {manifest.version} was trained on flow after this time; it looks better here than it is",
     )
 
 
-def _attributes(choice: Choice, known: xr.DataArray) -> dict[str, str]:
-    manifest = choice.manifest
+def _attributes(choice: Choice, known: _Known) -> dict[str, str]:
+    manifest, forecaster = choice.manifest, choice.forecaster
     return {
-        "forecaster": choice.forecaster.name,
+        "forecaster": forecaster.name,
+        "runtime": forecaster.runtime if isinstance(forecaster, NeuralForecaster) else "",
         "model_version": manifest.version if manifest else "",
-        "data_cutoff": f"{known['time'].values[-1]}Z",
-        "trained_until": manifest.climatology[1] if manifest else f"{known['time'].values[-1]}Z",
+        "data_cutoff": f"{known.newest}Z",
+        "trained_until": manifest.climatology[1] if manifest else f"{known.newest}Z",
         "code_version": importlib.metadata.version("flowcast"),
         "config_hash": manifest.config_hash if manifest else "",
         "notes": "\n".join(choice.notes),
     }
-
-
-def _local(time: np.datetime64, city: City) -> str:
-    return f"{local(np.asarray([time]), city.timezone)[0]:%Y-%m-%d %H:%M}"

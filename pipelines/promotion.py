@@ -30,7 +30,8 @@ def scores_of(
     forecasters = {"candidate": candidate}
     if champion is not None:
         forecasters["champion"] = champion
-    forecasters |= {name: make(lesson.train) for name, make in BASELINES.items()}
+    known = (lesson.train, lesson.climatology)
+    forecasters |= {name: make(*known) for name, make in BASELINES.items()}
     return {name: lesson.errors(forecaster) for name, forecaster in forecasters.items()}
 
 

@@ -1,68 +1,63 @@
-"""Train: archive -> climatology, anomalies, windows -> network -> a version, judged and promoted."""
+"""Train: archive -> climatology, anomalies, windows -> network -> a version, judged and promoted.
+
+`python -m pipelines.train` is `forecast train` for machines: under `torchrun` it trains on several
+GPUs or machines.
+"""
 
 import dataclasses
-import importlib.metadata
-import json
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
-
-import numpy as np
-import pandas as pd
-import xarray as xr
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 
 from data.city import City
 from data.errors import FlowcastError
-from data.files import only_one
 from data.flow import split
 from data.store import Store
-from forecasting.checkpoint import load_checkpoint, read_facts, save_checkpoint
-from forecasting.climatology import Climatology
-from forecasting.computing import pick_device
+from forecasting.checkpoint import save_checkpoint
+from forecasting.computing import Computing, pick_device
+from forecasting.distributed import Group
 from forecasting.lesson import Lesson
-from forecasting.models import NETWORKS, config_of, write_network
+from forecasting.models import NETWORKS
 from forecasting.models.network import Frames, NetworkConfig
-from forecasting.registry import (
-    Manifest,
-    flow_hash,
-    models_root,
-    read_manifest,
-    save_version,
-    versions,
+from forecasting.state import Epoch, TrainingConfig, TrainingState
+from forecasting.stopping import Stop, heeded
+from forecasting.torch_rollout import build_network
+from forecasting.training import Event, Mark, NotFinite, fit, is_finished
+from pipelines.candidate import SERVED, Trained, keep_best
+from pipelines.unfinished import (
+    alone,
+    checkpoint_of,
+    extended,
+    facts_of,
+    is_written,
+    read_unfinished,
 )
-from forecasting.torch_rollout import build_network, weights_of
-from forecasting.training import (
-    MOST_EPOCHS,
-    Batch,
-    Epoch,
-    TrainingConfig,
-    TrainingState,
-    fit,
-    is_finished,
-)
-from pipelines.promotion import champion_of, judge, scores_of
 
 DEFAULT = "swinlstm-b"
-Progress = Batch | Epoch
+Progress = Event
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A version that was trained, and what was decided of it.
+class Means:
+    """What a training of a city runs by, as against what it makes.
 
     Attributes:
-        manifest: of the version.
-        promoted: whether it is the champion now.
-        reason: for people.
-        stopped: whether training was stopped before its last planned epoch.
+        computing: device and precision.
+        serve: precision that the version is to serve in, `float32` or `int8`.
+        group: the processes that train together.
+        stop: once set, training ends after the step at hand with the best epoch so far.
     """
 
-    manifest: Manifest
-    promoted: bool
-    reason: str
-    stopped: bool
+    computing: Computing = field(default_factory=Computing)
+    serve: str = "float32"
+    group: Group = field(default_factory=Group)
+    stop: threading.Event | None = None
+
+    def __post_init__(self) -> None:
+        if self.serve not in SERVED:
+            raise ValueError(f"serve {self.serve!r} is none of {', '.join(SERVED)}")
 
 
 def train(
@@ -71,31 +66,31 @@ def train(
     config: TrainingConfig,
     *,
     network: str = DEFAULT,
-    device: str = "auto",
-    stop: threading.Event | None = None,
+    means: Means | None = None,
 ) -> Iterator[Progress | Trained]:
     """Trains a forecaster for the city and yields its progress, at the end the version made.
 
-    Every finished epoch is kept in a checkpoint, from which `resume` goes on.
+    Every finished epoch is kept in a checkpoint, and now and then what is done of the running one;
+    from it `resume` goes on. Of several processes the first one writes, and alone yields the version.
 
     Args:
         store: with the flow, and where a promotion is kept.
         city: that is trained for.
         config: of the training.
         network: key in `NETWORKS`; it is built in its quick size.
-        device: `auto`, `cpu`, `cuda`.
-        stop: once set, training ends after the batch at hand with the best epoch so far.
+        means: by which it is trained.
 
     Raises:
         FlowcastError: there is no such network, too little flow, another training of the city is
             under way, the device is missing, or training was stopped before an epoch was done.
     """
-    with _alone(city) as checkpoint:
-        place = pick_device(device)
+    means = means or Means()
+    with alone(city) if means.group.first else nullcontext():
+        place = pick_device(means.computing.device)
         sized = network_for(city, network, config)
         lesson = Lesson.prepare(split(store.flow(city), city), network, sized, config)
         state = TrainingState.start(lambda: build_network(network, sized), config, place)
-        yield from _train(store, city, state, lesson, checkpoint, stop)
+        yield from _train(store, city, state, lesson, means)
 
 
 def resume(
@@ -104,10 +99,9 @@ def resume(
     *,
     epochs: int | None = None,
     minutes: float | None = None,
-    device: str = "auto",
-    stop: threading.Event | None = None,
+    means: Means | None = None,
 ) -> Iterator[Progress | Trained]:
-    """Goes on with the city's last training after its last finished epoch, as `train` does.
+    """Goes on with the city's last training from where it was last kept, as `train` does.
 
     On the CPU the result is bit for bit that of a training that was never interrupted. `epochs` in
     all, or `minutes` more, take the place of what was planned.
@@ -115,28 +109,19 @@ def resume(
     Raises:
         FlowcastError: as `train`, or there is nothing to go on with, or the flow has changed since.
     """
-    with _alone(city) as checkpoint:
-        place = pick_device(device)
+    means = means or Means()
+    with alone(city) if means.group.first else nullcontext():
+        place = pick_device(means.computing.device)
         parts = split(store.flow(city), city)
-        name, network = _saved_network(checkpoint)
-        facts = _facts(name, network, parts.train, parts.validation)
-        saved = load_checkpoint(checkpoint, lambda: build_network(name, network), place, facts)
-        state = dataclasses.replace(saved, config=_extended(saved, epochs, minutes))
-        if is_finished(state) and _is_written(city, state):
+        name, network, saved = read_unfinished(city, parts, place)
+        state = dataclasses.replace(saved, config=extended(saved, epochs, minutes))
+        if is_finished(state) and is_written(city, state):
             raise FlowcastError(
                 f"the last training of {city.name} is done with all of its {len(state.history)} epochs; "
                 f"for more of them add --epochs N or --minutes M, or train anew without --resume"
             )
         lesson = Lesson.prepare(parts, name, network, state.config)
-        yield from _train(store, city, state, lesson, checkpoint, stop)
-
-
-def _is_written(city: City, state: TrainingState) -> bool:
-    """Returns whether a version was made of exactly these epochs."""
-    epochs = [asdict(epoch) for epoch in state.history]
-    names = versions(models_root(), city.name)
-    manifests = (read_manifest(models_root(), city.name, name) for name in names)
-    return any(manifest.training.get("history") == epochs for manifest in manifests)
+        yield from _train(store, city, state, lesson, means)
 
 
 def network_for(city: City, name: str, config: TrainingConfig) -> NetworkConfig:
@@ -158,123 +143,55 @@ def network_for(city: City, name: str, config: TrainingConfig) -> NetworkConfig:
     return NETWORKS[name].config.quick(frames)
 
 
-@contextmanager
-def _alone(city: City) -> Iterator[Path]:
-    """Gives the path of the city's checkpoint while no other training of the city can run."""
-    checkpoint = models_root() / city.name / "training" / "checkpoint.safetensors"
-    taken = f"another training of {city.name} is under way"
-    with only_one(checkpoint.with_suffix(".lock"), taken):
-        yield checkpoint
-
-
 def _train(
-    store: Store,
-    city: City,
-    state: TrainingState,
-    lesson: Lesson,
-    checkpoint: Path,
-    stop: threading.Event | None,
+    store: Store, city: City, state: TrainingState, lesson: Lesson, means: Means
 ) -> Iterator[Progress | Trained]:
     """Trains to the end of the plan or until it is stopped, then makes a version of the best epoch."""
-    device = next(state.network.parameters()).device
-    facts = _facts(lesson.name, lesson.network, lesson.both)
-    stopped = False
-    for progress in fit(
+    facts = facts_of(lesson.name, lesson.network, lesson.both)
+    events = fit(
         state,
-        lesson.feed(device),
+        lesson.feed(state.device),
         lambda network: lesson.error(lesson.forecaster(network)),
-    ):
-        if isinstance(progress, Epoch):
-            save_checkpoint(checkpoint, state, facts)
-        yield progress
-        if stop is not None and stop.is_set():
-            stopped = True
-            break
+        means.computing,
+        group=means.group,
+        stop=means.stop,
+    )
+    for event in heeded(_with_way_out(events, city, state), means.stop):
+        if isinstance(event, Epoch | Mark) and means.group.first:
+            save_checkpoint(checkpoint_of(city), state, facts)
+        yield event
+    asked = means.stop is not None and means.stop.is_set()
+    stopped = asked and not is_finished(state)
+    if not means.group.first:
+        return
+    again = f"forecast train --city {city.name} --resume"
+    if isinstance(means.stop, Stop) and means.stop.hurried:
+        raise FlowcastError(
+            f"training was ended in epoch {state.number}, at step {state.step}, which is kept; "
+            f"to go on: {again}"
+        )
     if not state.history:
         raise FlowcastError(
-            "training was stopped before its first epoch was done; nothing was kept"
+            f"training was stopped before its first epoch was done, at step {state.step}, which is "
+            f"kept; to go on: {again}"
         )
-    yield _finish(store, city, state, lesson, stopped)
+    yield keep_best(store, city, state, lesson, means.serve, stopped)
 
 
-def _extended(saved: TrainingState, epochs: int | None, minutes: float | None) -> TrainingConfig:
-    """Returns the saved configuration with the epochs or minutes that were asked for."""
-    if epochs is None and minutes is None:
-        return saved.config
-    spent = saved.history[-1].seconds / 60
-    return dataclasses.replace(
-        saved.config,
-        epochs=epochs or MOST_EPOCHS,
-        minutes=None if minutes is None else spent + minutes,
-    )
-
-
-def _saved_network(checkpoint: Path) -> tuple[str, NetworkConfig]:
-    """Returns name and configuration of the network that a checkpoint is of."""
+def _with_way_out(events: Iterator[Event], city: City, state: TrainingState) -> Iterator[Event]:
+    """Adds to what is said of a loss that is no number how the best epoch becomes a version."""
     try:
-        name, fields = json.loads(read_facts(checkpoint)["network"])
-        return name, config_of(name, fields)
-    except (KeyError, TypeError, ValueError) as error:
-        raise FlowcastError(
-            f"{checkpoint} holds no training that this version of flowcast can go on with; "
-            f"train without --resume"
+        yield from events
+    except NotFinite as error:
+        if not state.history:
+            raise
+        raise NotFinite(
+            f"{error}, or keep the best epoch so far: forecast train --city {city.name} --resume "
+            f"--epochs {len(state.history)}"
         ) from error
 
 
-def _facts(name: str, network: NetworkConfig, *parts: xr.DataArray) -> dict[str, str]:
-    """Returns what must not change between a training and its resumption."""
-    return {
-        "flow": flow_hash(xr.concat(parts, "time")),
-        "network": write_network(name, network),
-    }
+if __name__ == "__main__":
+    from pipelines.trainer import main
 
-
-def _finish(
-    store: Store, city: City, state: TrainingState, lesson: Lesson, stopped: bool
-) -> Trained:
-    """Saves the best epoch as a version, judges it and promotes it if it is good enough."""
-    state.network.load_state_dict(state.best)
-    candidate = lesson.forecaster(state.network)
-    scores = scores_of(candidate, champion_of(store, city, lesson), lesson)
-    promoted, reason = judge(scores)
-    # The weights are chosen; the climatology that they meet in service may know the last days too.
-    climatology = Climatology.fit(lesson.both)
-    manifest = _manifest(city, state, lesson, scores)
-    save_version(models_root(), manifest, weights_of(state.network), climatology)
-    if promoted:
-        store.promote(city, manifest.version, reason)
-    return Trained(manifest, promoted, reason, stopped)
-
-
-def _manifest(
-    city: City, state: TrainingState, lesson: Lesson, scores: dict[str, dict[str, float]]
-) -> Manifest:
-    digest = flow_hash(lesson.both)
-    best = max(epoch.number for epoch in state.history if epoch.best)
-    now = pd.Timestamp.now("UTC")
-    return Manifest(
-        version=f"{now:%Y%m%d-%H%M%S}-{digest[:4]}{state.config.seed:02d}",
-        city=city.name,
-        timezone=city.timezone,
-        step=int(city.step / np.timedelta64(1, "s")),
-        grid=city.grid,
-        network=lesson.name,
-        config=asdict(lesson.network),
-        training={
-            **asdict(state.config),
-            "chosen_epoch": best,
-            "history": [asdict(epoch) for epoch in state.history],
-        },
-        history=lesson.config.history,
-        scale=lesson.scale,
-        trained=_span(lesson.train),
-        climatology=_span(lesson.both),
-        data_hash=digest,
-        metrics=scores,
-        code_version=importlib.metadata.version("flowcast"),
-    )
-
-
-def _span(flow: xr.DataArray) -> tuple[str, str]:
-    first, last = flow["time"].values[[0, -1]]
-    return f"{first}Z", f"{last}Z"
+    sys.exit(main())

@@ -119,9 +119,10 @@ def _trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from data.city import load_city
     from data.simulation_files import write_simulation
     from data.store import Store
+    from forecasting.computing import Computing
     from forecasting.training import TrainingConfig
     from pipelines.ingest import ingest
-    from pipelines.train import train
+    from pipelines.train import Means, train
 
     home = tmp_path_factory.mktemp("trained") / "home"
     with pytest.MonkeyPatch.context() as patch:
@@ -132,7 +133,7 @@ def _trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_simulation(home / "files", city, weeks=5, seed=1)
         store = Store()
         list(ingest(store, city, [home / "files"]))
-        list(train(store, city, TrainingConfig(epochs=2), device="cpu"))
+        list(train(store, city, TrainingConfig(epochs=2), means=Means(Computing("cpu"))))
         store.close()
     return home
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 OUTPUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
@@ -80,7 +81,14 @@ class NetworkConfig:
 
 
 class Recurrent(nn.Module, ABC):
-    """A network that takes one frame at a time and keeps a state."""
+    """A network that takes one frame at a time and keeps a state.
+
+    Attributes:
+        recompute: whether training keeps only the states between the steps and computes each step
+            again on the way back: less memory for more time (arXiv 1604.06174).
+    """
+
+    recompute: bool = False
 
     @abstractmethod
     def step(self, frame: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -103,9 +111,15 @@ class Recurrent(nn.Module, ABC):
         outputs: list[Tensor] = []
         for position in range(frames.shape[1] - 1 + horizon):
             frame = frames[:, position] if position < frames.shape[1] else outputs[-1]
-            output, state = self.step(frame, state)
+            output, state = self._step(frame, state)
             outputs.append(output)
         return torch.stack(outputs, dim=1)
+
+    def _step(self, frame: Tensor, state: Any) -> tuple[Tensor, Any]:
+        if self.recompute and self.training:
+            made: tuple[Tensor, Any] = checkpoint(self.step, frame, state, use_reentrant=False)
+            return made
+        return self.step(frame, state)
 
 
 class SelfFed(nn.Module):

@@ -5,11 +5,14 @@ Source: Liu et al.: Swin Transformer: Hierarchical Vision Transformer using Shif
 b batch, c channels, n tokens, d width, h heads, w tokens of a window, k windows.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from forecasting.models.stochastic_depth import stochastic_depth
+from forecasting.models.operators import attend, reorder
+from forecasting.models.stochastic_depth import add_branch
 
 
 class PatchEmbedding(nn.Module):
@@ -44,17 +47,51 @@ class SwinBlock(nn.Module):
         )
         self.drop_path = drop_path
 
-    def forward(self, x: Tensor, partner: Tensor) -> Tensor:
-        """Returns `(b, n, d)` for `(b, n, d)`; a block that is not partnered ignores `partner`."""
-        z = self.norm1(x)
-        if self.reduce is not None:
-            z = self.reduce(torch.cat([z, self.norm1(partner)], dim=-1))
-        x = x + stochastic_depth(self.attention(z), self.drop_path, self.training)
-        return x + stochastic_depth(self.mlp(self.norm2(x)), self.drop_path, self.training)
+    def forward(self, x: Tensor, scores: Tensor, joint: Tensor | None = None) -> Tensor:
+        """Returns `(b, n, d)` for `(b, n, d)`, tokens window by window.
+
+        Args:
+            x: tokens.
+            scores: of `WindowAttention.scores`.
+            joint: what attention takes in place of the norm of x: that joined with a partner's.
+        """
+        z = self.norm1(x) if joint is None else joint
+        x = add_branch(x, self.attention(z, scores), self.drop_path, self.training)
+        return add_branch(x, self.mlp(self.norm2(x)), self.drop_path, self.training)
+
+    def join(self) -> "Join | None":
+        """Returns the linear map that joins this block with a partner, None where it takes none."""
+        if self.reduce is None:
+            return None
+        own, partner = self.reduce.weight.chunk(2, dim=1)  # d d
+        bias = self.reduce.bias + (own + partner) @ self.norm1.bias
+        return Join(own * self.norm1.weight, partner * self.norm1.weight, bias)
+
+
+class Join(NamedTuple):
+    """The linear map of `x` and its partner with the affine part of their LayerNorm in it.
+
+    Attributes:
+        own: `(d, d)` for x, normalised.
+        partner: `(d, d)` for the partner, normalised.
+        bias: `(d,)`.
+    """
+
+    own: Tensor
+    partner: Tensor
+    bias: Tensor
+
+
+def normalise(x: Tensor) -> Tensor:
+    """Returns tokens of mean 0 and variance 1: LayerNorm without its affine part."""
+    return F.layer_norm(x, x.shape[-1:])
 
 
 class WindowAttention(nn.Module):
-    """Self-attention among the tokens of a window, with a learned bias by relative position."""
+    """Self-attention among the tokens of a window, with a learned bias by relative position.
+
+    Tokens stand window by window, those of windows that are not shifted.
+    """
 
     order: Tensor
     inverse: Tensor
@@ -68,24 +105,25 @@ class WindowAttention(nn.Module):
         self.project = nn.Linear(width, width)
         self.bias = nn.Parameter(torch.zeros(windows.relative_positions, heads))
         nn.init.trunc_normal_(self.bias, std=0.02)
-        self.register_buffer("order", windows.order, persistent=False)
-        self.register_buffer("inverse", windows.order.argsort(), persistent=False)
+        order = windows.standing.argsort()[windows.order]
+        self.shifted = not order.equal(order.sort().values)
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("inverse", order.argsort(), persistent=False)
         self.register_buffer("pair", windows.pair, persistent=False)
         self.register_buffer("mask", windows.mask, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns `(b, n, d)` for `(b, n, d)`."""
-        b, n, d = x.shape
-        k, w = len(self.windows.mask), self.windows.size
-        in_windows = x[:, self.order].view(b * k, w, d)
-        q, key, value = (
-            self.qkv(in_windows).view(b * k, w, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        )
+    def forward(self, x: Tensor, scores: Tensor) -> Tensor:
+        """Returns `(b, n, d)` for `(b, n, d)` and what `scores` returned."""
+        standing = reorder(x, self.order, self.inverse) if self.shifted else x
+        in_windows = standing.view(-1, self.windows.size, self.width)  # b*k w d
+        output: Tensor = self.project(attend(self.qkv(in_windows), scores, self.heads))
+        output = output.view(x.shape)
+        return reorder(output, self.inverse, self.order) if self.shifted else output
+
+    def scores(self) -> Tensor:
+        """Returns what is added to the scores: bias and mask, `(k, h, w, w)`, k 1 without a shift."""
         bias = self.bias[self.pair].permute(2, 0, 1)  # h w w
-        scores = (bias + self.mask[:, None]).repeat(b, 1, 1, 1)  # b*k h w w
-        attended = F.scaled_dot_product_attention(q, key, value, attn_mask=scores)
-        output: Tensor = self.project(attended.transpose(1, 2).reshape(b, n, d))
-        return output[:, self.inverse]
+        return bias + self.mask[:, None] if self.shifted else bias[None]
 
 
 class Windows:
@@ -96,6 +134,7 @@ class Windows:
     Attributes:
         size: w, tokens of a window.
         order: `(n,)` tokens window by window.
+        standing: `(n,)` the same without a shift.
         pair: `(w, w)` index of each pair's relative position.
         mask: `(k, w, w)` 0 where two tokens may see each other, else -100 (the published value).
         relative_positions: how many there are, the length of the bias table.
@@ -110,6 +149,7 @@ class Windows:
         index = torch.arange(tokens[0] * tokens[1]).view(tokens)
         rolled = torch.roll(index, (-shifts[0], -shifts[1]), dims=(0, 1))
         self.order = _cut(rolled, sides).flatten()
+        self.standing = _cut(index, sides).flatten()
         self.pair = _relative_positions(sides)
         self.relative_positions = (2 * sides[0] - 1) * (2 * sides[1] - 1)
         rows, columns = (

@@ -7,18 +7,54 @@ d width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from forecasting.models.gates import GATES, Gates
 from forecasting.models.network import OUTPUTS, Frames, NetworkConfig, Recurrent
+from forecasting.models.operators import reorder
 from forecasting.models.reconstruction import RECONSTRUCTIONS
-from forecasting.models.swin import PatchEmbedding, SwinBlock, WindowAttention, Windows, token_grid
+from forecasting.models.swin import (
+    PatchEmbedding,
+    SwinBlock,
+    WindowAttention,
+    Windows,
+    normalise,
+    token_grid,
+)
 
-Memory = tuple[Tensor, Tensor]
-"""What a cell keeps from frame to frame: its output `h` and its memory `c`, each `(b, n, d)`."""
+
+class Constants(NamedTuple):
+    """What the blocks of a cell compute from their weights alone, once for a whole rollout.
+
+    Attributes:
+        scores: of the attention of every block, `(k, h, w, w)`.
+        own: for every even block, `(d, d)`: what it takes of its partner that is not x_t.
+        weight: for all even blocks at once, `(m * d, d)`: what they take of x_t.
+        bias: of the same, `(m * d,)`.
+    """
+
+    scores: tuple[Tensor, ...]
+    own: tuple[Tensor, ...]
+    weight: Tensor
+    bias: Tensor
+
+
+class CellState(NamedTuple):
+    """What a cell keeps from frame to frame; tokens stand window by window.
+
+    Attributes:
+        hidden: its output h, `(b, n, d)`.
+        memory: c, `(b, n, d)`, in float32.
+        constants: of its blocks.
+    """
+
+    hidden: Tensor
+    memory: Tensor
+    constants: Constants
 
 
 @dataclass(frozen=True)
@@ -110,13 +146,22 @@ def check_cells(depths: Sequence[int], heads: Sequence[int], widths: Sequence[in
 
 
 class SwinLSTM(Recurrent):
-    """Patch embedding, cells at one resolution, reconstruction."""
+    """Patch embedding, cells at one resolution, reconstruction.
+
+    Between embedding and reconstruction the tokens stand window by window.
+    """
+
+    order: Tensor
+    inverse: Tensor
 
     def __init__(self, config: SwinLSTMConfig) -> None:
         super().__init__()
         self.config = config
         self.tokens = token_grid(config.grid, config.patch, config.window)
         self.embed = PatchEmbedding(config.channels, config.patch, config.width, self.tokens)
+        order = Windows(self.tokens, config.window, shifted=False).order
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("inverse", order.argsort(), persistent=False)
         self.cells = nn.ModuleList(
             SwinLSTMCell(
                 config.width,
@@ -132,15 +177,16 @@ class SwinLSTM(Recurrent):
             config.width, config.channels, config.patch
         )
 
-    def step(self, frame: Tensor, state: list[Memory] | None) -> tuple[Tensor, list[Memory]]:
-        """Returns the next frame `(b, c, y, x)` and the state `(h, c)` of every cell."""
+    def step(self, frame: Tensor, state: list[CellState] | None) -> tuple[Tensor, list[CellState]]:
+        """Returns the next frame `(b, c, y, x)` and the state of every cell."""
         rows, columns = frame.shape[-2:]
-        x = self.embed(frame)  # b n d
-        states: list[Memory] = []
+        x = reorder(self.embed(frame), self.order, self.inverse)  # b n d
+        states: list[CellState] = []
         for position, cell in enumerate(self.cells):
-            x, memory = cell(x, state[position] if state else None)
-            states.append((x, memory))
-        tokens = x.transpose(1, 2).unflatten(2, self.tokens)  # b d y x
+            states.append(cell(x, state[position] if state else None))
+            x = states[-1].hidden
+        in_rows = reorder(x, self.inverse, self.order)
+        tokens = in_rows.transpose(1, 2).unflatten(2, self.tokens)  # b d y x
         output = self.reconstruct(tokens)[..., :rows, :columns]
         return OUTPUTS[self.config.output](output), states
 
@@ -169,13 +215,39 @@ class SwinLSTMCell(nn.Module):
         )
         self.gates = Gates(width, gate)
 
-    def forward(self, x: Tensor, state: Memory | None) -> Memory:
-        """Returns `h_t` and `c_t`, each `(b, n, d)`; the state before the first frame is 0."""
-        hidden, memory = state if state else (torch.zeros_like(x), torch.zeros_like(x))
+    def forward(self, x: Tensor, state: CellState | None) -> CellState:
+        """Returns the new state, `h_t` in it; the one before the first frame is 0.
+
+        As published, h_{t-1} meets the first block and x_t again every second one after it. Either
+        way an even block joins x_t and something else, and all of them take their part of x_t at
+        once.
+        """
+        constants = state.constants if state else self.constants()
+        parts = F.linear(normalise(x), constants.weight, constants.bias).chunk(
+            len(constants.own), dim=-1
+        )
         features = x
         for index, block in enumerate(self.blocks):
-            # As published: h_{t-1} meets the first block, x_t again every second one after it.
-            features = block(features, hidden if index == 0 else x)
+            joint = None
+            if index % 2 == 0:
+                joint = parts[index // 2]
+                other = features if index else state.hidden if state else None
+                if other is not None:  # 0 before the first frame, and so is its norm
+                    joint = joint + F.linear(normalise(other), constants.own[index // 2])
+            features = block(features, constants.scores[index], joint)
         into, forget, out = self.gates(features)
-        memory = forget * memory + into * torch.tanh(features)
-        return out * torch.tanh(memory), memory
+        memory = into * torch.tanh(features)
+        memory = memory.float() + (forget * state.memory if state else 0)
+        return CellState((out * torch.tanh(memory)).to(features.dtype), memory, constants)
+
+    def constants(self) -> Constants:
+        """Returns what follows from the weights of the blocks."""
+        blocks = [block for block in self.blocks if isinstance(block, SwinBlock)]
+        first, *others = (join for block in blocks if (join := block.join()))
+        return Constants(
+            scores=tuple(block.attention.scores() for block in blocks),
+            # The first block is handed x_t and h_{t-1}, the others their features and x_t.
+            own=(first.partner, *(join.own for join in others)),
+            weight=torch.cat([first.own, *(join.partner for join in others)]),
+            bias=torch.cat([join.bias for join in (first, *others)]),
+        )

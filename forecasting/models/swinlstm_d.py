@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from forecasting.models.network import OUTPUTS, Frames, Recurrent
+from forecasting.models.operators import reorder
 from forecasting.models.reconstruction import RECONSTRUCTIONS
-from forecasting.models.swin import PatchEmbedding, token_grid
-from forecasting.models.swinlstm import CellConfig, Memory, SwinLSTMCell, check_cells
+from forecasting.models.swin import PatchEmbedding, Windows, token_grid
+from forecasting.models.swinlstm import CellConfig, CellState, SwinLSTMCell, check_cells
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,13 @@ class SwinLSTMDConfig(CellConfig):
 
 
 class SwinLSTMD(Recurrent):
-    """Patch embedding, levels down, levels up, reconstruction; nothing passes beside the bottom."""
+    """Patch embedding, levels down, levels up, reconstruction; nothing passes beside the bottom.
+
+    Between embedding and reconstruction the tokens stand window by window.
+    """
+
+    order: Tensor
+    inverse: Tensor
 
     def __init__(self, config: SwinLSTMDConfig) -> None:
         super().__init__()
@@ -81,13 +88,21 @@ class SwinLSTMD(Recurrent):
             return SwinLSTMCell(width, heads, tokens, config.window, drops, config.gate)
 
         self.embed = PatchEmbedding(config.channels, config.patch, config.width, self.tokens)
+        order = Windows(self.tokens, config.window, shifted=False).order
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("inverse", order.argsort(), persistent=False)
+        squares = [
+            Squares((self.tokens[0] >> level, self.tokens[1] >> level), config.window)
+            for level in range(levels)
+        ]
         self.down = nn.ModuleList(
-            Level(cell(level, heads, rising[level]), PatchMerging(config.widths[level]))
-            for level, heads in enumerate(config.down_heads)
+            Level(cell(level, heads, rising[level]), PatchMerging(config.widths[level], at))
+            for level, (heads, at) in enumerate(zip(config.down_heads, squares, strict=True))
         )
         self.up = nn.ModuleList(
             Level(
-                cell(level, heads, falling[level - 1][::-1]), PatchExpanding(config.widths[level])
+                cell(level, heads, falling[level - 1][::-1]),
+                PatchExpanding(config.widths[level], squares[level - 1]),
             )
             for level, heads in zip(range(levels, 0, -1), config.up_heads, strict=True)
         )
@@ -95,15 +110,17 @@ class SwinLSTMD(Recurrent):
             config.width, config.channels, config.patch
         )
 
-    def step(self, frame: Tensor, state: list[Memory] | None) -> tuple[Tensor, list[Memory]]:
-        """Returns the next frame `(b, c, y, x)` and the state `(h, c)` of every cell."""
+    def step(self, frame: Tensor, state: list[CellState] | None) -> tuple[Tensor, list[CellState]]:
+        """Returns the next frame `(b, c, y, x)` and the state of every cell."""
         rows, columns = frame.shape[-2:]
-        x = self.embed(frame).unflatten(1, self.tokens)  # b y x d
-        states: list[Memory] = []
+        x = reorder(self.embed(frame), self.order, self.inverse)  # b n d
+        states: list[CellState] = []
         for position, level in enumerate([*self.down, *self.up]):
             x, memory = level(x, state[position] if state else None)
             states.append(memory)
-        output = self.reconstruct(x.permute(0, 3, 1, 2))[..., :rows, :columns]
+        in_rows = reorder(x, self.inverse, self.order)
+        tokens = in_rows.transpose(1, 2).unflatten(2, self.tokens)  # b d y x
+        output = self.reconstruct(tokens)[..., :rows, :columns]
         return OUTPUTS[self.config.output](output), states
 
 
@@ -121,42 +138,67 @@ class Level(nn.Module):
         self.cell = cell
         self.resize = resize
 
-    def forward(self, x: Tensor, state: Memory | None) -> tuple[Tensor, Memory]:
-        """Returns the tokens for the next level, `(b, y, x, d)` as `x` is, and the cell's state."""
-        hidden, memory = self.cell(x.flatten(1, 2), state)
-        return self.resize(hidden.unflatten(1, x.shape[1:3])), (hidden, memory)
+    def forward(self, x: Tensor, state: CellState | None) -> tuple[Tensor, CellState]:
+        """Returns the tokens for the next level, `(b, n, d)` as `x` is, and the cell's state."""
+        made: CellState = self.cell(x, state)
+        return self.resize(made.hidden), made
+
+
+class Squares:
+    """Where the tokens of a grid, window by window, stand if every four neighbours lie together.
+
+    Attributes:
+        order: `(n,)` the tokens square by square, the squares window by window on a grid of half the
+            rows and columns; within a square row by row.
+        inverse: `(n,)` the order that undoes it.
+    """
+
+    def __init__(self, tokens: tuple[int, int], window: int) -> None:
+        half = (tokens[0] // 2, tokens[1] // 2)
+        places = Windows(tokens, window, shifted=False).order.argsort().view(tokens)
+        squares = places.view(half[0], 2, half[1], 2).transpose(1, 2).reshape(-1, 4)
+        self.order = squares[Windows(half, window, shifted=False).order].flatten()
+        self.inverse = self.order.argsort()
 
 
 class PatchMerging(nn.Module):
     """Four neighbouring tokens become one of twice their width (Swin, arXiv 2103.14030, 3.1)."""
 
-    def __init__(self, width: int) -> None:
+    order: Tensor
+    inverse: Tensor
+
+    def __init__(self, width: int, squares: Squares) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(4 * width)
         self.reduce = nn.Linear(4 * width, 2 * width, bias=False)
+        # As published: down the first column of the square, then down the second.
+        order = squares.order.view(-1, 2, 2).transpose(1, 2).flatten()
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("inverse", order.argsort(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns `(b, y / 2, x / 2, 2d)` for `(b, y, x, d)`."""
-        b, rows, columns, d = x.shape
-        squares = x.view(b, rows // 2, 2, columns // 2, 2, d)
-        # As published: down the first column of the square, then down the second.
-        merged: Tensor = self.reduce(self.norm(squares.permute(0, 1, 3, 4, 2, 5).flatten(3)))
+        """Returns `(b, n / 4, 2d)` for `(b, n, d)`."""
+        squares = reorder(x, self.order, self.inverse).unflatten(1, (-1, 4)).flatten(2)
+        merged: Tensor = self.reduce(self.norm(squares))
         return merged
 
 
 class PatchExpanding(nn.Module):
     """One token becomes four of half its width."""
 
-    def __init__(self, width: int) -> None:
+    order: Tensor
+    inverse: Tensor
+
+    def __init__(self, width: int, squares: Squares) -> None:
         super().__init__()
         self.expand = nn.Linear(width, 2 * width, bias=False)
         self.norm = nn.LayerNorm(width // 2)
+        # As published: along the first row of the square, then along the second.
+        self.register_buffer("order", squares.inverse, persistent=False)
+        self.register_buffer("inverse", squares.order, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns `(b, 2y, 2x, d / 2)` for `(b, y, x, d)`."""
-        b, rows, columns, d = x.shape
-        # As published: along the first row of the square, then along the second.
-        squares = self.expand(x).view(b, rows, columns, 2, 2, d // 2)
-        tokens = squares.transpose(2, 3).reshape(b, 2 * rows, 2 * columns, d // 2)
-        expanded: Tensor = self.norm(tokens)
+        """Returns `(b, 4n, d / 2)` for `(b, n, d)`."""
+        squares = self.expand(x).unflatten(2, (4, -1)).flatten(1, 2)
+        expanded: Tensor = self.norm(reorder(squares, self.order, self.inverse))
         return expanded

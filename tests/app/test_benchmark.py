@@ -126,7 +126,8 @@ def test_runs_are_joined_into_a_table_beside_the_published_figures(
 
 
 def test_costs_are_printed_and_written(run: Run, tmp_path: Path) -> None:
-    arguments = ["--networks", "convlstm", "--grids", "8", "--history", 2, "--horizon", 2]
+    arguments = ["--networks", "convlstm", "--grids", "8", "--along", "grid"]
+    arguments += ["--history", "2", "--horizon", "2"]
     code, out, err = run(
         "benchmark", "cost", *arguments, "--device", "cpu", "--out", tmp_path / "cost"
     )
@@ -139,6 +140,31 @@ def test_costs_are_printed_and_written(run: Run, tmp_path: Path) -> None:
     assert (row["network"], row["side"], row["failed"]) == ("convlstm", 8, "")
     with Image.open(tmp_path / "cost" / "cost.png") as image:
         assert image.format == "PNG"
+
+
+def test_what_could_not_be_measured_is_exit_code_1_after_the_table(run: Run) -> None:
+    sizes = ["--networks", "convlstm", "--grids", "1000000", "--along", "grid"]  # terabytes
+    code, out, err = run("benchmark", "cost", *sizes, "--device", "cpu")
+    assert code == 1
+    assert "| convlstm | 1000000x1000000 | cpu | failed: " in out
+    error = err.splitlines()[-1]
+    assert error.startswith(
+        "error: 1 of the figures could not be measured, first convlstm 1000000x"
+    )
+
+
+def test_speed_is_printed_and_written(run: Run, tmp_path: Path) -> None:
+    parts = ["--parts", "prepare", "--rounds", 2]
+    code, out, err = run("benchmark", "speed", "--quick", *parts, "--out", tmp_path / "speed")
+    assert code == 0, err
+    assert names(tmp_path / "speed") == {"speed.json", "speed.md"}
+    assert (tmp_path / "speed" / "speed.md").read_text() == out
+    facts = json.loads((tmp_path / "speed" / "speed.json").read_text())
+    assert facts["machine"]["peaks"].keys() == {"float32", "bfloat16"}
+    figures = {(one["part"], one["contender"]): one for one in facts["figures"]}
+    assert not any(one["failed"] for one in figures.values())
+    assert all(len(one["rates"]) == 2 and one["rate"] > 0 for one in figures.values())
+    assert figures["prepare", "ours"]["ratio"] > 0
 
 
 def test_an_experiment_prints_its_table_and_draws_its_plot(run: Run, tmp_path: Path) -> None:
@@ -177,7 +203,8 @@ def test_ctrl_c_ends_a_run_that_goes_on_by_resume(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert printed == ""
     assert re.search(
-        r"error: stopped after \d+ finished epochs, which are kept; .* --resume\)\n", err
+        r"error: stopped after \d+ finished epochs, which are kept, and \d+ steps of the next; .* --resume\)\n",
+        err,
     )
     assert names(out) == {"checkpoint.safetensors"}
 
@@ -198,6 +225,9 @@ CITY = ["--dataset", "simulated-city", "--network", "convlstm", *settings()]
         (["run", *CITY, "--set", "training.batch=0"], "batch 0"),
         (["table", "no/such/run"], "no/such/run holds no finished run"),
         (["cost", "--networks", "lstm"], "there is no network 'lstm'"),
+        (["cost", "--along", "depth"], "there is no axis 'depth'; there is grid, history"),
+        (["cost", "--precision", "int4"], "there is no precision 'int4'"),
+        (["speed", "--parts", "flight"], "there is no part 'flight'; there is forecast"),
         (["experiment", "speed"], "there is no experiment 'speed'; there is cell, patch"),
         (["experiment", "cell"], "datasets/moving-mnist has no train-images"),
     ],
@@ -244,5 +274,5 @@ def test_wrong_usage_is_exit_code_2(run: Run, arguments: list[str], sentence: st
 def test_help_names_every_verb(run: Run) -> None:
     code, out, _ = run("benchmark", "--help")
     assert code == 0
-    for verb in ("run", "table", "cost", "experiment"):
+    for verb in ("run", "table", "cost", "speed", "experiment"):
         assert verb in out

@@ -49,6 +49,30 @@ def test_at_takes_the_city_s_time_or_an_offset(run: Run, small_home: Path) -> No
     assert local["flow"] == offset["flow"]
 
 
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None  # an import of torch fails
+sys.argv = ["forecast", *sys.argv[1:]]
+from app.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--horizon", "2", "--json"], ["--output", "f.csv"], ["check"], ["evaluate"]]
+)
+def test_a_forecast_of_an_exported_champion_needs_no_torch(
+    small_home: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    verb = [] if arguments[0].startswith("-") else [arguments.pop(0)]
+    command = [sys.executable, "-c", WITHOUT_TORCH, *verb, "--city", "small", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "note:" not in done.stderr
+    stored = Store().forecast(load_city("small"))
+    assert verb or (stored is not None and stored.attrs["runtime"] == "onnxruntime float32")
+
+
 def test_a_city_without_a_model_is_told_on_stderr(run: Run, flowcast_home: Path) -> None:
     folder = flowcast_home / "files"
     assert run("simulate", "--out", folder, "--grid", "4x4", "--step", "1h", "--weeks", 1)[0] == 0
@@ -95,6 +119,17 @@ def test_evaluate_prints_one_table_with_all_forecasters(run: Run, small_home: Pa
     first = scores["forecasters"]["swinlstm-b"][0]
     assert first["lead_minutes"] == 60
     assert scores["windows"] == 165
+    assert scores["windows_per_second"] == pytest.approx(165 / scores["seconds"], rel=0.01)
+    assert "165 windows in" in err
+
+
+def test_evaluate_takes_a_span_in_the_city_s_time(run: Run, small_home: Path) -> None:
+    span = ["--from", "2025-04-05", "--to", "2025-04-06T12:00", "--stride", 4, "--horizon", 2]
+    code, out, err = run("evaluate", "--city", "small", *span, "--json")
+    assert code == 0, err
+    scores = json.loads(out)
+    assert (scores["first"], scores["last"]) == ("2025-04-05T04:00:00Z", "2025-04-06T13:00:00Z")
+    assert scores["windows"] == 9
 
 
 @pytest.mark.parametrize(
@@ -108,6 +143,7 @@ def test_evaluate_prints_one_table_with_all_forecasters(run: Run, small_home: Pa
         (["train", "--city", "bj"], "no flow for bj"),
         (["train", "--city", "bj", "--resume"], "no flow for bj"),
         (["evaluate", "--city", "bj"], "no flow for bj"),
+        (["evaluate", "--city", "bj", "--from", "2016-01-01"], "no flow for bj"),
         (["--city", "bj", "--at", "2016-01-01"], "no flow for bj"),
     ],
 )
@@ -136,6 +172,8 @@ def test_a_failure_is_one_sentence_and_exit_code_1(
         (["ingest", "--city", "bj"], "PATH"),
         (["simulate", "--out", "x", "--grid", "32"], "grid"),
         (["simulate", "--out", "x", "--step", "7min"], "divides a day"),
+        (["evaluate", "--city", "bj", "--from", "soon"], "is no time"),
+        (["evaluate", "--city", "bj", "--stride", "0"], "or equal to 1"),
         (["fly"], "fly"),
     ],
 )

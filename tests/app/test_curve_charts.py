@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from app.curve_charts import by_frame, learning_curve, lines, panels
+from app.curve_charts import by_frame, growth, learning_curve, lines, panels
+from pipelines.benchmark_growth import Panel
 
 EPOCHS: list[dict[str, Any]] = [
     {"number": 1, "loss": 0.5, "validation": 40.0, "best": True},
@@ -103,4 +104,20 @@ def test_a_label_has_one_colour_in_all_panels_and_stands_once_in_the_legend() ->
     assert [ax.get_title() for ax in (time, memory)] == ["time", "memory"]
     assert memory.get_lines()[0].get_color() == time.get_lines()[1].get_color()
     assert memory.get_yscale() == "log"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+
+
+def test_growth_has_a_panel_a_figure_with_its_powers_and_names_the_lines_once() -> None:
+    panels_of = [
+        Panel("time", "cells", {"a": ([1, 4], [1, 4]), "b": ([1, 4], [1, 16])}, {"a": 1, "b": 2}),
+        Panel("memory", "cities", {"b": ([1, 2], [7, 8])}, {"b": 0.19}),
+    ]
+    figure = growth(panels_of, "Growth")
+    time, memory = figure.axes
+    assert line(time, 1) == [[1, 1], [4, 16]]
+    assert (time.get_xlabel(), memory.get_xlabel()) == ("cells", "cities")
+    assert memory.get_lines()[0].get_color() == time.get_lines()[1].get_color()
+    told = [ax.get_legend() for ax in (time, memory)]
+    texts = [[text.get_text() for text in one.get_texts()] for one in told if one is not None]
+    assert texts == [["power 1.00", "power 2.00"], ["power 0.19"]]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]

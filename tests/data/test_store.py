@@ -62,6 +62,48 @@ def test_a_flow_with_gaps_comes_back_byte_for_byte(store: Store) -> None:
     assert stored.values.tobytes() == flow.values.tobytes()
 
 
+def test_a_part_of_the_archive_is_what_lies_from_first_to_last(store: Store) -> None:
+    flow = flow_at(np.r_[0:48, 60:70])
+    store.add_flow(CITY, flow, source=FILE)
+    part = store.flow(CITY, first=START + 47 * HALF_HOUR, last=START + 61 * HALF_HOUR)
+    assert part.identical(flow[47:50])
+    assert store.flow(CITY, first=START + 65 * HALF_HOUR).identical(flow[53:])
+    assert store.flow(CITY, last=START).identical(flow[:1])
+    assert store.flow(CITY, first=START + 48 * HALF_HOUR, last=START + 59 * HALF_HOUR).size == 0
+
+
+def test_the_times_are_those_of_the_flow(store: Store) -> None:
+    flow = flow_at(np.r_[0:48, 60:70])
+    store.add_flow(CITY, flow, source=FILE)
+    store.add_flow(CITY, flow_at(range(3)), source=FILE, series="expected")
+    times = store.times(CITY)
+    assert times["time"].identical(flow["time"].drop_attrs())
+    assert (times.values == flow["time"].values).all()
+    assert times.attrs == flow.attrs
+    assert store.times(CITY, "expected").sizes["time"] == 3
+    assert store.times(replace(CITY, name="other")).size == 0
+
+
+def test_the_span_is_the_first_and_the_newest_slot(store: Store) -> None:
+    assert store.span(CITY) is None
+    store.add_flow(CITY, flow_at(np.r_[2:48, 60:70]), source=FILE)
+    at = [START + slot * HALF_HOUR for slot in (2, 47, 59, 69)]
+    assert store.span(CITY) == (at[0], at[3])
+    assert store.span(CITY, last=at[2]) == (at[0], at[1])
+    assert store.span(CITY, last=START) is None
+
+
+def test_the_pieces_make_the_archive(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = flow_at(np.r_[0:48, 60:70])
+    store.add_flow(CITY, flow, source=FILE)
+    monkeypatch.setattr("data.store.PIECE", 10 * flow[0].nbytes)
+    pieces = list(store.pieces(CITY))
+    assert [piece.sizes["time"] for piece in pieces] == [10, 10, 10, 10, 10, 8]
+    assert xr.concat(pieces, "time").identical(flow)
+    last = flow["time"].values[24]
+    assert xr.concat(list(store.pieces(CITY, last=last)), "time").identical(flow[:25])
+
+
 def test_it_is_still_there_when_the_database_is_opened_again(store: Store) -> None:
     flow = flow_at(range(48))
     store.add_flow(CITY, flow, source=FILE)

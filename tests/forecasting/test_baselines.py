@@ -160,8 +160,8 @@ def scores(raw: xr.DataArray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     assert raw.sizes["time"] == 4320
     before, first = raw[:-TEST_SLOTS], raw["time"].values[-TEST_SLOTS - 1]
     table = {}
-    for name, fit in BASELINES.items():
-        forecaster = fit(before)
+    for name, make in BASELINES.items():
+        forecaster = make(before, Climatology.fit(before))
         lags = forecaster.lags(4)
         init_times = windows.whole(raw, sorted({*lags, *range(4)}), 4)
         init_times = init_times[init_times >= first]

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -89,6 +90,19 @@ def test_expected_flow_has_the_shape_of_the_times(flow_of: FlowOf) -> None:
 def test_a_slot_seen_once_has_no_held_out_anomaly(flow_of: FlowOf) -> None:
     flow = flow_of([5, 8], MONDAY)
     assert not Climatology.fit(flow).held_out_anomaly(flow).any()
+
+
+@given(cuts=st.lists(st.integers(1, 59), max_size=4, unique=True).map(sorted))
+def test_the_climatology_is_the_same_to_the_bit_however_the_flow_is_cut(
+    flow_of: FlowOf, cuts: list[int]
+) -> None:
+    values = np.random.default_rng(0).random((60, 2, 2, 3)) * 1e3
+    flow = flow_of(values, MONDAY, NEW_YORK, HALF_DAY)
+    ends = [0, *cuts, 60]
+    pieces = Climatology.fit_pieces(flow[a:b] for a, b in pairwise(ends))
+    whole = Climatology.fit(flow)
+    assert np.array_equal(pieces.mean, whole.mean)
+    assert np.array_equal(pieces.count, whole.count)
 
 
 @settings(max_examples=25)

@@ -14,10 +14,12 @@ from data import windows
 from data.errors import FlowcastError
 from forecasting.baselines import BASELINES, AverageAndAnomaly
 from forecasting.climatology import Climatology
+from forecasting.computing import pick_device
 from forecasting.forecaster import Forecaster
 from forecasting.models import NETWORKS
 from forecasting.models.network import Frames, NetworkConfig
-from forecasting.neural import NeuralForecaster, build_network, pick_device
+from forecasting.neural import NeuralForecaster
+from forecasting.torch_rollout import TorchRollout, build_network
 
 FlowOf = Callable[..., xr.DataArray]
 HOUR = np.timedelta64(1, "h")
@@ -54,12 +56,19 @@ def neural(name: str) -> Callable[[xr.DataArray], NeuralForecaster]:
         nn.init.ones_(
             network.gain
         )  # untrained it is 0, and the past but the newest would not count
-        return NeuralForecaster(network, Climatology.fit(flow), 5.0, config, name)
+        return NeuralForecaster(TorchRollout(network, config), Climatology.fit(flow), 5.0, name)
 
     return make
 
 
-FORECASTERS = {**BASELINES, **{name: neural(name) for name in NETWORKS}}
+def baseline(name: str) -> Callable[[xr.DataArray], Forecaster]:
+    return lambda flow: BASELINES[name](flow, Climatology.fit(flow))
+
+
+FORECASTERS = {
+    **{name: baseline(name) for name in BASELINES},
+    **{name: neural(name) for name in NETWORKS},
+}
 
 
 @pytest.fixture(params=FORECASTERS)
@@ -195,7 +204,10 @@ def test_a_network_without_change_carries_the_last_anomaly_on(
 ) -> None:
     climatology = Climatology.fit(flow)
     ours = forecast(
-        NeuralForecaster(NoChange(), climatology, 7.0, SEEN, "no change"), flow, init_times, 3
+        NeuralForecaster(TorchRollout(NoChange(), SEEN), climatology, 7.0, "no change"),
+        flow,
+        init_times,
+        3,
     )
     expected = forecast(AverageAndAnomaly(climatology, 1.0), flow, init_times, 3)
     xr.testing.assert_allclose(ours, expected, atol=1e-4)
@@ -206,7 +218,8 @@ def test_a_network_sees_scaled_anomalies_oldest_first(flow_of: FlowOf) -> None:
     flow = flow_of([4, *[1] * 167, 8], "2016-01-04")
     network = NoChange()
     seen = NetworkConfig(history=3, grid=(1, 1))
-    forecaster = NeuralForecaster(network, Climatology.fit(flow), 0.5, seen, "no change")
+    rollout = TorchRollout(network, seen)
+    forecaster = NeuralForecaster(rollout, Climatology.fit(flow), 0.5, "no change")
     forecast(forecaster, flow, flow["time"].values[[-1]], 1)
     assert network.shown[0][0, :, 0, 0, 0].tolist() == [0, 0, (8 - 6) / 0.5]
 
@@ -215,7 +228,10 @@ def test_the_batches_of_a_long_stack_come_back_in_order(flow: xr.DataArray) -> N
     init_times = flow["time"].values[24:200]
     climatology = Climatology.fit(flow)
     ours = forecast(
-        NeuralForecaster(NoChange(), climatology, 7.0, SEEN, "no change"), flow, init_times, 1
+        NeuralForecaster(TorchRollout(NoChange(), SEEN), climatology, 7.0, "no change"),
+        flow,
+        init_times,
+        1,
     )
     expected = forecast(AverageAndAnomaly(climatology, 1.0), flow, init_times, 1)
     xr.testing.assert_allclose(ours, expected, atol=1e-4)
@@ -225,15 +241,17 @@ def test_a_forecaster_with_stochastic_depth_knows_no_chance(
     flow: xr.DataArray, init_times: np.ndarray
 ) -> None:
     forecaster = neural("swinlstm-b")(flow)
-    forecaster.network.train()
+    assert isinstance(forecaster.rollout, TorchRollout)
+    forecaster.rollout.network.train()
     one, two = (forecast(forecaster, flow, init_times, 4) for _ in range(2))
     xr.testing.assert_identical(one, two)
 
 
 def test_a_network_may_see_a_single_slot(flow: xr.DataArray, init_times: np.ndarray) -> None:
-    forecaster = dataclasses.replace(
-        neural("swinlstm-b")(flow), config=NetworkConfig(history=1, grid=GRID)
-    )
+    forecaster = neural("swinlstm-b")(flow)
+    assert isinstance(forecaster.rollout, TorchRollout)
+    rollout = dataclasses.replace(forecaster.rollout, config=NetworkConfig(history=1, grid=GRID))
+    forecaster = dataclasses.replace(forecaster, rollout=rollout)
     assert forecaster.lags(4) == (0,)
     assert forecast(forecaster, flow, init_times, 4).sizes["lead_time"] == 4
 

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from forecasting.models.gates import GATES, Gates
-from forecasting.models.swinlstm import SwinLSTMCell
+from forecasting.models.swinlstm import CellState, SwinLSTMCell
 
 PARTS = {
     "fused": {"input": 0, "forget": 0, "output": 0},
@@ -27,7 +27,9 @@ def cell_of(gate: str) -> SwinLSTMCell:
 def features_of(cell: SwinLSTMCell, x: Tensor, hidden: Tensor) -> Tensor:
     """What the two blocks make of the input and the last output."""
     first, second = cell.blocks
-    features: Tensor = second(first(x, hidden), x)
+    joint = first.reduce(torch.cat([first.norm1(x), first.norm1(hidden)], dim=-1))
+    middle = first(x, first.attention.scores(), joint)
+    features: Tensor = second(middle, second.attention.scores())
     return features
 
 
@@ -52,7 +54,7 @@ def test_a_cell_follows_the_equations_of_its_gates(gate: str) -> None:
 
     c = value("forget") * memory + value("input") * f.tanh()
     h = value("output") * c.tanh()
-    ours = cell(x, (hidden, memory))
+    ours = cell(x, CellState(hidden, memory, cell.constants()))
     assert torch.allclose(ours[0], h, atol=1e-6)
     assert torch.allclose(ours[1], c, atol=1e-6)
 
@@ -65,8 +67,10 @@ def test_with_projections_that_change_nothing_every_gate_is_the_fused_one(gate: 
             nn.init.eye_(projection.weight)
             nn.init.zeros_(projection.bias)
     x, hidden, memory = torch.randn(3, 2, 16, 8)
-    for ours, expected in zip(cell(x, (hidden, memory)), fused(x, (hidden, memory)), strict=True):
-        assert torch.allclose(ours, expected, atol=1e-6)
+    ours = cell(x, CellState(hidden, memory, cell.constants()))
+    expected = fused(x, CellState(hidden, memory, fused.constants()))
+    assert torch.allclose(ours.hidden, expected.hidden, atol=1e-6)
+    assert torch.allclose(ours.memory, expected.memory, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -91,9 +95,9 @@ def test_a_closed_input_gate_keeps_the_memory_as_it_was() -> None:
         assert isinstance(projection, nn.Linear)
         nn.init.zeros_(projection.weight)
         nn.init.constant_(projection.bias, bias)
-    cell = SwinLSTMCell(1, 1, (1, 1), 1, [], "separate")
+    cell = SwinLSTMCell(1, 1, (1, 1), 1, [0.0], "separate")
     cell.gates = gates
     x, memory = torch.ones(1, 1, 1), torch.full((1, 1, 1), 0.25)
-    hidden, kept = cell(x, (x, memory))
+    hidden, kept, _ = cell(x, CellState(x, memory, cell.constants()))
     assert kept.item() == pytest.approx(0.25)
     assert hidden.item() == pytest.approx(torch.tensor(0.25).tanh().item())

@@ -18,7 +18,7 @@ from forecasting.models import NETWORKS
 from forecasting.models.gates import GATES
 from forecasting.models.network import Frames, NetworkConfig, Recurrent
 from forecasting.models.reconstruction import RECONSTRUCTIONS
-from forecasting.neural import build_network
+from forecasting.torch_rollout import build_network
 
 SMALL: dict[str, dict[str, Any]] = {
     "swinlstm-b": {"patch": 2, "width": 8, "window": 2, "depths": (2,), "heads": (2,)},

@@ -17,10 +17,12 @@ from data.city import City
 from data.errors import FlowcastError
 from data.files import sha256
 from forecasting.climatology import Climatology
+from forecasting.export import export
 from forecasting.models import SwinLSTMConfig
 from forecasting.neural import NeuralForecaster
 from forecasting.registry import (
     MANIFEST,
+    NETWORK,
     WEIGHTS,
     Manifest,
     flow_hash,
@@ -323,6 +325,63 @@ def test_a_version_for_another_shape_of_the_city_is_refused(
 ) -> None:
     other = dataclasses.replace(TOY, **changes)
     refusal(lambda: load(root, other), r"trained for grid \[6, 5\], 3600 s and America/New_York")
+
+
+# Exports
+
+
+def step_of(forecaster: NeuralForecaster) -> bytes:
+    assert isinstance(forecaster.rollout, TorchRollout)
+    return export("swinlstm-b", forecaster.rollout.network, CONFIG).model
+
+
+@pytest.fixture
+def exported(root: Path, forecaster: NeuralForecaster) -> Path:
+    """The folder of a version with an export."""
+    weights = weights_of(forecaster.rollout.network)  # type: ignore[attr-defined]
+    manifest = manifest_of(export={"precision": "float32", "difference": 1e-7})
+    return save_version(root, manifest, weights, forecaster.climatology, step_of(forecaster))
+
+
+def test_an_exported_version_forecasts_as_torch_does(
+    root: Path, exported: Path, forecaster: NeuralForecaster, flow: xr.DataArray
+) -> None:
+    loaded = load(root)
+    assert loaded.runtime == "onnxruntime float32"
+    past = windows.past(flow, flow["time"].values[[10, 200, 330]], forecaster.lags(6))
+    xr.testing.assert_allclose(loaded(past, 6), forecaster(past, 6), rtol=1e-4, atol=1e-3)
+    assert read_manifest(root, "toy", VERSION).export["sha256"] == sha256(exported / NETWORK)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no network in here"], ids=str)
+def test_torch_stands_in_for_an_export_that_is_damaged_or_gone(
+    root: Path,
+    exported: Path,
+    forecaster: NeuralForecaster,
+    flow: xr.DataArray,
+    content: bytes | None,
+) -> None:
+    (exported / NETWORK).unlink()
+    if content is not None:
+        (exported / NETWORK).write_bytes(content)
+    loaded = load(root)
+    assert loaded.runtime == "torch"
+    past = windows.past(flow, flow["time"].values[[200]], forecaster.lags(2))
+    xr.testing.assert_identical(loaded(past, 2), forecaster(past, 2))
+
+
+def test_torch_stands_in_for_an_export_that_this_runtime_cannot_read(
+    root: Path, exported: Path
+) -> None:
+    (exported / NETWORK).write_bytes(b"of the future")
+    digest = sha256(exported / NETWORK)
+    rewrite(exported, export={"precision": "float32", "sha256": digest})
+    assert load(root).runtime == "torch"
+
+
+def test_damaged_weights_do_not_serve_with_a_whole_export(root: Path, exported: Path) -> None:
+    (exported / WEIGHTS).write_bytes((exported / WEIGHTS).read_bytes()[:-1])
+    refusal(lambda: load(root), "is damaged")
 
 
 # The hash of a flow

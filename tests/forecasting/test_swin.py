@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from forecasting.models.swin import SwinBlock, WindowAttention, Windows, token_grid
+from forecasting.models.swin import SwinBlock, WindowAttention, Windows, normalise, token_grid
 
 # Windows
 
@@ -96,24 +96,37 @@ def by_definition(
 @pytest.mark.parametrize(
     ("tokens", "window"), [((6, 4), 2), ((6, 9), 3), ((8, 4), 4), ((4, 8), 4), ((3, 2), 4)], ids=str
 )
-def test_attention_agrees_with_its_definition(
+def test_attention_and_its_gradients_agree_with_their_definition(
     tokens: tuple[int, int], window: int, shifted: bool
 ) -> None:
     attention = attention_of(tokens, window, shifted)
-    x = torch.randn(3, tokens[0] * tokens[1], 8)
-    with torch.inference_mode():
-        expected = torch.stack(
-            [by_definition(attention, sample, tokens, window, shifted) for sample in x]
-        )
-        assert torch.allclose(attention(x), expected, atol=1e-5)
+    x = torch.randn(2, tokens[0] * tokens[1], 8, requires_grad=True)
+    weight = torch.randn(x.shape)
+    parts = [x, *attention.parameters()]
+    ours = attend_in_rows(attention, x)
+    expected = torch.stack(
+        [by_definition(attention, sample, tokens, window, shifted) for sample in x]
+    )
+    assert torch.allclose(ours, expected, atol=1e-5)
+    back = torch.autograd.grad((ours * weight).sum(), parts)
+    for got, wanted in zip(
+        back, torch.autograd.grad((expected * weight).sum(), parts), strict=True
+    ):
+        assert torch.allclose(got, wanted, atol=1e-4)
+
+
+def attend_in_rows(attention: WindowAttention, x: Tensor) -> Tensor:
+    """Attention on tokens row by row."""
+    standing = attention.windows.standing
+    return attention(x[:, standing], attention.scores())[:, standing.argsort()]
 
 
 def test_content_moved_by_a_window_moves_the_output_with_it() -> None:
     attention = attention_of((6, 6), 3, shifted=False)
     x = torch.randn(1, 6, 6, 8)
     with torch.inference_mode():
-        output = attention(x.flatten(1, 2)).view(x.shape)
-        moved = attention(x.roll((3, -3), (1, 2)).flatten(1, 2)).view(x.shape)
+        output = attend_in_rows(attention, x.flatten(1, 2)).view(x.shape)
+        moved = attend_in_rows(attention, x.roll((3, -3), (1, 2)).flatten(1, 2)).view(x.shape)
     assert torch.allclose(moved, output.roll((3, -3), (1, 2)), atol=1e-6)
 
 
@@ -126,18 +139,27 @@ def test_every_token_is_in_one_window_and_comes_back_to_its_place() -> None:
 # Blocks
 
 
-def test_the_partner_passes_the_same_norm_and_the_residual_starts_from_x_alone() -> None:
+def test_the_partner_passes_the_same_norm() -> None:
     torch.manual_seed(0)
-    block = SwinBlock(attention_of((2, 2), 2, shifted=False), 0.0, partnered=True).eval()
+    block = SwinBlock(attention_of((2, 2), 2, shifted=False), 0.0, partnered=True)
     nn.init.normal_(block.norm1.weight)
     nn.init.normal_(block.norm1.bias)
     x, partner = torch.randn(2, 1, 4, 8)
-    reduce = block.reduce
+    reduce, join = block.reduce, block.join()
     assert reduce is not None
-    z = reduce(torch.cat([block.norm1(x), block.norm1(partner)], -1))
-    middle = x + block.attention(z)
+    assert join is not None
+    expected = reduce(torch.cat([block.norm1(x), block.norm1(partner)], -1))
+    joint = normalise(x) @ join.own.T + normalise(partner) @ join.partner.T + join.bias
+    assert torch.allclose(joint, expected, atol=1e-5)
+
+
+def test_the_residual_starts_from_x_alone() -> None:
+    block = SwinBlock(attention_of((2, 2), 2, shifted=False), 0.0, partnered=True)
+    x, joint = torch.randn(2, 1, 4, 8)
+    scores = block.attention.scores()
+    middle = x + block.attention(joint, scores)
     expected = middle + block.mlp(block.norm2(middle))
-    assert torch.allclose(block(x, partner), expected, atol=1e-6)
+    assert torch.allclose(block(x, scores, joint), expected, atol=1e-6)
 
 
 def attention_alone(drop_path: float) -> SwinBlock:
@@ -152,9 +174,10 @@ def test_stochastic_depth_drops_whole_samples_and_keeps_the_expectation() -> Non
     block = attention_alone(0.25)
     x = torch.randn(1, 4, 8)
     with torch.inference_mode():
-        branch = block.eval()(x, x) - x
+        scores = block.attention.scores()
+        branch = block.eval()(x, scores) - x
         torch.manual_seed(1)
-        added = block.train()(x.expand(10_000, 4, 8), x) - x
+        added = block.train()(x.expand(10_000, 4, 8), scores) - x
     dropped = (added.abs() < 1e-6).all(dim=(1, 2))
     # Four standard deviations of 10,000 draws at a quarter are 0.017.
     assert dropped.float().mean().item() == pytest.approx(0.25, abs=0.018)

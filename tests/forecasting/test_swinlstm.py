@@ -10,7 +10,7 @@ from forecasting.models.gates import GATES
 from forecasting.models.network import Frames
 from forecasting.models.reconstruction import RECONSTRUCTIONS
 from forecasting.models.swin import SwinBlock
-from forecasting.models.swinlstm import SwinLSTM, SwinLSTMCell, SwinLSTMConfig
+from forecasting.models.swinlstm import CellState, SwinLSTM, SwinLSTMCell, SwinLSTMConfig
 
 SMALL = SwinLSTMConfig(channels=2, grid=(8, 8), patch=2, width=8, window=2, depths=(2,), heads=(2,))
 CHANGES: list[dict[str, Any]] = [
@@ -102,40 +102,75 @@ def test_odd_blocks_have_no_partner_and_only_they_are_shifted() -> None:
     assert [bool(block.attention.mask.any()) for block in blocks] == [False, True, False, True]
 
 
+def plain_features(cell: SwinLSTMCell, x: Tensor, hidden: Tensor) -> Tensor:
+    """What the blocks make of x_t and h_{t-1}, as published, each joined by its own linear map."""
+    features = x
+    for index, block in enumerate(cell.blocks):
+        z = block.norm1(features)
+        if index % 2 == 0:
+            partner = x if index else hidden
+            z = block.reduce(torch.cat([z, block.norm1(partner)], dim=-1))
+        features = features + block.attention(z, block.attention.scores())
+        features = features + block.mlp(block.norm2(features))
+    return features
+
+
 def test_block_0_meets_the_last_output_and_block_2_the_input_again() -> None:
     torch.manual_seed(0)
-    cell = SwinLSTMCell(8, 2, (2, 2), 2, [0.0] * 3)
-    x, hidden, memory = torch.randn(3, 1, 4, 8)
-    nobody = torch.full_like(x, torch.nan)
-    first, second, third = cell.blocks
-    f = third(second(first(x, hidden), nobody), x)
+    cell = SwinLSTMCell(8, 2, (4, 2), 2, [0.0] * 5)
+    for block in cell.blocks:
+        nn.init.normal_(block.norm1.weight)
+        nn.init.normal_(block.norm1.bias)
+    x, hidden, memory = torch.randn(3, 2, 8, 8)
+    f = plain_features(cell, x, hidden)
     gate = torch.sigmoid(f)
     remembered = gate * (memory + torch.tanh(f))
-    ours = cell(x, (hidden, memory))
-    assert torch.allclose(ours[0], gate * torch.tanh(remembered), atol=1e-6)
-    assert torch.allclose(ours[1], remembered, atol=1e-6)
+    ours = cell(x, CellState(hidden, memory, cell.constants()))
+    assert torch.allclose(ours.hidden, gate * torch.tanh(remembered), atol=1e-5)
+    assert torch.allclose(ours.memory, remembered, atol=1e-5)
 
 
-def test_a_cell_without_blocks_is_the_simplified_lstm_alone() -> None:
-    cell = SwinLSTMCell(1, 1, (1, 1), 1, [])
+def test_constants_of_a_rollout_hand_all_gradients_back() -> None:
+    torch.manual_seed(0)
+    cell = SwinLSTMCell(8, 2, (4, 4), 2, [0.0] * 3)
+    first, second = torch.randn(2, 2, 16, 8)
+    state = cell(second, cell(first, None))
+    ours = torch.autograd.grad(state.hidden.square().sum(), list(cell.parameters()))
+    hidden = memory = torch.zeros_like(first)
+    for x in (first, second):
+        f = plain_features(cell, x, hidden)
+        gate = torch.sigmoid(f)
+        memory = gate * (memory + torch.tanh(f))
+        hidden = gate * torch.tanh(memory)
+    plain = torch.autograd.grad(hidden.square().sum(), list(cell.parameters()))
+    for got, wanted in zip(ours, plain, strict=True):
+        assert wanted.any()
+        assert torch.allclose(got, wanted, atol=1e-4)
+
+
+def test_a_cell_whose_blocks_add_nothing_is_the_simplified_lstm_alone() -> None:
+    cell = SwinLSTMCell(1, 1, (1, 1), 1, [0.0, 0.0])
+    for block in cell.blocks:
+        for last in (block.attention.project, block.mlp[2]):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
     memory, state = 0.0, None
     for f in (0.5, -1.0, 2.0):
-        frame = torch.tensor([[[f]]])
-        hidden, remembered = cell(frame, state)
+        state = cell(torch.tensor([[[f]]]), state)
         gate = torch.sigmoid(torch.tensor(f)).item()
         memory = gate * (memory + torch.tanh(torch.tensor(f)).item())
         expected = gate * torch.tanh(torch.tensor(memory)).item()
-        assert remembered.item() == pytest.approx(memory, abs=1e-6)
-        assert hidden.item() == pytest.approx(expected, abs=1e-6)
-        state = (hidden, remembered)
+        assert state.memory.item() == pytest.approx(memory, abs=1e-6)
+        assert state.hidden.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_first_state_is_zero() -> None:
     cell = SwinLSTMCell(8, 2, (4, 4), 2, [0.0] * 3)
     x = torch.randn(2, 16, 8)
-    zero = (torch.zeros_like(x), torch.zeros_like(x))
-    for ours, expected in zip(cell(x, None), cell(x, zero), strict=True):
-        assert torch.equal(ours, expected)
+    ours = cell(x, None)
+    zero = cell(x, CellState(torch.zeros_like(x), torch.zeros_like(x), ours.constants))
+    assert torch.allclose(ours.hidden, zero.hidden, atol=1e-6)
+    assert torch.allclose(ours.memory, zero.memory, atol=1e-6)
 
 
 def test_the_output_depends_on_frames_long_past() -> None:
@@ -154,6 +189,55 @@ def test_stochastic_depth_is_off_in_evaluation() -> None:
     frames = torch.rand(4, 3, 2, 8, 8)
     assert torch.equal(run(network, frames, 2), run(never, frames, 2))
     assert not torch.equal(network.train()(frames, 2), network(frames, 2))
+
+
+# Ways to compute it
+
+
+def gradients(network: SwinLSTM, frames: Tensor) -> dict[str, Tensor]:
+    """Gradients of a training step whose chance follows a seed."""
+    torch.manual_seed(1)
+    network.zero_grad()
+    F.mse_loss(network.train()(frames[:, :3], 3), frames[:, 1:]).backward()
+    return {
+        name: value.grad for name, value in network.named_parameters() if value.grad is not None
+    }
+
+
+def test_gradients_are_the_same_where_steps_are_computed_again() -> None:
+    network = SwinLSTM(dataclasses.replace(SMALL, depths=(3,), drop_path=0.5))
+    frames = torch.rand(4, 6, 2, 8, 8)
+    kept = gradients(network, frames)
+    network.recompute = True
+    again = gradients(network, frames)
+    assert kept.keys() == again.keys() == dict(network.named_parameters()).keys()
+    for name, gradient in kept.items():
+        assert torch.equal(gradient, again[name])
+
+
+def test_a_step_is_one_graph_to_the_compiler_and_gives_the_same() -> None:
+    network = SwinLSTM(dataclasses.replace(SMALL, depths=(3,))).eval()
+    frames = torch.rand(2, 2, 2, 8, 8)
+    expected = network(frames, 2)
+    # As traced for forward and backward, but run by torch and not by a C++ compiler.
+    network.step = torch.compile(network.step, backend="aot_eager", fullgraph=True)  # type: ignore[method-assign]
+    ours = network(frames, 2)
+    assert torch.allclose(ours, expected, atol=1e-5)
+    assert all(
+        part.any() for part in torch.autograd.grad(ours.square().sum(), list(network.parameters()))
+    )
+
+
+def test_bfloat16_keeps_the_memory_in_float32_and_agrees_to_its_precision() -> None:
+    torch.manual_seed(0)
+    network = SwinLSTM(SMALL).eval()
+    frames = torch.rand(2, 3, 2, 8, 8)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        rough = network(frames, 2)
+        _, states = network.step(frames[:, 0], None)
+    assert {state.memory.dtype for state in states} == {torch.float32}
+    # Eight bits of mantissa: 0.4 % of each value, through some twenty operations of either step.
+    assert torch.allclose(rough.float(), run(network, frames, 2), atol=0.02)
 
 
 # Parameters

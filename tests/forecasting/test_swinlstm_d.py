@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from forecasting.models.gates import GATES
 from forecasting.models.network import Frames
 from forecasting.models.reconstruction import RECONSTRUCTIONS
+from forecasting.models.swin import Windows
 from forecasting.models.swinlstm_d import (
     Level,
     PatchExpanding,
     PatchMerging,
+    Squares,
     SwinLSTMD,
     SwinLSTMDConfig,
 )
@@ -85,33 +87,38 @@ def test_widths_double_on_the_way_down_and_halve_on_the_way_up() -> None:
     assert [level.cell.blocks[0].attention.heads for level in levels_of(network)] == [2, 4, 4, 2]
     _, states = network.step(torch.rand(3, 2, 16, 16), None)
     shapes = [(3, 64, 8), (3, 16, 16), (3, 4, 32), (3, 16, 16)]
-    assert [(*h.shape, *c.shape) for h, c in states] == [shape * 2 for shape in shapes]
+    assert [(*state.hidden.shape, *state.memory.shape) for state in states] == [
+        shape * 2 for shape in shapes
+    ]
 
 
 # Merging and expanding
 
 
 def test_merging_joins_a_square_column_by_column() -> None:
-    merging = PatchMerging(1)
+    merging = PatchMerging(1, Squares((4, 8), 2))
     joined: list[Tensor] = []
     merging.norm.register_forward_pre_hook(lambda _, inputs: joined.append(inputs[0]))
-    output = merging(torch.arange(16.0).view(1, 4, 4, 1))
+    order = Windows((4, 8), 2, shifted=False).order
+    output = merging(torch.arange(32.0)[order].view(1, 32, 1))
+    # Squares of a grid of 4x8, then in windows of 2x2: the left half of 2x4 and the right.
     assert joined[0][0].tolist() == [
-        [[0, 4, 1, 5], [2, 6, 3, 7]],
-        [[8, 12, 9, 13], [10, 14, 11, 15]],
+        *([0, 8, 1, 9], [2, 10, 3, 11], [16, 24, 17, 25], [18, 26, 19, 27]),
+        *([4, 12, 5, 13], [6, 14, 7, 15], [20, 28, 21, 29], [22, 30, 23, 31]),
     ]
-    assert output.shape == (1, 2, 2, 2)
+    assert output.shape == (1, 8, 2)
 
 
 def test_expanding_lays_a_square_row_by_row() -> None:
-    expanding = PatchExpanding(2)
+    expanding = PatchExpanding(2, Squares((2, 4), 4))
     with torch.no_grad():
         expanding.expand.weight.copy_(torch.tensor([[1.0, 0], [2, 0], [3, 0], [4, 0]]))
     laid: list[Tensor] = []
     expanding.norm.register_forward_pre_hook(lambda _, inputs: laid.append(inputs[0]))
-    output = expanding(torch.tensor([[1.0, 0], [10, 0]]).view(1, 1, 2, 2))
-    assert laid[0][0, :, :, 0].tolist() == [[1, 2, 10, 20], [3, 4, 30, 40]]
-    assert output.shape == (1, 2, 4, 1)
+    output = expanding(torch.tensor([[1.0, 0], [10, 0]]).view(1, 2, 2))
+    # A single window of 2x4 tokens stands row by row.
+    assert laid[0].flatten().tolist() == [1, 2, 10, 20, 3, 4, 30, 40]
+    assert output.shape == (1, 8, 1)
 
 
 # Sizes
@@ -197,10 +204,13 @@ def test_a_change_at_any_level_of_the_state_reaches_the_next_frame() -> None:
         _, state = network.step(frame, None)
         expected, _ = network.step(frame, state)
         for cell in range(4):
-            for part in range(2):
-                changed = [list(memory) for memory in state]
-                changed[cell][part] = changed[cell][part] + torch.randn_like(changed[cell][part])
-                output, _ = network.step(frame, [(h, c) for h, c in changed])
+            was = state[cell]
+            changes = (
+                was._replace(hidden=was.hidden + torch.randn_like(was.hidden)),
+                was._replace(memory=was.memory + torch.randn_like(was.memory)),
+            )
+            for changed in changes:
+                output, _ = network.step(frame, [*state[:cell], changed, *state[cell + 1 :]])
                 assert not torch.allclose(output, expected)
 
 

@@ -21,16 +21,19 @@ from data.city import load_city
 from data.errors import FlowcastError
 from data.store import Store
 from forecasting import cost
+from forecasting.computing import Computing
 from forecasting.models import NETWORKS, Network
 from forecasting.models.network import NetworkConfig
-from forecasting.training import Batch, Epoch, TrainingConfig
+from forecasting.training import Batch, Epoch, Mark, TrainingConfig
 from pipelines.benchmark import run
 from pipelines.benchmark_plan import Plan, open_task, plan
 from pipelines.benchmark_result import Finished, load_network, read_result
+from pipelines.candidate import Trained
 from pipelines.forecast import forecast
-from pipelines.train import Trained, train
+from pipelines.train import Means, train
 
 CPU = torch.device("cpu")
+ON_CPU = Computing("cpu")
 CITY = {
     "data.grid": "8,8",
     "data.weeks": "1",
@@ -132,7 +135,7 @@ def digits(write_digits: Callable[..., Path], tmp_path: Path) -> Path:
 
 def test_a_run_writes_its_folder_whole(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    events = list(run(on_city(), out=folder, device="cpu"))
+    events = list(run(on_city(), out=folder, computing=ON_CPU))
     finished = events[-1]
     assert isinstance(finished, Finished)
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
@@ -186,7 +189,7 @@ def test_the_scores_are_those_of_the_weights_on_the_test_windows(
     network: str, tmp_path: Path
 ) -> None:
     chosen = on_city(network)
-    finished = finish(run(chosen, out=tmp_path / "run", device="cpu"))
+    finished = finish(run(chosen, out=tmp_path / "run", computing=ON_CPU))
     loaded = load_network(finished.folder, CPU)
     test = open_task(chosen, None, CPU).test
     past, future = test.take(torch.arange(len(test)))
@@ -213,7 +216,7 @@ def test_weights_and_scores_are_those_of_the_epoch_with_the_lowest_validation_er
             "training.epochs": "4",
         }
     )
-    result = finish(run(chosen, out=tmp_path / "run", device="cpu")).result
+    result = finish(run(chosen, out=tmp_path / "run", computing=ON_CPU)).result
     errors = [epoch["validation"] for epoch in result["epochs"]]
     assert result["chosen_epoch"] == 1 + int(np.argmin(errors)) < 4, "else it is too easy"
     assert [epoch["best"] for epoch in result["epochs"]] == [
@@ -234,7 +237,7 @@ def test_samples_are_windows_of_the_test_part_with_their_forecasts(
     digits: Path, tmp_path: Path
 ) -> None:
     chosen = on_digits()
-    finished = finish(run(chosen, digits, tmp_path / "run", device="cpu"))
+    finished = finish(run(chosen, digits, tmp_path / "run", computing=ON_CPU))
     assert finished.result["samples"] == [0, 3, 6]  # of ten, evenly spread
     past, future = open_task(chosen, digits, CPU).test.take(torch.tensor([0, 3, 6]))
     with np.load(finished.folder / "samples.npz") as samples:
@@ -249,7 +252,7 @@ def test_samples_are_windows_of_the_test_part_with_their_forecasts(
 def test_the_seed_decides_the_training_and_not_what_is_tested(digits: Path, tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("one", "again", "other")]
     for folder, seed in zip(folders, (1, 1, 2), strict=True):
-        finish(run(on_digits("convlstm", seed), digits, folder, device="cpu"))
+        finish(run(on_digits("convlstm", seed), digits, folder, computing=ON_CPU))
     assert_same_run(folders[0], folders[1])
     one, other = strict(folders[0]), strict(folders[2])
     assert one["scores"] != other["scores"]
@@ -262,7 +265,7 @@ def test_every_network_forecasts_more_frames_than_it_sees(name: str, tmp_path: P
     history, horizon = 2, 5
     lengths = {"data.history": str(history), "data.horizon": str(horizon)}
     chosen = on_city(name, **lengths, **{"training.epochs": "1", "data.train": "4"})
-    finished = finish(run(chosen, out=tmp_path / "run", device="cpu"))
+    finished = finish(run(chosen, out=tmp_path / "run", computing=ON_CPU))
     assert (finished.result["history"], finished.result["horizon"]) == (history, horizon)
     assert len(finished.result["scores"]["mse"]["by_frame"]) == horizon
     assert finished.samples["past"].shape == (3, history, 2, 8, 8)
@@ -272,13 +275,13 @@ def test_every_network_forecasts_more_frames_than_it_sees(name: str, tmp_path: P
 
 def test_a_figure_that_is_not_there_is_null(tmp_path: Path) -> None:
     chosen = on_city(**{"data.grid": "6,6", "training.epochs": "1"})  # too small for SSIM
-    finish(run(chosen, out=tmp_path / "run", device="cpu"))
+    finish(run(chosen, out=tmp_path / "run", computing=ON_CPU))
     assert strict(tmp_path / "run")["scores"]["ssim"] == {"all": None, "by_frame": [None] * 3}
 
 
 def test_settings_are_laid_over_the_published_size_and_recipe(tmp_path: Path) -> None:
     chosen = plan("simulated-city", "convlstm", "paper", {**CITY, **SIZES["convlstm"]})
-    result = finish(run(chosen, out=tmp_path / "run", device="cpu")).result
+    result = finish(run(chosen, out=tmp_path / "run", computing=ON_CPU)).result
     assert result["scale"] == "paper"
     assert (result["config"]["widths"], result["config"]["kernel"]) == ([4, 4], 5)
     training = result["training"]
@@ -292,19 +295,19 @@ def test_settings_are_laid_over_the_published_size_and_recipe(tmp_path: Path) ->
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_result(digits: Path, tmp_path: Path) -> None:
     whole, halted = tmp_path / "whole", tmp_path / "halted"
-    finish(run(on_digits(), digits, whole, device="cpu"))
+    finish(run(on_digits(), digits, whole, computing=ON_CPU))
     stop = threading.Event()
     events = []
     with pytest.raises(FlowcastError, match=r"stopped after 1 finished epochs, .*--resume"):
-        for event in run(on_digits(), digits, halted, device="cpu", stop=stop):
+        for event in run(on_digits(), digits, halted, computing=ON_CPU, stop=stop):
             events.append(event)
             if isinstance(event, Batch) and event.epoch == 2:
                 stop.set()
-    assert isinstance(events[-1], Batch)
+    assert isinstance(events[-1], Mark)
     assert not (halted / "result.json").exists()
     with pytest.raises(FlowcastError, match="holds an unfinished run; add --resume"):
-        next(run(on_digits(), digits, halted, device="cpu"))
-    again = list(run(on_digits(), digits, halted, device="cpu", resume=True))
+        next(run(on_digits(), digits, halted, computing=ON_CPU))
+    again = list(run(on_digits(), digits, halted, computing=ON_CPU, resume=True))
     assert [event.number for event in again if isinstance(event, Epoch)] == [2, 3]
     assert_same_run(whole, halted)
     assert not (halted / "checkpoint.safetensors").exists()
@@ -318,7 +321,7 @@ from pipelines.benchmark import run
 from pipelines.benchmark_plan import plan
 
 chosen = plan("simulated-city", "swinlstm-b", "quick", json.loads(sys.argv[1]))
-for event in run(chosen, None, Path(sys.argv[2]), device="cpu"):
+for event in run(chosen, None, Path(sys.argv[2])):
     if isinstance(event, Batch) and event.epoch == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -336,24 +339,24 @@ def test_a_run_that_was_killed_goes_on_to_the_same_result(tmp_path: Path) -> Non
     )
     assert process.returncode == -signal.SIGKILL
     assert (killed / "checkpoint.safetensors").exists()
-    finish(run(on_city("swinlstm-b"), out=whole, device="cpu"))
-    again = list(run(on_city("swinlstm-b"), out=killed, device="cpu", resume=True))
+    finish(run(on_city("swinlstm-b"), out=whole, computing=ON_CPU))
+    again = list(run(on_city("swinlstm-b"), out=killed, computing=ON_CPU, resume=True))
     assert [event.number for event in again if isinstance(event, Epoch)] == [3]
     assert_same_run(whole, killed)
 
 
 def test_a_finished_run_is_shown_at_once_and_not_run_again(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    first = finish(run(on_city(), out=folder, device="cpu"))
+    first = finish(run(on_city(), out=folder, computing=ON_CPU))
     times = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.name[0] != "."}
-    (again,) = run(on_city(), out=folder, device="cpu", resume=True)
+    (again,) = run(on_city(), out=folder, computing=ON_CPU, resume=True)
     assert isinstance(again, Finished)
     assert again.result == first.result
     assert again.samples.keys() == first.samples.keys()
     assert all(np.array_equal(again.samples[key], first.samples[key]) for key in first.samples)
     assert times == {path: path.stat().st_mtime_ns for path in times}
     with pytest.raises(FlowcastError, match=r"holds a finished run; add --resume .*--out"):
-        next(run(on_city(), out=folder, device="cpu"))
+        next(run(on_city(), out=folder, computing=ON_CPU))
 
 
 @pytest.mark.parametrize(
@@ -367,7 +370,7 @@ def test_a_finished_run_is_shown_at_once_and_not_run_again(tmp_path: Path) -> No
 )
 def test_another_run_s_folder_is_refused(changes: dict[str, str], key: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    finish(run(on_city(**{"training.epochs": "1"}), out=folder, device="cpu"))
+    finish(run(on_city(**{"training.epochs": "1"}), out=folder, computing=ON_CPU))
     with pytest.raises(
         FlowcastError, match=f"finished run of another {key}.*; name another folder"
     ):
@@ -375,19 +378,37 @@ def test_another_run_s_folder_is_refused(changes: dict[str, str], key: str, tmp_
             run(
                 on_city(**{"training.epochs": "1", **changes}),
                 out=folder,
-                device="cpu",
+                computing=ON_CPU,
                 resume=True,
             )
         )
 
 
+def test_a_run_in_another_precision_is_another_run(flowcast_home: Path, tmp_path: Path) -> None:
+    low = Computing("cpu", precision="bfloat16")
+    chosen = on_city(**{"training.epochs": "1"})
+    finished = finish(run(chosen, computing=low))
+    assert finished.folder.name == f"{chosen.name}-bfloat16"
+    computing = {"device": "cpu", "precision": "bfloat16", "compiled": False, "recompute": False}
+    assert finished.result["machine"]["computing"] == computing
+    assert finished.result["facts"]["precision"] == "bfloat16"
+    with pytest.raises(FlowcastError, match=r"run of another precision.*; name another"):
+        next(run(chosen, out=finished.folder, computing=ON_CPU, resume=True))
+    folder = tmp_path / "run"
+    for event in run(on_city(), out=folder, computing=ON_CPU):
+        if isinstance(event, Epoch):
+            break
+    with pytest.raises(FlowcastError, match="the precision has changed since"):
+        next(run(on_city(), out=folder, computing=low, resume=True))
+
+
 def test_an_unfinished_run_of_another_kind_is_not_gone_on_with(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    for event in run(on_city(), out=folder, device="cpu"):
+    for event in run(on_city(), out=folder, computing=ON_CPU):
         if isinstance(event, Epoch):
             break
     with pytest.raises(FlowcastError, match="the network has changed since"):
-        next(run(on_city(widths="5"), out=folder, device="cpu", resume=True))
+        next(run(on_city(widths="5"), out=folder, computing=ON_CPU, resume=True))
 
 
 def test_only_one_run_writes_a_folder_at_a_time(tmp_path: Path) -> None:
@@ -397,13 +418,13 @@ def test_only_one_run_writes_a_folder_at_a_time(tmp_path: Path) -> None:
         filelock.FileLock(folder / ".lock"),
         pytest.raises(FlowcastError, match=f"another run is writing {folder}"),
     ):
-        next(run(on_city(), out=folder, device="cpu"))
+        next(run(on_city(), out=folder, computing=ON_CPU))
 
 
 def test_runs_go_to_the_home_where_no_folder_is_named(digits: Path, flowcast_home: Path) -> None:
     (flowcast_home / "datasets").mkdir(parents=True)
     digits.rename(flowcast_home / "datasets" / "moving-mnist")
-    finished = finish(run(on_digits("convlstm"), device="cpu"))
+    finished = finish(run(on_digits("convlstm"), computing=ON_CPU))
     assert finished.folder.parent == flowcast_home / "benchmarks" / "moving-mnist"
     assert on_digits("convlstm").name == finished.folder.name
     assert on_digits("convlstm", seed=1).name != finished.folder.name
@@ -453,7 +474,7 @@ def test_what_cannot_be_run_is_one_sentence_and_leaves_no_folder(
     changes: dict[str, str], sentence: str, tmp_path: Path
 ) -> None:
     with pytest.raises(FlowcastError, match=sentence) as refusal:
-        next(run(on_city(**changes), out=tmp_path / "run", device="cpu"))
+        next(run(on_city(**changes), out=tmp_path / "run", computing=ON_CPU))
     assert len(str(refusal.value).splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
@@ -462,16 +483,16 @@ def test_missing_data_and_a_missing_device_are_one_sentence(
     tmp_path: Path, flowcast_home: Path
 ) -> None:
     with pytest.raises(FlowcastError, match=str(flowcast_home / "datasets" / "moving-mnist")):
-        next(run(on_digits(), device="cpu"))
+        next(run(on_digits(), computing=ON_CPU))
     with pytest.raises(FlowcastError, match="no device 'tpu9'"):
-        next(run(on_city(), out=tmp_path / "run", device="tpu9"))
+        next(run(on_city(), out=tmp_path / "run", computing=Computing("tpu9")))
 
 
 def test_a_folder_without_a_whole_run_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(FlowcastError, match="holds no finished run"):
         load_network(tmp_path, CPU)
     folder = tmp_path / "run"
-    finish(run(on_city(**{"training.epochs": "1"}), out=folder, device="cpu"))
+    finish(run(on_city(**{"training.epochs": "1"}), out=folder, computing=ON_CPU))
     (folder / "weights.safetensors").write_bytes(b"no weights")
     with pytest.raises(FlowcastError, match=r"cannot be loaded .*; run it again"):
         load_network(folder, CPU)
@@ -500,7 +521,7 @@ def fading(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_network_of_three_lines_runs_through_the_benchmark(fading: str, tmp_path: Path) -> None:
-    finished = finish(run(on_city(fading), out=tmp_path / "run", device="cpu"))
+    finished = finish(run(on_city(fading), out=tmp_path / "run", computing=ON_CPU))
     assert finished.result["network"] == fading
     assert finished.result["parameters"] == 2
     loaded = load_network(finished.folder, CPU)
@@ -517,7 +538,7 @@ def test_a_network_of_three_lines_is_trained_for_a_city_and_forecasts(
 ) -> None:
     city, store = load_city("small"), Store()
     config = TrainingConfig(epochs=1, seed=7)  # the version's name has the second and the seed
-    *_, trained = train(store, city, config, network=fading, device="cpu")
+    *_, trained = train(store, city, config, network=fading, means=Means(ON_CPU))
     assert isinstance(trained, Trained)
     made = forecast(store, city, 3, model=trained.manifest.version)
     assert made.attrs["forecaster"] == fading

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from data.city import load_city
 from data.errors import FlowcastError
 from data.store import Source, Store
-from pipelines.evaluate import FLOOR, evaluate
+from pipelines.evaluate import FLOOR, Evaluation, Scored, evaluate, evaluate_in_pieces
 
 
 def test_persistence_is_scored_as_the_difference_of_slots(small_home: Path) -> None:
@@ -76,3 +77,78 @@ def test_too_little_flow_is_a_sentence(small_home: Path) -> None:
     other.add_flow(city, store.flow(city)[:100], source=Source("start", ""))
     with pytest.raises(FlowcastError, match=r"4\.2 days of flow"):
         evaluate(other, city)
+
+
+def test_an_evaluation_in_pieces_is_the_one_of_the_whole(
+    small_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    city, store = load_city("small"), Store()
+    whole = evaluate(store, city, horizon=6)
+    monkeypatch.setattr("pipelines.evaluate.PIECE", 40_000)
+    *progress, pieces = evaluate_in_pieces(store, city, horizon=6)
+    assert isinstance(pieces, Evaluation)
+    xr.testing.assert_allclose(pieces.errors, whole.errors, rtol=1e-6)  # float32 in other stacks
+    exact = ["persistence", "same slot last week", "historical average", FLOOR]
+    xr.testing.assert_allclose(
+        pieces.errors.sel(forecaster=exact), whole.errors.sel(forecaster=exact), rtol=1e-12
+    )
+    # 240 bytes a frame: 12 lags or leads and more of them leave at most 13 windows a stack.
+    done = [event.windows for event in progress if isinstance(event, Scored)]
+    assert len(done) == len(progress) > 10
+    assert done == sorted(done)
+    assert done[-1] == whole.windows == pieces.windows == 168 - 6 + 1
+
+
+def test_all_leads_lie_in_the_span(small_home: Path) -> None:
+    city, store = load_city("small"), Store()
+    flow = store.flow(city)
+    begin, end = flow["time"].values[-100], flow["time"].values[-80]
+    result = evaluate(store, city, begin=begin, end=end)
+    assert (result.windows, result.first) == (20 - 4 + 1, begin)
+    assert result.last == end - np.timedelta64(1, "h")
+    came, newest = flow.values[-100:-83].astype(np.float64), flow.values[-101:-84]
+    rmse = result.errors["rmse"].sel(forecaster="persistence", channel="both")[0]
+    np.testing.assert_allclose(rmse, np.sqrt(((came - newest) ** 2).mean()), rtol=1e-9)
+
+
+def test_a_stride_keeps_every_nth_slot_also_behind_a_gap(small_home: Path) -> None:
+    city, store = load_city("small"), Store()
+    assert evaluate(store, city, stride=24).windows == 7
+    flow = store.flow(city)
+    holed = flow.isel(time=np.delete(np.arange(flow.sizes["time"]), flow.sizes["time"] - 84))
+    other = Store(f"sqlite:///{small_home / 'other.db'}")
+    other.add_flow(city, holed, source=Source("holed", ""))
+    # The first init_time is the last slot before the test days, the 169th from the end; the gap at
+    # the 84th spoils the windows from the 88th to the 81st, which is no 169 - n * 24 but 169 - n * 28.
+    assert evaluate(other, city, stride=24).windows == 7
+    assert evaluate(other, city, stride=28).windows == 6 - 1
+
+
+def test_the_baselines_know_only_what_lies_before_the_span(small_home: Path) -> None:
+    city, store = load_city("small"), Store()
+    flow = store.flow(city)
+    begin = flow["time"].values[-100]
+    other = Store(f"sqlite:///{small_home / 'other.db'}")
+    changed = flow.copy(deep=True)
+    changed[-50:] += 100
+    other.add_flow(city, changed, source=Source("changed", ""))
+    end = flow["time"].values[-50]
+    one, two = (evaluate(store, city, begin=begin, end=end) for store in (store, other))
+    names = [str(name) for name in two.errors["forecaster"].values]
+    xr.testing.assert_identical(one.errors.sel(forecaster=names), two.errors)
+
+
+def test_a_span_without_a_window_is_a_sentence(small_home: Path) -> None:
+    city, store = load_city("small"), Store()
+    time = store.flow(city)["time"].values
+    hour = np.timedelta64(1, "h")
+    with pytest.raises(FlowcastError, match=r"no 4 slots in a row .* 3 slots, have all"):
+        evaluate(store, city, begin=time[-50], end=time[-47])
+    with pytest.raises(FlowcastError, match="nothing lies between"):
+        evaluate(store, city, begin=time[-1] + hour)
+    with pytest.raises(FlowcastError, match="nothing lies between"):
+        evaluate(store, city, begin=time[-50], end=time[-50])
+    with pytest.raises(FlowcastError, match="no flow before 2025-03-03 00:00 for the baselines"):
+        evaluate(store, city, begin=time[0])
+    with pytest.raises(FlowcastError, match="evaluate a later span, train again"):
+        evaluate(store, city, begin=time[-200])

@@ -10,6 +10,7 @@ import pytest
 
 from data.errors import FlowcastError
 from forecasting import cost
+from forecasting.computing import Computing
 from forecasting.models import NETWORKS
 from forecasting.models.network import Frames
 from forecasting.transforms import STRENGTHS
@@ -121,7 +122,7 @@ def test_the_published_size_is_run_as_its_labels_say(flowcast_home: Path) -> Non
 
 def test_runs_that_are_finished_are_taken_as_they_stand(flowcast_home: Path) -> None:
     by_hand = plan("simulated-city", "swinlstm-b", "quick", CITY | {"gate": "fused"})
-    *_, first = run(by_hand, device="cpu")
+    *_, first = run(by_hand, computing=Computing("cpu"))
     assert isinstance(first, Finished)
     outcome, events = done(experiment("gate", settings=CITY, device="cpu"))
     assert outcome.results["fused"] == [first.result], "bit for bit, machine and all"

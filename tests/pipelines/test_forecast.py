@@ -122,6 +122,26 @@ def test_a_damaged_champion_does_not_stop_the_forecast(city: City) -> None:
     assert result.attrs["forecaster"] == "historical average + last anomaly"
 
 
+def test_a_forecast_tells_what_ran_it(city: City, small_home: Path) -> None:
+    store = Store()
+    assert forecast(store, city, 1).attrs["runtime"] == "onnxruntime float32"
+    other = Store(f"sqlite:///{small_home / 'other.db'}")
+    other.add_flow(city, store.flow(city), source=Source("copy", ""))
+    assert forecast(other, city, 1).attrs["runtime"] == ""
+
+
+def test_torch_runs_the_same_network_where_the_export_is_damaged_and_says_so(city: City) -> None:
+    store = Store()
+    whole = forecast(store, city, 4)
+    network = models_root() / "small" / str(store.champion(city)) / "network.onnx"
+    network.write_bytes(network.read_bytes()[:-1])
+    damaged = forecast(store, city, 4)
+    assert damaged.attrs["model_version"] == whole.attrs["model_version"]
+    assert damaged.attrs["runtime"] == "torch"
+    assert "is damaged or cannot be read; torch runs the same network" in damaged.attrs["notes"]
+    np.testing.assert_allclose(damaged.values, whole.values, rtol=1e-4, atol=1e-3)
+
+
 def test_a_named_version_that_is_not_there_is_a_sentence(city: City) -> None:
     with pytest.raises(FlowcastError, match=r"no version 'x'; it has: 20"):
         forecast(Store(), city, 4, model="x")

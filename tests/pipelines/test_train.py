@@ -13,10 +13,13 @@ from safetensors.numpy import load_file
 from data.city import load_city
 from data.errors import FlowcastError
 from data.store import Source, Store
+from forecasting.computing import Computing
 from forecasting.registry import load_version, models_root, versions
 from forecasting.training import Batch, Epoch, TrainingConfig
-from pipelines.train import Progress, Trained, resume, train
+from pipelines.candidate import Trained
+from pipelines.train import Means, Progress, resume, train
 
+CPU = Computing("cpu")
 CHECKPOINT = "models/small/training/checkpoint.safetensors"
 
 
@@ -47,7 +50,7 @@ def test_the_test_days_are_never_touched_by_training(small_home: Path) -> None:
     ).read_bytes()
     other = Store(f"sqlite:///{small_home / 'other.db'}")
     other.add_flow(city, changed, source=Source("changed", ""))
-    trained = finish(train(other, city, TrainingConfig(epochs=2), device="cpu"))
+    trained = finish(train(other, city, TrainingConfig(epochs=2), means=Means(CPU)))
     again = models_root() / "small" / trained.manifest.version / "weights.safetensors"
     assert again.read_bytes() == first
 
@@ -55,26 +58,26 @@ def test_the_test_days_are_never_touched_by_training(small_home: Path) -> None:
 def test_any_network_is_trained_and_kept_with_its_own_slots(small_home: Path) -> None:
     city, store = load_city("small"), Store()
     config = TrainingConfig(epochs=1, horizon=2)
-    trained = finish(train(store, city, config, network="st-resnet", device="cpu"))
+    trained = finish(train(store, city, config, network="st-resnet", means=Means(CPU)))
     version = trained.manifest.version
     loaded = load_version(models_root(), city, version)
     # Three slots of closeness, and those of the leads a day and a week before; hourly slots.
     assert loaded.lags(2) == (167, 166, 23, 22, 2, 1, 0)
     assert loaded.name == trained.manifest.network == "st-resnet"
     with pytest.raises(FlowcastError, match="no network 'lstm'; there is swinlstm-b"):
-        next(train(store, city, config, network="lstm", device="cpu"))
+        next(train(store, city, config, network="lstm", means=Means(CPU)))
 
 
 def test_a_training_killed_after_an_epoch_goes_on_as_if_it_never_was(small_home: Path) -> None:
     city, store = load_city("small"), Store()
     config = TrainingConfig(epochs=3, seed=5)
-    finish(train(store, city, config, device="cpu"))
+    finish(train(store, city, config, means=Means(CPU)))
     whole = load_file(small_home / CHECKPOINT)
     (small_home / CHECKPOINT).unlink()
-    for progress in train(store, city, config, device="cpu"):
+    for progress in train(store, city, config, means=Means(CPU)):
         if isinstance(progress, Batch) and progress.epoch == 2 and progress.done > 100:
             break  # the process dies in the middle of the second epoch
-    assert len([e for e in resume(store, city, device="cpu") if isinstance(e, Epoch)]) == 2
+    assert len([e for e in resume(store, city, means=Means(CPU)) if isinstance(e, Epoch)]) == 2
     resumed = load_file(small_home / CHECKPOINT)
     assert whole.keys() == resumed.keys()
     assert all(whole[name].tobytes() == resumed[name].tobytes() for name in whole)
@@ -84,7 +87,7 @@ def test_a_stopped_training_keeps_its_best_epoch_and_can_go_on(small_home: Path)
     city, store = load_city("small"), Store()
     stop = threading.Event()
     events = []
-    for event in train(store, city, TrainingConfig(epochs=9, seed=3), device="cpu", stop=stop):
+    for event in train(store, city, TrainingConfig(epochs=9, seed=3), means=Means(CPU, stop=stop)):
         events.append(event)
         if isinstance(event, Epoch):
             stop.set()
@@ -92,7 +95,7 @@ def test_a_stopped_training_keeps_its_best_epoch_and_can_go_on(small_home: Path)
     assert events[-1].stopped
     assert events[-1].manifest.training["chosen_epoch"] == 1
     assert load_version(models_root(), city, events[-1].manifest.version).lags(4)
-    again = finish(resume(store, city, epochs=2, device="cpu"))
+    again = finish(resume(store, city, epochs=2, means=Means(CPU)))
     assert not again.stopped
     assert len(again.manifest.training["history"]) == 2
 
@@ -104,14 +107,16 @@ def test_a_training_stopped_before_its_first_epoch_says_that_nothing_was_kept(
     stop.set()
     before = versions(models_root(), "small")
     with pytest.raises(FlowcastError, match="before its first epoch"):
-        list(train(Store(), load_city("small"), TrainingConfig(), device="cpu", stop=stop))
+        list(train(Store(), load_city("small"), TrainingConfig(), means=Means(CPU, stop=stop)))
     assert versions(models_root(), "small") == before
 
 
 def test_a_version_that_is_no_better_than_the_champion_stays_a_candidate(small_home: Path) -> None:
     city, store = load_city("small"), Store()
     champion = store.champion(city)
-    trained = finish(train(store, city, TrainingConfig(epochs=1, learning_rate=1e-7), device="cpu"))
+    trained = finish(
+        train(store, city, TrainingConfig(epochs=1, learning_rate=1e-7), means=Means(CPU))
+    )
     assert not trained.promoted
     assert "champion" in trained.reason or "historical average" in trained.reason
     assert store.champion(city) == champion
@@ -119,7 +124,7 @@ def test_a_version_that_is_no_better_than_the_champion_stays_a_candidate(small_h
 
 
 def test_champion_and_candidate_are_judged_alike(small_home: Path) -> None:
-    again = finish(train(Store(), load_city("small"), TrainingConfig(epochs=2), device="cpu"))
+    again = finish(train(Store(), load_city("small"), TrainingConfig(epochs=2), means=Means(CPU)))
     scores = again.manifest.metrics  # the same training once more
     assert scores["champion"] == pytest.approx(scores["candidate"])
     assert not again.promoted
@@ -130,12 +135,12 @@ def test_one_training_of_a_city_runs_at_a_time(small_home: Path) -> None:
         filelock.FileLock(small_home / "models/small/training/checkpoint.lock"),
         pytest.raises(FlowcastError, match="another training of small is under way"),
     ):
-        next(iter(train(Store(), load_city("small"), TrainingConfig(), device="cpu")))
+        next(iter(train(Store(), load_city("small"), TrainingConfig(), means=Means(CPU))))
 
 
 def test_resuming_a_finished_training_says_how_to_get_more_epochs(small_home: Path) -> None:
     with pytest.raises(FlowcastError, match=r"all of its 2 epochs.*--epochs"):
-        list(resume(Store(), load_city("small"), device="cpu"))
+        list(resume(Store(), load_city("small"), means=Means(CPU)))
 
 
 def test_a_training_killed_before_its_version_was_written_gets_it_by_resuming(
@@ -144,15 +149,15 @@ def test_a_training_killed_before_its_version_was_written_gets_it_by_resuming(
     city, store = load_city("small"), Store()
     lost = small_home / "models" / "small" / str(store.champion(city))
     shutil.rmtree(lost)
-    again = finish(resume(store, city, device="cpu"))
+    again = finish(resume(store, city, means=Means(CPU)))
     assert versions(models_root(), "small") == [again.manifest.version]
     with pytest.raises(FlowcastError, match="all of its 2 epochs"):
-        list(resume(store, city, device="cpu"))
+        list(resume(store, city, means=Means(CPU)))
 
 
 def test_resuming_where_nothing_was_trained_is_a_sentence(flowcast_home: Path) -> None:
     with pytest.raises(FlowcastError, match="no flow for demo"):
-        list(resume(Store(), load_city("demo"), device="cpu"))
+        list(resume(Store(), load_city("demo"), means=Means(CPU)))
 
 
 def test_resuming_after_the_flow_changed_is_refused(small_home: Path) -> None:
@@ -161,9 +166,9 @@ def test_resuming_after_the_flow_changed_is_refused(small_home: Path) -> None:
     flow.attrs = store.flow(city).attrs
     store.add_flow(city, flow, source=Source("corrected", ""), replace=True)
     with pytest.raises(FlowcastError, match=r"the flow has changed.*without --resume"):
-        list(resume(store, city, epochs=9, device="cpu"))
+        list(resume(store, city, epochs=9, means=Means(CPU)))
 
 
 def test_a_device_that_is_not_there_is_a_sentence(small_home: Path) -> None:
     with pytest.raises(FlowcastError, match="no device 'tpu9'"):
-        list(train(Store(), load_city("small"), TrainingConfig(), device="tpu9"))
+        list(train(Store(), load_city("small"), TrainingConfig(), means=Means(Computing("tpu9"))))

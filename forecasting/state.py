@@ -1,0 +1,148 @@
+"""The state of a training: what is trained, how far it is, and all that it needs to go on."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from forecasting.schedule import SCHEDULES
+
+MOST_EPOCHS = 10_000
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What is trained; `Computing` says how.
+
+    Attributes:
+        epochs: number of passes over the windows; with `minutes` the most there may be.
+        minutes: time to train in, None for as long as it takes. The number of epochs that fit is
+            planned anew after each.
+        history: slots that the network sees.
+        horizon: steps ahead that it is trained for.
+        batch: windows a step.
+        learning_rate: the highest.
+        weight_decay: of AdamW.
+        seed: of weights, order of windows and stochastic depth.
+        schedule: key in `SCHEDULES`.
+        warm_up: part of the training in which the rate rises.
+        clip: largest norm that the gradient may have.
+        average: decay a step of the moving average of the weights that is validated and chosen
+            (Polyak's; bias-corrected as Adam's, arXiv 1412.6980, section 3); 0 for the weights
+            as they are.
+    """
+
+    epochs: int = 20
+    minutes: float | None = None
+    history: int = 4
+    horizon: int = 4
+    batch: int = 16
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    seed: int = 0
+    schedule: str = "one-cycle"
+    warm_up: float = 0.05
+    clip: float = 1.0
+    average: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch < 1:
+            raise ValueError(f"epochs {self.epochs} and batch {self.batch} are not both 1 or more")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"minutes {self.minutes:g} are not more than 0")
+        if not 0 <= self.learning_rate <= 1000 or not 0 <= self.weight_decay < math.inf:
+            raise ValueError(
+                f"learning_rate {self.learning_rate:g} and weight_decay {self.weight_decay:g} are "
+                f"not both 0 or more"
+            )
+        if not self.clip > 0:
+            raise ValueError(f"clip {self.clip:g} is not more than 0")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule {self.schedule!r} is none of {', '.join(SCHEDULES)}")
+        if not 0 <= self.warm_up <= 1:
+            raise ValueError(f"warm_up {self.warm_up} is no part from 0 to 1")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average {self.average} is no decay from 0 to below 1")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A finished epoch: its mean training loss and the validation error after it.
+
+    Attributes:
+        number: from 1.
+        loss: mean over the batches, of scaled frames.
+        validation: what the `validate` given to `fit` returned.
+        best: whether it is better than every epoch before.
+        seconds: that this training has taken so far, all its parts together.
+    """
+
+    number: int
+    loss: float
+    validation: float
+    best: bool
+    seconds: float
+
+
+@dataclass
+class TrainingState:
+    """All that a training needs to go on: it changes with every step.
+
+    Chance is not in it: that of a step follows from the seed and the step's place.
+
+    Attributes:
+        network: at its newest weights.
+        optimizer: with its moments; its rate is a tensor, which a captured step reads.
+        config: of this training.
+        history: the finished epochs.
+        best: weights after the epoch with the lowest validation error, on the CPU.
+        average: moving averages of the network's parameters, in their order; empty where there are
+            none.
+        sums: `(2,)` of the running epoch, on the network's device: the losses of its steps added
+            up, and how many steps were made.
+        seconds: that the running epoch has taken so far.
+    """
+
+    network: nn.Module
+    optimizer: torch.optim.AdamW
+    config: TrainingConfig
+    history: list[Epoch] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    average: list[Tensor] = field(default_factory=list)
+    sums: Tensor = field(default_factory=lambda: torch.zeros(2, dtype=torch.float64))
+    seconds: float = 0.0
+
+    @classmethod
+    def start(
+        cls, build: Callable[[], nn.Module], config: TrainingConfig, device: torch.device
+    ) -> "TrainingState":
+        """Returns the state before the first epoch; the weights that `build` draws follow the seed."""
+        torch.manual_seed(config.seed)
+        network = build().to(device)
+        optimizer = torch.optim.AdamW(
+            network.parameters(),
+            lr=torch.tensor(config.learning_rate, device=device),
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        kept = list(network.parameters()) if config.average else []
+        average = [value.detach().clone() for value in kept]
+        sums = torch.zeros(2, dtype=torch.float64, device=device)
+        return cls(network, optimizer, config, average=average, sums=sums)
+
+    @property
+    def device(self) -> torch.device:
+        """The device that it is trained on."""
+        return self.sums.device
+
+    @property
+    def number(self) -> int:
+        """Number of the running epoch, from 1."""
+        return len(self.history) + 1
+
+    @property
+    def step(self) -> int:
+        """Steps of the running epoch that were made; a GPU is waited for."""
+        return int(self.sums[1])

@@ -1,0 +1,115 @@
+"""The trainer: a training as a process of its own, alone or as one of those that `torchrun` starts."""
+
+import logging
+import signal
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+
+from data.city import load_city
+from data.errors import FlowcastError
+from data.store import Store
+from forecasting.computing import PRECISIONS, Computing
+from forecasting.distributed import joined
+from forecasting.state import MOST_EPOCHS, Epoch, TrainingConfig
+from forecasting.stopping import Stop
+from forecasting.training import Batch, Halved
+from pipelines.candidate import SERVED, Trained
+from pipelines.train import DEFAULT, Means, Progress, resume, train
+
+SECONDS_BETWEEN_LINES = 10
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Trains by `python -m pipelines.train`, alone or as one of the processes of `torchrun`."""
+    asked = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    stop = Stop()
+    before = signal.signal(signal.SIGTERM, lambda number, frame: stop.hurry())
+    try:
+        with joined(asked.device) as (group, place):
+            computing = Computing(place.type, asked.precision, asked.compile, asked.recompute)
+            means = Means(computing, asked.serve, group, stop)
+            _tell(_events(asked, means), silent=not group.first)
+    except FlowcastError as error:
+        logging.error("error: %s", error)
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 0
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m pipelines.train", description="Trains a city's network."
+    )
+    parser.add_argument("--city", required=True)
+    parser.add_argument("--network")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--batch", type=int, help="windows a step, of all processes together")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--average", type=float, help="decay of the average of the weights")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--recompute", action="store_true")
+    parser.add_argument("--serve", choices=SERVED, default="float32")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--device", default="auto")
+    return parser
+
+
+def _events(asked: Namespace, means: Means) -> Iterator[Progress | Trained]:
+    store, city = Store(), load_city(asked.city)
+    fields = ("batch", "seed", "learning_rate", "average")
+    given = {name: value for name in fields if (value := getattr(asked, name)) is not None}
+    if asked.resume:
+        if given or asked.network:
+            named = [*given, *(["network"] if asked.network else [])]
+            raise FlowcastError(
+                f"{named[0]} cannot change while a training goes on; leave it out, or train without "
+                f"--resume"
+            )
+        return resume(store, city, epochs=asked.epochs, minutes=asked.minutes, means=means)
+    planned = TrainingConfig.epochs if asked.minutes is None else MOST_EPOCHS
+    try:
+        config = TrainingConfig(epochs=asked.epochs or planned, minutes=asked.minutes, **given)
+    except ValueError as error:
+        raise FlowcastError(f"these settings do not go together: {error}") from error
+    return train(store, city, config, network=asked.network or DEFAULT, means=means)
+
+
+def _tell(events: Iterator[Progress | Trained], silent: bool) -> None:
+    """Logs how a training goes on."""
+    spoken = time.monotonic()
+    for event in events:
+        if silent:
+            continue
+        match event:
+            case Epoch():
+                logging.info(
+                    "epoch %d: training loss %.4g, validation RMSE %.2f vehicles%s",
+                    event.number,
+                    event.loss,
+                    event.validation,
+                    ", the best so far" if event.best else "",
+                )
+            case Halved():
+                logging.info("out of memory: %d of %d windows at once", event.windows, event.batch)
+            case Batch() if time.monotonic() - spoken > SECONDS_BETWEEN_LINES:
+                spoken = time.monotonic()
+                logging.info(
+                    "epoch %d/%d: %d of %d windows, loss %.4g, %.0f s left",
+                    event.epoch,
+                    event.epochs,
+                    event.done,
+                    event.planned,
+                    event.loss,
+                    event.seconds_left,
+                )
+            case Trained():
+                for note in event.notes:
+                    logging.info("note: %s", note)
+                verdict = "is the champion now" if event.promoted else "is kept as a candidate"
+                logging.info("version %s %s: %s", event.manifest.version, verdict, event.reason)

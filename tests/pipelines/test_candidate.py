@@ -1,0 +1,127 @@
+"""How a candidate comes to serve: by its export, in int8 where that is as good, else by torch."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data.city import load_city
+from data.flow import split
+from data.store import Store
+from forecasting.computing import Computing
+from forecasting.lesson import Lesson
+from forecasting.models.swin import SwinBlock
+from forecasting.onnx_rollout import OnnxRollout
+from forecasting.registry import load_version, models_root, read_manifest
+from forecasting.state import TrainingConfig
+from forecasting.torch_rollout import TorchRollout, restore
+from pipelines.candidate import Trained, service_of
+from pipelines.train import Means, network_for, train
+
+
+@pytest.fixture
+def lesson(small_home: Path) -> Lesson:
+    city, config = load_city("small"), TrainingConfig()
+    sized = network_for(city, "swinlstm-b", config)
+    return Lesson.prepare(split(Store().flow(city), city), "swinlstm-b", sized, config)
+
+
+@pytest.fixture
+def network(lesson: Lesson) -> torch.nn.Module:
+    """The champion's network, by torch."""
+    from safetensors.numpy import load_file
+
+    version = str(Store().champion(load_city("small")))
+    tensors = load_file(models_root() / "small" / version / "weights.safetensors")
+    weights = {
+        name.removeprefix("network."): value
+        for name, value in tensors.items()
+        if name.startswith("network.")
+    }
+    return restore("swinlstm-b", dataclasses.asdict(lesson.network), weights).network
+
+
+def test_a_trained_champion_serves_by_its_export(small_home: Path) -> None:
+    city = load_city("small")
+    version = str(Store().champion(city))
+    manifest = read_manifest(models_root(), "small", version)
+    assert manifest.export["precision"] == "float32"
+    assert manifest.export["difference"] < 1e-5
+    assert isinstance(load_version(models_root(), city, version).rollout, OnnxRollout)
+
+
+def test_int8_serves_where_the_validation_error_stays(
+    lesson: Lesson, network: torch.nn.Module
+) -> None:
+    exact = lesson.error(lesson.forecaster(network))
+    service = service_of(lesson, network, "int8")
+    own = lesson.error(service.forecaster)
+    measured = service.facts["rmse"]
+    assert measured["float32"] == pytest.approx(exact, rel=1e-5)
+    assert service.facts["precision"] == "int8"
+    assert own == measured["int8"] != measured["float32"]
+    assert abs(own / exact - 1) < 0.005
+    assert "int8 serves" in service.notes[0]
+
+
+def test_int8_is_refused_where_the_validation_error_moves(
+    lesson: Lesson, network: torch.nn.Module
+) -> None:
+    # A feature far above the others, which the next matrix ignores: float32 does not mind, but the
+    # steps of int8 reach up to it and lose all others.
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, SwinBlock):
+                module.get_parameter("mlp.0.bias")[0] = 1e4
+                module.get_parameter("mlp.2.weight")[:, 0] = 0
+        network.get_parameter("gain").fill_(1.0)
+    service = service_of(lesson, network, "int8")
+    assert service.facts["precision"] == "float32"
+    assert "which is not below 0.5%" in service.facts["refused"]
+    change = service.facts["rmse"]["int8"] / service.facts["rmse"]["float32"] - 1
+    assert abs(change) >= 0.005
+    assert service.notes == (f"float32 serves: {service.facts['refused']}",)
+    exact = lesson.error(lesson.forecaster(network))
+    assert lesson.error(service.forecaster) == pytest.approx(exact, rel=1e-4)
+
+
+def test_torch_serves_where_the_export_does_not_agree(
+    lesson: Lesson, network: torch.nn.Module
+) -> None:
+    with torch.no_grad():
+        next(network.parameters()).fill_(float("nan"))  # what no comparison holds of
+    service = service_of(lesson, network, "float32")
+    assert service.model is None
+    assert isinstance(service.forecaster.rollout, TorchRollout)
+    assert "differs by" in service.facts["failed"]
+    assert service.notes[0].startswith("torch serves: ")
+
+
+def test_a_version_without_an_export_serves_by_torch_and_says_so(small_home: Path) -> None:
+    city, config = load_city("small"), TrainingConfig(epochs=1)
+    means = Means(Computing("cpu"), serve="int8")
+    *_, trained = train(Store(), city, config, network="convlstm", means=means)
+    assert isinstance(trained, Trained)
+    assert trained.notes == ("convlstm has no export; torch serves it",)
+    served = load_version(models_root(), city, trained.manifest.version)
+    assert isinstance(served.rollout, TorchRollout)
+    assert trained.manifest.export == {}
+
+
+def test_what_is_judged_is_what_serves(small_home: Path) -> None:
+    city, config = load_city("small"), TrainingConfig(epochs=1)
+    means = Means(Computing("cpu"), serve="int8")
+    *_, trained = train(Store(), city, config, means=means)
+    assert isinstance(trained, Trained)
+    facts, scores = trained.manifest.export, trained.manifest.metrics["candidate"]
+    assert scores["all"] == pytest.approx(facts["rmse"][facts["precision"]], rel=1e-6)
+    served = load_version(models_root(), city, trained.manifest.version)
+    past = np.zeros((1, 4, 2, 6, 5), dtype=np.float32)
+    assert np.isfinite(served.rollout(past, 2)).all()
+
+
+def test_a_precision_that_nothing_serves_in_is_refused() -> None:
+    with pytest.raises(ValueError, match="serve 'int4' is none of float32, int8"):
+        Means(serve="int4")
