@@ -1,7 +1,9 @@
 """Evaluate: the operator protocol on the test span, for the model and all baselines alike."""
 
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +26,10 @@ HISTORY = 4
 FLOOR = "floor (expected flow)"
 PIECE = 2**24
 """Bytes that the past and the future of a stack of windows may take."""
+AT_ONCE = 2
+"""Stacks that are scored at a time: one is read and judged while the network works on the other."""
+Score = tuple[str, float, xr.Dataset]
+"""A forecaster's name, the seconds that its forecasts took, and the sums of their errors."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Evaluation:
         version: of the model, "" where there is none.
         left_out: names of the baselines whose input no window of the span has.
         seconds: that all of it took, fitting and reading too.
-        forecasting: of these, the seconds that each forecaster took for its forecasts, by name.
+        forecasting: the seconds that each forecaster took for its forecasts, by name, some side by side.
     """
 
     errors: xr.Dataset
@@ -119,11 +125,11 @@ def evaluate_in_pieces(
     total: dict[str, xr.Dataset] = {}
     seconds: dict[str, float] = {}
     done = 0
-    for stack in _stacks(contest):
-        for name, took, part in _scores(contest, stack):
+    for size, scores in _side_by_side(contest):
+        for name, took, part in scores:
             total[name] = total[name] + part if name in total else part
             seconds[name] = seconds.get(name, 0.0) + took
-        done += len(stack)
+        done += size
         yield Scored(done, len(contest.init_times), time.monotonic() - began)
     table = xr.concat(
         [errors_of(one) for one in total.values()], pd.Index(total, name="forecaster")
@@ -288,20 +294,36 @@ def _stacks(contest: _Contest) -> Iterator[np.ndarray]:
         start = stop
 
 
-def _scores(contest: _Contest, stack: np.ndarray) -> Iterator[tuple[str, float, xr.Dataset]]:
-    """Yields name, seconds and sums of errors of each forecaster on a stack of windows."""
+def _side_by_side(contest: _Contest) -> Iterator[tuple[int, list[Score]]]:
+    """Yields the scores of each stack in turn, with its windows; two are made at a time."""
+    with ThreadPoolExecutor(AT_ONCE) as workers:
+        waiting: deque[tuple[int, Future[list[Score]]]] = deque()
+        for stack in _stacks(contest):
+            waiting.append((len(stack), workers.submit(_scores, contest, stack)))
+            if len(waiting) > AT_ONCE:
+                size, made = waiting.popleft()
+                yield size, made.result()
+        for size, made in waiting:
+            yield size, made.result()
+
+
+def _scores(contest: _Contest, stack: np.ndarray) -> list[Score]:
+    """Returns name, seconds and sums of errors of each forecaster on a stack of windows."""
     horizon = contest.horizon
     leads = np.arange(1, horizon + 1)
     lags = {lag for one in contest.forecasters for lag in one.lags(horizon)}
     flow = contest.flow("observed", stack, np.concatenate([-np.array(sorted(lags)), leads]))
     observed = windows.future(flow, stack, horizon)
+    scores: list[Score] = []
     for forecaster in contest.forecasters:
         began = time.monotonic()
         forecast = forecaster(windows.past(flow, stack, forecaster.lags(horizon)), horizon)
-        yield forecaster.name, time.monotonic() - began, sums(forecast, observed)
+        took = time.monotonic() - began
+        scores.append((forecaster.name, took, sums(forecast, observed)))
     if contest.simulated:
         expected = windows.future(contest.flow("expected", stack, leads), stack, horizon)
-        yield FLOOR, 0.0, sums(expected, observed)
+        scores.append((FLOOR, 0.0, sums(expected, observed)))
+    return scores
 
 
 def _frame_bytes(city: City) -> int:
