@@ -24,7 +24,7 @@ title = "{name}"
 timezone = "Asia/Shanghai"
 step = "30min"
 grid = [{side}, {side}]
-test_days = 7
+test_days = {test_days}
 validation_days = 7
 """
 
@@ -38,7 +38,7 @@ def temporary_home(count: int, side: int, weeks: int) -> list[City]:
     Args:
         count: of cities.
         side: cells along the side of their grid.
-        weeks: of flow.
+        weeks: of flow, all but the first four of them to test on, or one.
     """
     folder = tempfile.mkdtemp(prefix="flowcast-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -50,7 +50,7 @@ def temporary_home(count: int, side: int, weeks: int) -> list[City]:
 
 def _make(folder: Path, count: int, side: int, weeks: int) -> list[City]:
     """Returns the cities of a home that the environment names."""
-    cities = [_city(folder, f"town{number:02}", side) for number in range(count)]
+    cities = [_city(folder, f"town{number:02}", side, weeks) for number in range(count)]
     simulation = simulate(cities[0], weeks)
     store = Store()
     try:
@@ -68,10 +68,10 @@ def _make(folder: Path, count: int, side: int, weeks: int) -> list[City]:
     return cities
 
 
-def _city(folder: Path, name: str, side: int) -> City:
+def _city(folder: Path, name: str, side: int, weeks: int) -> City:
     path = folder / "cities" / f"{name}.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(TOML.format(name=name, side=side))
+    path.write_text(TOML.format(name=name, side=side, test_days=7 * max(1, weeks - 4)))
     return load_city(name)
 
 

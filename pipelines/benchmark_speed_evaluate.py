@@ -20,7 +20,7 @@ from pipelines.evaluate import evaluate
 from pipelines.forecast import forecast
 
 HORIZON = 4
-WEEKS = 5
+WEEKS = 8
 STACK = 64
 
 
