@@ -203,7 +203,8 @@ def test_ctrl_c_ends_a_run_that_goes_on_by_resume(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert printed == ""
     assert re.search(
-        r"error: stopped after \d+ finished epochs, which are kept, and \d+ steps of the next; .* --resume\)\n",
+        r"error: stopped after \d+ finished epochs, which are kept, and \d+ steps of the next; .*"
+        r" --resume\)\n",
         err,
     )
     assert names(out) == {"checkpoint.safetensors"}
