@@ -5,6 +5,7 @@ that says what to do, 2 wrong usage.
 """
 
 import dataclasses
+import gc
 import json
 import shlex
 import sys
@@ -56,6 +57,8 @@ def main() -> None:
     except FlowcastError as error:
         ERR.print(f"error: {error}", markup=False)
         sys.exit(1)
+    finally:
+        gc.freeze()  # a last search for garbage took a third of a second
 
 
 @app.callback(invoke_without_command=True)
