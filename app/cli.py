@@ -223,7 +223,7 @@ def train(
     from app.progress import show_training, stopping_on_interrupt
     from data.store import Store
     from forecasting.computing import Computing
-    from forecasting.state import MOST_EPOCHS, TrainingConfig
+    from forecasting.state import TrainingConfig
     from pipelines import train as run
 
     beginnings = {"network": network, "seed": seed, "learning-rate": learning_rate}
@@ -239,13 +239,7 @@ def train(
         if resume:
             events = run.resume(store, place, epochs=epochs, minutes=minutes, means=means)
         else:
-            planned = TrainingConfig.epochs if minutes is None else MOST_EPOCHS
-            config = TrainingConfig(
-                epochs=epochs or planned,
-                minutes=minutes,
-                seed=seed or 0,
-                learning_rate=learning_rate or TrainingConfig.learning_rate,
-            )
+            config = TrainingConfig.planned(epochs, minutes, seed=seed, learning_rate=learning_rate)
             name = network or run.DEFAULT
             events = run.train(store, place, config, network=name, means=means)
         trained = show_training(events)
@@ -253,8 +247,7 @@ def train(
         ERR.print(f"stopped early; to go on: forecast train --city {city} --resume", markup=False)
     for note in trained.notes:
         ERR.print(f"note: {note}", markup=False)
-    verdict = "is the champion now" if trained.promoted else "is kept as a candidate"
-    OUT.print(f"version {trained.manifest.version} {verdict}: {trained.reason}", markup=False)
+    OUT.print(trained.verdict, markup=False)
 
 
 @app.command()

@@ -12,8 +12,9 @@ from rich.progress import Progress as Bar
 
 from app.console import ERR
 from data.clock import duration
+from forecasting.state import Epoch
 from forecasting.stopping import Stop
-from forecasting.training import Batch, Epoch, Event, Halved, Mark
+from forecasting.training import Batch, Event, Halved, Mark
 from pipelines.benchmark_cost import Cost
 from pipelines.benchmark_result import Finished
 from pipelines.candidate import Trained

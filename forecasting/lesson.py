@@ -16,8 +16,8 @@ from forecasting.forecaster import Forecaster
 from forecasting.metrics import rmse
 from forecasting.models.network import NetworkConfig
 from forecasting.neural import NeuralForecaster, Rollout
+from forecasting.state import TrainingConfig
 from forecasting.torch_rollout import TorchRollout
-from forecasting.training import TrainingConfig
 
 MOST_VALIDATION_WINDOWS = 500
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,16 @@ class TrainingConfig:
             raise ValueError(f"warm_up {self.warm_up} is no part from 0 to 1")
         if not 0 <= self.average < 1:
             raise ValueError(f"average {self.average} is no decay from 0 to below 1")
+
+    @classmethod
+    def planned(cls, epochs: int | None, minutes: float | None, **fields: Any) -> Self:
+        """Returns the configuration of so many epochs, or of as many as fit into `minutes`.
+
+        Where neither is named it has the usual number; `fields` that are None have their defaults.
+        """
+        usual = cls.epochs if minutes is None else MOST_EPOCHS
+        named = {name: value for name, value in fields.items() if value is not None}
+        return cls(epochs=epochs or usual, minutes=minutes, **named)
 
 
 @dataclass(frozen=True)

@@ -21,23 +21,10 @@ from forecasting.computing import Computing, prepared
 from forecasting.distributed import Group
 from forecasting.feed import Feed
 from forecasting.meter import Meter
-from forecasting.state import MOST_EPOCHS, Epoch, TrainingConfig, TrainingState
+from forecasting.state import Epoch, TrainingConfig, TrainingState
 from forecasting.step import Step
 from forecasting.stopping import Stopped, breaking_off
 
-__all__ = [
-    "MOST_EPOCHS",
-    "Batch",
-    "Epoch",
-    "Event",
-    "Halved",
-    "Mark",
-    "NotFinite",
-    "TrainingConfig",
-    "TrainingState",
-    "fit",
-    "is_finished",
-]
 SECONDS_BETWEEN_MARKS = 300.0
 
 

@@ -22,9 +22,10 @@ from forecasting.computing import Computing, pick_device
 from forecasting.models import NETWORKS, write_network
 from forecasting.models.network import NetworkConfig
 from forecasting.scoring import predictor, squared_error
+from forecasting.state import Epoch, TrainingState
 from forecasting.stopping import heeded
 from forecasting.task import Task
-from forecasting.training import Batch, Epoch, Event, Mark, TrainingState, fit
+from forecasting.training import Batch, Event, Mark, fit
 from pipelines.benchmark_plan import Plan, default_folder, network_config, open_task
 from pipelines.benchmark_result import RESULT, Finished, finish, read_finished
 

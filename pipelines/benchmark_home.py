@@ -15,7 +15,7 @@ from data.simulate import simulate
 from data.store import Source, Store
 from forecasting.computing import Computing
 from forecasting.registry import MANIFEST, models_root
-from forecasting.training import TrainingConfig
+from forecasting.state import TrainingConfig
 from pipelines.candidate import Trained
 from pipelines.train import Means, train
 

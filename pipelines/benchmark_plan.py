@@ -14,8 +14,8 @@ from forecasting.datasets.config import DatasetConfig
 from forecasting.models import NETWORKS
 from forecasting.models.network import NetworkConfig
 from forecasting.settings import overridden, parsed
+from forecasting.state import TrainingConfig
 from forecasting.task import Task
-from forecasting.training import TrainingConfig
 
 SCALES = ("quick", "paper")
 FOLLOWING = {

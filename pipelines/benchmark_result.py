@@ -20,8 +20,8 @@ from forecasting.computing import Computing
 from forecasting.feed import Feed
 from forecasting.models import NETWORKS, config_of
 from forecasting.scoring import persistence, predictor, score
+from forecasting.state import TrainingState
 from forecasting.task import Task
-from forecasting.training import TrainingState
 from pipelines.benchmark_plan import Plan, network_config
 
 RESULT, WEIGHTS, SAMPLED = "result.json", "weights.safetensors", "samples.npz"

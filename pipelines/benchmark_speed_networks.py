@@ -18,7 +18,8 @@ from forecasting.export import export
 from forecasting.feed import cut
 from forecasting.models.swinlstm import SwinLSTM, SwinLSTMConfig
 from forecasting.onnx_rollout import OnnxRollout
-from forecasting.training import Batch, TrainingConfig, TrainingState, fit
+from forecasting.state import TrainingConfig, TrainingState
+from forecasting.training import Batch, fit
 from pipelines.benchmark_speed_contest import Work
 from pipelines.benchmark_speed_profile import profile
 from pipelines.benchmark_speed_reference import Reference, Sizes

@@ -45,6 +45,12 @@ class Trained:
     stopped: bool
     notes: tuple[str, ...] = ()
 
+    @property
+    def verdict(self) -> str:
+        """What was decided, in a line."""
+        place = "is the champion now" if self.promoted else "is kept as a candidate"
+        return f"version {self.manifest.version} {place}: {self.reason}"
+
 
 @dataclass(frozen=True)
 class Service:

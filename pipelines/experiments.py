@@ -19,7 +19,8 @@ from forecasting.computing import Computing
 from forecasting.datasets import DATASETS
 from forecasting.models.gates import GATES
 from forecasting.models.reconstruction import RECONSTRUCTIONS
-from forecasting.training import MOST_EPOCHS, Event
+from forecasting.state import MOST_EPOCHS
+from forecasting.training import Event
 from pipelines.benchmark import run
 from pipelines.benchmark_cost import Cost, Series, cost_markdown, cost_series, costs, growth
 from pipelines.benchmark_plan import SCALES, Plan, default_folder, plan

@@ -11,7 +11,7 @@ from data.errors import FlowcastError
 from data.store import Store
 from forecasting.computing import PRECISIONS, Computing
 from forecasting.distributed import joined
-from forecasting.state import MOST_EPOCHS, Epoch, TrainingConfig
+from forecasting.state import Epoch, TrainingConfig
 from forecasting.stopping import Stop
 from forecasting.training import Batch, Halved
 from pipelines.candidate import SERVED, Trained
@@ -62,19 +62,17 @@ def _parser() -> ArgumentParser:
 
 def _events(asked: Namespace, means: Means) -> Iterator[Progress | Trained]:
     store, city = Store(), load_city(asked.city)
-    fields = ("batch", "seed", "learning_rate", "average")
-    given = {name: value for name in fields if (value := getattr(asked, name)) is not None}
+    given = {name: getattr(asked, name) for name in ("batch", "seed", "learning_rate", "average")}
     if asked.resume:
-        if given or asked.network:
-            named = [*given, *(["network"] if asked.network else [])]
+        beginnings = {**given, "network": asked.network}
+        if named := [name for name, value in beginnings.items() if value is not None]:
             raise FlowcastError(
                 f"{named[0]} cannot change while a training goes on; leave it out, or train without "
                 f"--resume"
             )
         return resume(store, city, epochs=asked.epochs, minutes=asked.minutes, means=means)
-    planned = TrainingConfig.epochs if asked.minutes is None else MOST_EPOCHS
     try:
-        config = TrainingConfig(epochs=asked.epochs or planned, minutes=asked.minutes, **given)
+        config = TrainingConfig.planned(asked.epochs, asked.minutes, **given)
     except ValueError as error:
         raise FlowcastError(f"these settings do not go together: {error}") from error
     return train(store, city, config, network=asked.network or DEFAULT, means=means)
@@ -111,5 +109,4 @@ def _tell(events: Iterator[Progress | Trained], silent: bool) -> None:
             case Trained():
                 for note in event.notes:
                     logging.info("note: %s", note)
-                verdict = "is the champion now" if event.promoted else "is kept as a candidate"
-                logging.info("version %s %s: %s", event.manifest.version, verdict, event.reason)
+                logging.info("%s", event.verdict)

@@ -120,7 +120,7 @@ def _trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from data.simulation_files import write_simulation
     from data.store import Store
     from forecasting.computing import Computing
-    from forecasting.training import TrainingConfig
+    from forecasting.state import TrainingConfig
     from pipelines.ingest import ingest
     from pipelines.train import Means, train
 

@@ -17,27 +17,17 @@ from forecasting.checkpoint import load_checkpoint, save_checkpoint
 from forecasting.computing import Computing
 from forecasting.distributed import Group, joined
 from forecasting.feed import Cut, cut
-from forecasting.models import SwinLSTMConfig
+from forecasting.state import Epoch, TrainingConfig, TrainingState
 from forecasting.torch_rollout import build_network
-from forecasting.training import Epoch, Mark, NotFinite, TrainingConfig, TrainingState, fit
+from forecasting.training import Mark, NotFinite, fit
+from tests.forecasting.tiny import TINY
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(epochs=2, history=3, horizon=2, batch=5, seed=1, average=0.5)
-SIZE = SwinLSTMConfig(
-    grid=(4, 4),
-    patch=2,
-    width=8,
-    window=2,
-    depths=(2,),
-    heads=(2,),
-    drop_path=0.0,
-    reconstruction="linear",
-    output="identity",
-)
 
 
 def build() -> nn.Module:
-    return build_network("swinlstm-b", SIZE)
+    return build_network("swinlstm-b", TINY)
 
 
 def feed(count: int, spoilt: bool = False) -> Cut:

@@ -13,7 +13,7 @@ from forecasting.datasets import DATASETS
 from forecasting.models import NETWORKS
 from forecasting.models.network import Frames
 from forecasting.settings import overridden
-from forecasting.training import TrainingConfig
+from forecasting.state import TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -15,44 +15,24 @@ from data.errors import FlowcastError
 from forecasting.checkpoint import load_checkpoint, save_checkpoint
 from forecasting.computing import Computing
 from forecasting.feed import Cut, cut
-from forecasting.models import SwinLSTMConfig
 from forecasting.models.network import Recurrent
+from forecasting.state import Epoch, TrainingConfig, TrainingState
 from forecasting.torch_rollout import build_network
-from forecasting.training import (
-    Batch,
-    Epoch,
-    Event,
-    Halved,
-    Mark,
-    NotFinite,
-    TrainingConfig,
-    TrainingState,
-    fit,
-)
+from forecasting.training import Batch, Event, Halved, Mark, NotFinite, fit
+from tests.forecasting.tiny import TINY
 
 CPU = torch.device("cpu")
 WINDOWS = 21
 CONFIG = TrainingConfig(epochs=2, history=3, horizon=2, batch=8, seed=1)
 FACTS = {"flow": "a hash"}
-SIZE = SwinLSTMConfig(
-    grid=(4, 4),
-    patch=2,
-    width=8,
-    window=2,
-    depths=(2,),
-    heads=(2,),
-    drop_path=0.0,
-    reconstruction="linear",
-    output="identity",
-)
 
 
 def build() -> nn.Module:
-    return build_network("swinlstm-b", SIZE)
+    return build_network("swinlstm-b", TINY)
 
 
 def build_random() -> nn.Module:
-    return build_network("swinlstm-b", dataclasses.replace(SIZE, drop_path=0.3))
+    return build_network("swinlstm-b", dataclasses.replace(TINY, drop_path=0.3))
 
 
 def frames() -> Tensor:

@@ -15,15 +15,10 @@ from torch import Tensor, nn
 from data.errors import FlowcastError
 from forecasting.checkpoint import load_checkpoint, save_checkpoint
 from forecasting.feed import Cut, cut
-from forecasting.models import SwinLSTMConfig
+from forecasting.state import Epoch, TrainingConfig, TrainingState
 from forecasting.torch_rollout import build_network
-from forecasting.training import (
-    Batch,
-    Epoch,
-    TrainingConfig,
-    TrainingState,
-    fit,
-)
+from forecasting.training import Batch, fit
+from tests.forecasting.tiny import TINY
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(epochs=4, history=3, horizon=2, batch=8, seed=1)
@@ -33,20 +28,7 @@ STARTS = torch.arange(SLOTS - 5 + 1)
 
 
 def build() -> nn.Module:
-    return build_network(
-        "swinlstm-b",
-        SwinLSTMConfig(
-            grid=(4, 4),
-            patch=2,
-            width=8,
-            window=2,
-            depths=(2,),
-            heads=(2,),
-            drop_path=0.2,
-            reconstruction="linear",
-            output="identity",
-        ),
-    )
+    return build_network("swinlstm-b", dataclasses.replace(TINY, drop_path=0.2))
 
 
 def waves() -> Tensor:

@@ -24,7 +24,8 @@ from forecasting import cost
 from forecasting.computing import Computing
 from forecasting.models import NETWORKS, Network
 from forecasting.models.network import NetworkConfig
-from forecasting.training import Batch, Epoch, Mark, TrainingConfig
+from forecasting.state import Epoch, TrainingConfig
+from forecasting.training import Batch, Mark
 from pipelines.benchmark import run
 from pipelines.benchmark_plan import Plan, open_task, plan
 from pipelines.benchmark_result import Finished, load_network, read_result

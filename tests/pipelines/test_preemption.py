@@ -27,7 +27,8 @@ from app.progress import stopping_on_interrupt
 from data.city import load_city
 from data.store import Store
 from forecasting.computing import Computing
-from forecasting.training import Batch, TrainingConfig
+from forecasting.state import TrainingConfig
+from forecasting.training import Batch
 from pipelines.train import Means, train
 
 with stopping_on_interrupt() as stop:

@@ -15,7 +15,8 @@ from data.errors import FlowcastError
 from data.store import Source, Store
 from forecasting.computing import Computing
 from forecasting.registry import load_version, models_root, versions
-from forecasting.training import Batch, Epoch, TrainingConfig
+from forecasting.state import Epoch, TrainingConfig
+from forecasting.training import Batch
 from pipelines.candidate import Trained
 from pipelines.train import Means, Progress, resume, train
 
