@@ -7,8 +7,11 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
 
 from app.spread import spread
+from app.text import SHOWN, between
+from data.band import band
 from data.city import City
 from data.clock import local
 
@@ -19,6 +22,8 @@ MISSING = "#bdbdbd"
 
 def forecast_maps(forecast: xr.DataArray, city: City, newest: xr.DataArray | None = None) -> Figure:
     """Returns maps of a forecast: a row a channel, a column a lead, all of a channel on one scale.
+
+    Where it has bands, the busiest cell of each map is framed and told below with its band.
 
     Args:
         forecast: dims `(init_time, lead_time, channel, y, x)`, one init_time, vehicles per step.
@@ -45,6 +50,8 @@ def forecast_maps(forecast: xr.DataArray, city: City, newest: xr.DataArray | Non
             _map(ax, frame.values, top, title, city)
             for ax, (title, frame) in zip(row, maps, strict=True)
         ]
+        for ax, (_, frame) in zip(row, maps, strict=True):
+            _mark_busiest(ax, frame)
         row[0].set_ylabel(channel, fontsize=11)
         figure.colorbar(images[-1], ax=list(row), label="vehicles per step", shrink=0.9)
     figure.suptitle(f"{city.title}: forecast by {forecast.attrs['forecaster']}", fontsize=12)
@@ -63,6 +70,17 @@ def _map(ax: Axes, frame: np.ndarray, top: float, title: str, city: City) -> Axe
     return image
 
 
+def _mark_busiest(ax: Axes, frame: xr.DataArray) -> None:
+    """Frames the busiest cell of a forecast with bands, and writes its flow and band below the map."""
+    if band(frame) is None or not np.isfinite(frame.values).any():
+        return
+    row, column = map(int, np.unravel_index(np.nanargmax(frame.values), frame.shape))
+    for colour, width in (("white", 2.4), ("black", 1)):
+        corner = (column - 0.5, row - 0.5)
+        ax.add_patch(Rectangle(corner, 1, 1, fill=False, color=colour, linewidth=width))
+    ax.set_xlabel(between(frame.isel(y=row, x=column)), fontsize=9)
+
+
 def _title(frames: xr.DataArray, lead: int) -> str:
     at = frames["valid_time"].values[[lead]]
     return f"forecast {local(at, frames.attrs['timezone'])[0]:%a %d %b %H:%M}"
@@ -75,7 +93,9 @@ def _observed_title(forecast: xr.DataArray) -> str:
 
 def _footer(forecast: xr.DataArray) -> str:
     model = forecast.attrs["model_version"]
+    framed = f"framed: the busiest cell, {100 * SHOWN:.0f} % of what comes lies between"
     parts = [
+        *([framed] if band(forecast) is not None else []),
         f"times in {forecast.attrs['timezone']}",
         f"model {model}" if model else "no model",
         f"flowcast {forecast.attrs['code_version']}",

@@ -11,7 +11,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,9 @@ from app import benchmark
 from app.console import ERR, OUT
 from data.city import City, load_city, parse_grid, parse_step
 from data.errors import FlowcastError
+
+if TYPE_CHECKING:  # It loads what other verbs can do without.
+    from app.contest import Asked
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -131,7 +134,7 @@ def ingest(
         typer.Option("--replace", help="Let new values replace stored ones, kept as revisions."),
     ] = False,
 ) -> None:
-    """Takes files in the TaxiBJ layout into the city's archive, each whole or not at all."""
+    """Takes files of flow or weather into the city's archive, each whole or not at all."""
     place = load_city(city)
     from app.text import ingested_lines
     from data.store import Store
@@ -191,7 +194,27 @@ def train(
     epochs: Annotated[
         int | None, typer.Option(min=1, max=10_000, help="Passes over the data.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(min=0.05, help="Time to train in.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.05, help="Time to train in, all fits together.")
+    ] = None,
+    members: Annotated[
+        int | None, typer.Option(min=1, max=20, help="Networks whose mean is the forecast; 3.")
+    ] = None,
+    final: Annotated[
+        bool | None,
+        typer.Option("--final/--no-final", help="Train at last on the validation days too; yes."),
+    ] = None,
+    without: Annotated[
+        str,
+        typer.Option(
+            metavar="PARTS",
+            help="Parts of the context to switch off: anomaly, expected, yesterday, hour, holiday, "
+            "weather, place.",
+        ),
+    ] = "",
+    also: Annotated[
+        str, typer.Option("--with", metavar="PARTS", help="Parts to switch on: last_week.")
+    ] = "",
     network: Annotated[
         str | None,
         typer.Option(
@@ -218,15 +241,26 @@ def train(
         ),
     ] = "float32",
 ) -> None:
-    """Trains a network on the days before the test days; Ctrl-C keeps the best epoch so far."""
+    """Trains networks on the days before the test days; Ctrl-C keeps the best epoch so far.
+
+    Epochs are chosen by the validation days, then the networks are trained on these days too.
+    """
     place = load_city(city)
     from app.progress import show_training, stopping_on_interrupt
     from data.store import Store
     from forecasting.computing import Computing
-    from forecasting.state import TrainingConfig
     from pipelines import train as run
+    from pipelines.fitting import Recipe
 
-    beginnings = {"network": network, "seed": seed, "learning-rate": learning_rate}
+    beginnings = {
+        **{"network": network, "members": members, "final": final},
+        **{
+            "without": without or None,
+            "with": also or None,
+            "seed": seed,
+            "learning-rate": learning_rate,
+        },
+    }
     if resume and (named := [f"--{key}" for key, value in beginnings.items() if value is not None]):
         raise typer.BadParameter(f"{named[0]} cannot change while a training goes on by --resume")
     store = Store()
@@ -234,14 +268,23 @@ def train(
         try:
             computing = Computing(device, precision, compiled, recompute)
             means = run.Means(computing, serve, stop=stop)
+            recipe = Recipe.asked(
+                network=network,
+                without=_names(without),
+                also=_names(also),
+                members=members,
+                final=final,
+                epochs=epochs,
+                minutes=minutes,
+                seed=seed,
+                learning_rate=learning_rate,
+            )
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
         if resume:
             events = run.resume(store, place, epochs=epochs, minutes=minutes, means=means)
         else:
-            config = TrainingConfig.planned(epochs, minutes, seed=seed, learning_rate=learning_rate)
-            name = network or run.DEFAULT
-            events = run.train(store, place, config, network=name, means=means)
+            events = run.train(store, place, recipe, means=means)
         trained = show_training(events)
     if trained.stopped:
         ERR.print(f"stopped early; to go on: forecast train --city {city} --resume", markup=False)
@@ -266,11 +309,50 @@ def evaluate(
         typer.Option("--to", metavar="TIME", help="End of the last one; that of the archive."),
     ] = "",
     stride: Annotated[int, typer.Option(min=1, help="Slots from one forecast to the next.")] = 1,
+    networks: Annotated[
+        str,
+        typer.Option(
+            help="Train and compare on the test days: all, ablation, or names with commas between."
+        ),
+    ] = "",
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Of each network, from 0 on.")] = 1,
+    contexts: Annotated[
+        str, typer.Option(help="What networks see: plain, context or both.")
+    ] = "plain,context",
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="For each training, at most; 4.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Trainings at a time; as cores and memory allow.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the comparison and its plots.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Prints the errors of the model and all baselines, by lead time: on the test days, or a span."""
+    """Prints the errors of the model and all baselines, by lead time: on the test days, or a span.
+
+    With --networks it trains them first, each on the same days, and compares all.
+    """
     place = load_city(city)
+    if networks:
+        if model or begin or end or stride != 1:
+            raise typer.BadParameter(
+                "--networks compares on the test days; leave out --model, --from, --to and --stride"
+            )
+        from app.contest import Asked
+        from pipelines.contest_plan import Plan
+
+        plan = Plan(horizon, minutes or Plan.minutes)
+        asked = Asked(_names(networks), seeds, _names(contexts), plan, jobs, output)
+        _contest(place, asked, as_json)
+        return
+    if output or jobs or minutes or seeds != 1:
+        raise typer.BadParameter(
+            "--seeds, --minutes, --jobs and --output go with --networks, such as --networks all"
+        )
     span = [_parse_time(text, place) if text else None for text in (begin, end)]
+    from app.coverage import coverage_table
     from app.evaluation import evaluation_object, evaluation_table, show_evaluation
     from data.store import Store
     from pipelines.evaluate import evaluate_in_pieces
@@ -293,6 +375,26 @@ def evaluate(
         _print_json(evaluation_object(result, place))
     else:
         _print_table(evaluation_table(result, place))
+        if result.coverage is not None:
+            _print_table(coverage_table(result))
+
+
+def _contest(city: City, asked: "Asked", as_json: bool) -> None:
+    from app.contest import contest, contest_table
+    from data.store import Store
+    from pipelines.contest_table import sentences
+
+    content = contest(Store(), city, asked)
+    if as_json:
+        _print_json(content)
+    else:
+        _print_table(contest_table(content))
+        for line in sentences(content):
+            OUT.print(line, markup=False)
+    if failed := content["failed"]:
+        raise FlowcastError(
+            f"{len(failed)} of the runs failed, as told above; the same command makes them again"
+        )
 
 
 @app.command()
@@ -359,6 +461,11 @@ def _parse_time(text: str, city: City) -> np.datetime64:
             f"{text!r} is no time in {city.timezone}; write it like 2016-03-20T08:00"
         ) from error
     return np.datetime64(int(zoned.timestamp()), "s")
+
+
+def _names(text: str) -> list[str]:
+    """Returns the names between commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _print_table(table: Table) -> None:

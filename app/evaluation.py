@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.console import ERR
+from app.coverage import coverage_object
 from app.spread import spread
 from app.text import number, utc_text
 from data.city import City
@@ -113,6 +114,7 @@ def evaluation_object(evaluation: Evaluation, city: City) -> dict[str, Any]:
             ]
             for name in errors["forecaster"].values
         },
+        "coverage": None if evaluation.coverage is None else coverage_object(evaluation),
     }
 
 

@@ -7,10 +7,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from data.band import EDGES, band, without_band
 from data.city import City
 from data.clock import local
 from data.errors import FlowcastError
 from data.files import write_whole
+
+BOUNDS = ("flow_lower", "flow_upper")
+"""Variables of a NetCDF file that hold the edges of bands."""
 
 
 def export_forecast(
@@ -43,21 +47,45 @@ def check_suffix(path: Path) -> Path:
 
 
 def forecast_table(forecast: xr.DataArray) -> pd.DataFrame:
-    """Returns a row for each lead and cell: times, place and both flows in vehicles per step."""
-    table = forecast.isel(init_time=0).to_dataset("channel").to_dataframe().reset_index()
+    """Returns a row for each lead and cell: times, place and both flows in vehicles per step.
+
+    Where the forecast has bands, columns such as `inflow_lower_80` follow.
+    """
+    frames = forecast.isel(init_time=0)
+    flows = without_band(frames).to_dataset("channel")
+    if (around := band(frames)) is not None:
+        flows = flows.assign(_columns(around))
+    table = flows.to_dataframe().reset_index()
     zone = str(forecast.attrs["timezone"])
     init_time = pd.Timestamp(forecast["init_time"].values[0])
     leads = pd.to_timedelta(table["lead_time"])
     table["init_time"] = _iso(np.asarray([init_time] * len(table)), zone)
     table["valid_time"] = _iso(table["valid_time"].to_numpy(), zone)
     table["lead_minutes"] = (leads.dt.total_seconds() / 60).astype(int)
-    columns = ["init_time", "lead_minutes", "valid_time", "y", "x", "inflow", "outflow"]
+    columns = ["init_time", "lead_minutes", "valid_time", "y", "x", *flows.data_vars]
     return table[columns]
 
 
+def _columns(around: xr.DataArray) -> dict[str, xr.DataArray]:
+    """Returns the edges of the bands by the name of their column."""
+    return {
+        f"{channel}_{edge}_{100 * coverage:.0f}": around.sel(
+            channel=channel, coverage=coverage, edge=edge, drop=True
+        )
+        for channel in around["channel"].values
+        for coverage in around["coverage"].values
+        for edge in around["edge"].values
+    }
+
+
 def to_dataset(forecast: xr.DataArray, city: City) -> xr.Dataset:
-    """Returns the forecast as a data set after the CF conventions 1.11, with degrees where known."""
-    dataset = forecast.rename("flow").to_dataset()
+    """Returns the forecast as a data set after the CF conventions 1.11, with degrees where known.
+
+    Where it has bands, their edges are further variables, `flow_lower` and `flow_upper`, that have the
+    dim `coverage` too.
+    """
+    dataset = without_band(forecast).rename("flow").to_dataset()
+    around = band(forecast)
     facts = {key: value for key, value in forecast.attrs.items() if key != "units"}
     model = f"model {facts['model_version']}" if facts["model_version"] else "no model"
     dataset.attrs = {
@@ -68,10 +96,25 @@ def to_dataset(forecast: xr.DataArray, city: City) -> xr.Dataset:
     }
     for name, attributes in ATTRIBUTES.items():
         dataset[name].attrs = attributes
+    if around is not None:
+        probability = {"long_name": "probability that flow lies within", "units": "1"}
+        coverage = xr.Variable("coverage", around["coverage"].values, probability)
+        dataset = dataset.assign(_bounds(around)).assign_coords(coverage=coverage)
+        dataset["flow"].attrs = ATTRIBUTES["flow"] | {"ancillary_variables": " ".join(BOUNDS)}
     dataset = dataset.assign_coords(y=np.arange(city.grid[0]), x=np.arange(city.grid[1]))
     dataset["y"].attrs = {"long_name": f"row of the grid, row 0 in the {city.row0}", "units": "1"}
     dataset["x"].attrs = {"long_name": "column of the grid, column 0 in the west", "units": "1"}
     return dataset if city.bbox is None else dataset.assign_coords(_degrees(city, city.bbox))
+
+
+def _bounds(around: xr.DataArray) -> dict[str, xr.Variable]:
+    """Returns the edges of the bands by the name of their variable."""
+    meaning = "end of the interval that holds flow with the probability coverage"
+    edges = [around.sel(edge=edge) for edge in EDGES]
+    return {
+        name: xr.Variable(edge.dims, edge.values, {"long_name": f"{side} {meaning}", "units": "1"})
+        for name, side, edge in zip(BOUNDS, EDGES, edges, strict=True)
+    }
 
 
 def _degrees(city: City, bbox: tuple[float, float, float, float]) -> dict[str, xr.Variable]:
@@ -106,9 +149,10 @@ ATTRIBUTES = {
 def _write_netcdf(
     path: Path, forecast: xr.DataArray, city: City, newest: xr.DataArray | None
 ) -> None:
-    encoding = {"flow": {"zlib": True, "complevel": 4}}
+    dataset = to_dataset(forecast, city)
+    encoding = {name: {"zlib": True, "complevel": 4} for name in dataset.data_vars}
     # In memory first: HDF5 itself dies of a full disk.
-    path.write_bytes(to_dataset(forecast, city).to_netcdf(engine="h5netcdf", encoding=encoding))
+    path.write_bytes(dataset.to_netcdf(engine="h5netcdf", encoding=encoding))
 
 
 def _write_csv(path: Path, forecast: xr.DataArray, city: City, newest: xr.DataArray | None) -> None:

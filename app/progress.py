@@ -19,16 +19,25 @@ from pipelines.benchmark_cost import Cost
 from pipelines.benchmark_result import Finished
 from pipelines.candidate import Trained
 from pipelines.experiments import Outcome, Started
-from pipelines.train import Progress
+from pipelines.train import Begun, Progress
 
 SECONDS_BETWEEN_LINES = 10
+FITS = {
+    "selection": "the epochs are chosen by the validation days",
+    "final": "the validation days are trained on too",
+}
 
 
 def show_training(events: Iterator[Progress | Trained]) -> Trained:
     """Shows epoch, losses and time left while training goes on; returns its result."""
     for event in _shown(events, lambda error: f"validation RMSE {error:.2f} vehicles"):
-        if isinstance(event, Trained):
-            return event
+        match event:
+            case Trained():
+                return event
+            case Begun():
+                ERR.print(
+                    f"fit {event.number} of {event.count}: {FITS[event.kind]} (seed {event.seed})"
+                )
     raise AssertionError("a training ends with its result")
 
 
@@ -75,9 +84,10 @@ def _shown(events: Iterator[Any], told: Callable[[float], str]) -> Iterator[Any]
             match event:
                 case Epoch():
                     star = ", the best so far" if event.best else ""
+                    judged = "" if event.validation is None else f", {told(event.validation)}{star}"
                     ERR.print(
-                        f"epoch {event.number}: training loss {event.loss:.4g}, "
-                        f"{told(event.validation)}{star} ({duration(event.seconds)} so far)"
+                        f"epoch {event.number}: training loss {event.loss:.4g}{judged} "
+                        f"({duration(event.seconds)} so far)"
                     )
                 case Batch():
                     status = f"loss {event.loss:.4g}, {duration(event.seconds_left)} left"

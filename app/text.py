@@ -8,14 +8,17 @@ import xarray as xr
 from rich.table import Table
 from rich.text import Text
 
+from data.band import band
 from data.city import City
 from data.clock import local, stamp
 
 if TYPE_CHECKING:  # They load what a forecast can do without.
-    from pipelines.check import Check
+    from pipelines.check import Check, Weather
     from pipelines.ingest import Ingested
 
 MOST_LINES = 20
+SHOWN = 0.8
+"""Coverage of the bands that stand beside a forecast for people."""
 
 
 def ingested_lines(result: "Ingested") -> list[str]:
@@ -23,7 +26,7 @@ def ingested_lines(result: "Ingested") -> list[str]:
     if result.refused:
         return [f"refused: {result.refused}"]
     added = result.added
-    kind = " of expected flow" if result.series == "expected" else ""
+    kind = {"expected": "slots of expected flow", "weather": "records of weather"}
     parts = [
         f"{count:,} {text}"
         for count, text in (
@@ -33,7 +36,9 @@ def ingested_lines(result: "Ingested") -> list[str]:
         )
         if count
     ]
-    return [f"{result.path}: slots{kind}: {', '.join(parts)}", *_repair_lines(result.repairs)]
+    took = f"{result.path}: {kind.get(result.series, 'slots')}: {', '.join(parts)}"
+    variables = [f"  of {', '.join(result.variables)}"] if result.variables else []
+    return [took, *variables, *_repair_lines(result.repairs)]
 
 
 def check_lines(check: "Check", city: City) -> list[str]:
@@ -57,11 +62,27 @@ def check_lines(check: "Check", city: City) -> list[str]:
     ]
     if len(check.gaps) > MOST_LINES:
         lines.append(f"  and {len(check.gaps) - MOST_LINES:,} more; all of them: --json")
+    lines += _weather_lines(check.weather, city)
     lines.append("repaired  " + ("" if check.repairs else "nothing"))
     lines += _repair_lines(check.repairs)
     if check.revised:
         lines.append(f"replaced  {check.revised:,} slots, their former values kept as revisions")
     lines += [f"refused   {reason}" for _, reason in check.refused[-MOST_LINES:]]
+    return lines
+
+
+def _weather_lines(weather: "Weather | None", city: City) -> list[str]:
+    if weather is None:
+        return ["weather   none"]
+    first, last = (stamp(time, city.timezone) for time in (weather.first, weather.last))
+    lines = [
+        f"weather   {weather.records:,} records, known from {first} to {last}",
+        f"  of {', '.join(weather.gaps)}",
+    ]
+    for name, gaps in weather.gaps.items():
+        if gaps:
+            begin, end = (stamp(time, city.timezone) for time in gaps[0])
+            lines.append(f"  {name} is missing {len(gaps):,} times, first {begin} to {end}")
     return lines
 
 
@@ -88,12 +109,31 @@ def check_object(check: "Check", city: City) -> dict[str, Any]:
         "repairs": check.repairs,
         "replaced": check.revised,
         "refused": [{"path": path, "reason": reason} for path, reason in check.refused],
+        "weather": None if check.weather is None else _weather_object(check.weather),
+    }
+
+
+def _weather_object(weather: "Weather") -> dict[str, Any]:
+    return {
+        "records": weather.records,
+        "first": utc_text(weather.first),
+        "last": utc_text(weather.last),
+        "gaps": {
+            name: [{"from": utc_text(begin), "to": utc_text(end)} for begin, end in gaps]
+            for name, gaps in weather.gaps.items()
+        },
     }
 
 
 def forecast_table(forecast: xr.DataArray, city: City) -> Table:
-    """Returns a row a lead: time, totals and the busiest cell of each channel."""
+    """Returns a row a lead: time, totals and the busiest cell of each channel, with its band.
+
+    Totals have none: cells err together, so that their bands do not add up.
+    """
     table = Table(title=Text(_heading(forecast, city)), title_justify="left")
+    if band(forecast) is not None:
+        table.caption = f"in brackets: {100 * SHOWN:.0f} % of what comes lies between"
+        table.caption_justify = "left"
     table.add_column("time")
     for channel in forecast["channel"].values:
         table.add_column(f"{channel}\nin all", justify="right")
@@ -104,16 +144,30 @@ def forecast_table(forecast: xr.DataArray, city: City) -> Table:
             f"{local(frames['valid_time'].values[[lead]], city.timezone)[0]:%a %Y-%m-%d %H:%M}"
         ]
         for channel in forecast["channel"].values:
-            frame = frames.isel(lead_time=lead).sel(channel=channel).values
-            row, column = np.unravel_index(frame.argmax(), frame.shape)
-            cells += [f"{frame.sum():,.0f}", f"{frame.max():,.0f} at {row}, {column}"]
+            frame = frames.isel(lead_time=lead).sel(channel=channel)
+            row, column = np.unravel_index(frame.values.argmax(), frame.shape)
+            busiest = between(frame.isel(y=row, x=column))
+            cells += [f"{float(frame.sum()):,.0f}", f"{busiest} at {row}, {column}"]
         table.add_row(*cells)
     return table
 
 
+def between(cell: xr.DataArray) -> str:
+    """Returns the forecast of a cell in whole vehicles, with its band where there is one."""
+    around = band(cell)
+    if around is None:
+        return f"{float(cell):,.0f}"
+    lower, upper = around.sel(coverage=SHOWN).values
+    return f"{float(cell):,.0f} ({lower:,.0f} to {upper:,.0f})"
+
+
 def forecast_object(forecast: xr.DataArray, city: City) -> dict[str, Any]:
-    """Returns a forecast for JSON: `flow[lead][channel][y][x]`, times with the city's offset."""
+    """Returns a forecast for JSON: `flow[lead][channel][y][x]`, times with the city's offset.
+
+    Its bands, where it has any, are `band[edge][coverage][lead][channel][y][x]`.
+    """
     frames = forecast.isel(init_time=0)
+    around = band(frames)
     return {
         "city": city.name,
         "init_time": _iso(forecast["init_time"].values, city)[0],
@@ -121,8 +175,19 @@ def forecast_object(forecast: xr.DataArray, city: City) -> dict[str, Any]:
         **{key: value for key, value in forecast.attrs.items() if key not in ("city", "notes")},
         "notes": notes(forecast),
         "channels": [str(name) for name in forecast["channel"].values],
-        "flow": np.round(frames.values.astype(np.float64), 2).tolist(),
+        "flow": _rounded(frames),
+        "band": None if around is None else _band_object(around),
     }
+
+
+def _band_object(around: xr.DataArray) -> dict[str, Any]:
+    edges = {str(edge): _rounded(around.sel(edge=edge)) for edge in around["edge"].values}
+    return {"coverage": around["coverage"].values.tolist(), **edges}
+
+
+def _rounded(flow: xr.DataArray) -> list[Any]:
+    rounded: list[Any] = np.round(flow.values.astype(np.float64), 2).tolist()
+    return rounded
 
 
 def notes(forecast: xr.DataArray) -> list[str]:
@@ -139,8 +204,10 @@ def _heading(forecast: xr.DataArray, city: City) -> str:
 
 def _repair_lines(repairs: dict[str, int]) -> list[str]:
     from data.taxibj import REPAIRS  # it loads h5py, which a forecast can do without
+    from data.weather import REPAIRS as OF_WEATHER
 
-    return [f"  {REPAIRS.get(key, key)}: {count:,}" for key, count in repairs.items()]
+    texts = REPAIRS | OF_WEATHER
+    return [f"  {texts.get(key, key)}: {count:,}" for key, count in repairs.items()]
 
 
 def _iso(time: np.ndarray, city: City) -> list[str]:

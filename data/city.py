@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from data.errors import FlowcastError
+from data.holidays import check_country
 from data.home import home
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -41,6 +42,8 @@ class City:
         reader: key in `READERS`.
         row0: the side that row 0 of the grid is drawn on, "north" or "south".
         bbox: west, south, east, north in degrees, if known.
+        country: whose public holidays it has, ISO 3166 alpha-2, "" for none.
+        subdivision: state or province with holidays of its own, as the package `holidays` names it.
     """
 
     name: str
@@ -56,6 +59,8 @@ class City:
     reader: str = "taxibj"
     row0: Literal["north", "south"] = "north"
     bbox: tuple[float, float, float, float] | None = None
+    country: str = ""
+    subdivision: str = ""
 
     @property
     def slots_per_day(self) -> int:
@@ -115,7 +120,7 @@ def _city(name: str, table: dict[str, Any]) -> City:
     for key, value in values.items():
         if bool in {type(part) for part in (value if isinstance(value, list) else [value])}:
             raise ValueError(f"{key} = {value!r}: no key of a city is true or false")
-    for key in ("title", "reader"):
+    for key in ("title", "reader", "country", "subdivision"):
         if not isinstance(values.get(key, ""), str):
             raise ValueError(f"{key} = {values[key]!r} is not a text in quotes")
     values["timezone"] = _timezone(values["timezone"])
@@ -130,6 +135,7 @@ def _city(name: str, table: dict[str, Any]) -> City:
             raise ValueError(f"{key} = {days!r} is not a number of days from 1 to 3650")
     if "bbox" in values:
         values["bbox"] = _bbox(values["bbox"])
+    check_country(values.get("country", ""), values.get("subdivision", ""))
     return City(name=name, **values)
 
 

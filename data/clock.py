@@ -46,6 +46,14 @@ class Clock:
         moved = wall(origin, self.timezone) + np.asarray(number) * self.step
         return utc(moved, self.timezone)
 
+    def moves(self, times: np.ndarray) -> int:
+        """Returns by how many steps clocks are moved in the years of `times`, 0 for long steps."""
+        if self.step > HOUR:
+            return 0
+        years = pd.to_datetime(np.asarray(times)[[0, -1]]).year
+        months = np.array([f"{y}-{m:02}" for y in years for m in range(1, 13)], "datetime64[s]")
+        return round(float(np.ptp(wall(months, self.timezone) - months) / self.step))
+
     def after(self, time: np.datetime64, steps: int) -> np.datetime64:
         """Returns the UTC time of the slot that lies `steps` slots after that of `time`."""
         return np.datetime64(self.time(time, np.asarray(steps)).item(), "s")

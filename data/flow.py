@@ -3,7 +3,7 @@
 A flow is an `xarray.DataArray` named `flow` with dims `(time, channel, y, x)`: float32 vehicles per
 step, finite and not negative. `time` is UTC (the start of the slot), strictly rising, gaps allowed;
 `channel` is `inflow, outflow`; row 0 of `y` is the first row of the file. The attributes `city`,
-`timezone`, `step` (seconds) and `units` travel with it.
+`timezone`, `step` (seconds), `units`, and `country` and `subdivision` of its holidays travel with it.
 """
 
 from typing import NamedTuple
@@ -56,6 +56,8 @@ def attributes(city: City) -> dict[str, str | int]:
         "timezone": city.timezone,
         "step": int(city.step / np.timedelta64(1, "s")),
         "units": "vehicles per step",
+        "country": city.country,
+        "subdivision": city.subdivision,
     }
 
 

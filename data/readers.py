@@ -1,14 +1,23 @@
-"""Readers: which function reads which format, and the files that a path stands for."""
+"""Readers: which function reads which format, and the files that a path stands for.
+
+A city's flow is in the format that its TOML names. Its weather may stand beside it: in CSV files, and
+in HDF5 files that tell themselves that they hold weather.
+"""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from data.city import City
 from data.errors import FlowcastError
+from data.meteorology import open_meteorology
+from data.sandbox import HoldsWeather
 from data.taxibj import Reading, open_taxibj
+from data.weather import WeatherReading
+from data.weather_csv import is_weather_csv, open_weather_csv
 
 READERS: dict[str, Callable[[Path, City], Reading]] = {"taxibj": open_taxibj}
 SUFFIXES = (".h5", ".hdf5")
+WEATHER_SUFFIX = ".csv"
 
 
 def reader_of(city: City) -> Callable[[Path, City], Reading]:
@@ -24,11 +33,28 @@ def reader_of(city: City) -> Callable[[Path, City], Reading]:
     return READERS[city.reader]
 
 
-def flow_files(paths: Iterable[Path]) -> list[Path]:
-    """Returns the files that `paths` stand for: files as given, the HDF5 files of folders by name.
+def read_file(path: Path, city: City) -> Reading | WeatherReading:
+    """Returns the flow or the weather that a file holds.
 
     Raises:
-        FlowcastError: a path is missing, a folder has no HDF5 file, or a file is an `.npz`.
+        FlowcastError: the file is refused, or the city names a reader that there is not.
+    """
+    if path.suffix.lower() == WEATHER_SUFFIX:
+        return open_weather_csv(path, city)
+    try:
+        return reader_of(city)(path, city)
+    except HoldsWeather:
+        return open_meteorology(path, city)
+
+
+def input_files(paths: Iterable[Path]) -> list[Path]:
+    """Returns the files that `paths` stand for, those of a folder by name.
+
+    They are files as given, and of folders the HDF5 files and the CSV files whose header is that of
+    weather.
+
+    Raises:
+        FlowcastError: a path is missing, a folder has no such file, or a file is an `.npz`.
     """
     return [file for path in paths for file in _files(path)]
 
@@ -52,11 +78,19 @@ def _files_of(folder: Path) -> list[Path]:
     files = [
         path
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+        if path.is_file() and not path.name.startswith(".") and _serves(path)
     ]
     if not files:
-        raise FlowcastError(f"the folder {folder} has no {_suffixes()} file; name one that has")
+        raise FlowcastError(
+            f"the folder {folder} has no {_suffixes()} file and no CSV file of weather; name one "
+            f"that has"
+        )
     return files
+
+
+def _serves(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    return suffix in SUFFIXES or (suffix == WEATHER_SUFFIX and is_weather_csv(path))
 
 
 def _suffixes() -> str:

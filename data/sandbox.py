@@ -1,8 +1,8 @@
 """Sandbox: a child process with limits, the only place where an HDF5 file of others is opened.
 
 A file of 21 KB can declare 15 GiB, name another file as its data, or crash the library. The child
-(`taxibj_hdf5.py`) streams what it read to a temporary file of the parent; whatever happens to it is
-one sentence here.
+(`taxibj_hdf5.py`, `meteorology_hdf5.py`) streams what it read to a temporary file of the parent;
+whatever happens to it is one sentence here.
 """
 
 import json
@@ -19,7 +19,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from data.errors import FlowcastError
-from data.taxibj_hdf5 import GIB, REFUSED
+from data.hdf5_child import ELSEWHERE, GIB, REFUSED
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,16 @@ class Limits:
 LIMITS = Limits()
 
 
+class HoldsWeather(FlowcastError):
+    """An HDF5 file holds weather in place of flow."""
+
+
 class Contents(NamedTuple):
     """What stands in a file.
 
     Attributes:
-        values: float32, dims `(slots, channel, y, x)`, as they are: also negative or not finite.
+        values: float32, as they are, also negative or not finite: dims `(slots, channel, y, x)` of a
+            flow, `(slots, variable)` of weather.
         dates: bytes of fixed length, one a slot.
         content: the root's attribute of that name, else empty.
     """
@@ -63,12 +68,31 @@ def read_apart(path: Path, grid: tuple[int, int], limits: Limits = LIMITS) -> Co
         limits: what it may cost.
 
     Raises:
+        HoldsWeather: it is a file of weather.
         FlowcastError: the file is refused, damaged, or costs more than the limits.
     """
+    return _read(path, "data.taxibj_hdf5", (*grid, limits.declared), limits)
+
+
+def read_weather_apart(path: Path, limits: Limits = LIMITS) -> Contents:
+    """Returns what a file like `BJ_Meteorology.h5` holds, read by a child process.
+
+    Args:
+        path: of an HDF5 file with `date`, `Temperature`, `WindSpeed` and `Weather`.
+        limits: what it may cost.
+
+    Raises:
+        FlowcastError: the file is refused, damaged, or costs more than the limits.
+    """
+    return _read(path, "data.meteorology_hdf5", (limits.declared,), limits)
+
+
+def _read(path: Path, child: str, told: tuple[int, ...], limits: Limits) -> Contents:
+    """Returns what the module `child`, told these numbers, streams of a file."""
     if not path.is_file():
         raise FlowcastError(f"{path} is no file; name an HDF5 file in the TaxiBJ layout")
-    bounds = (*grid, limits.declared, limits.memory, math.ceil(limits.seconds))
-    command = [sys.executable, "-P", "-W", "ignore", "-m", "data.taxibj_hdf5"]
+    bounds = (*told, limits.memory, math.ceil(limits.seconds))
+    command = [sys.executable, "-P", "-W", "ignore", "-m", child]
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         try:
             code = subprocess.run(
@@ -87,6 +111,8 @@ def read_apart(path: Path, grid: tuple[int, int], limits: Limits = LIMITS) -> Co
         if code == 0:
             return _contents(output)
         said = errors.read(4096).decode("utf-8", "replace").strip()
+    if code == ELSEWHERE:
+        raise HoldsWeather(f"{path} holds weather, not flow; name a file of flow")
     if code == REFUSED:
         raise FlowcastError(f"{path} {said}")
     end = signal.Signals(-code).name if code < 0 else (said.splitlines() or [f"code {code}"])[-1]

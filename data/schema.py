@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-SCHEMA = "0001"
+SCHEMA = "0003"
 """The newest revision in `data/migrations/versions`."""
 
 METADATA = sa.MetaData()
@@ -62,7 +62,16 @@ FORECAST = sa.Table(
     sa.Column("forecaster", sa.String, nullable=False),
     sa.Column("attributes", sa.String, nullable=False),
     sa.Column("frames", sa.LargeBinary, nullable=False),
+    sa.Column("band", sa.LargeBinary, nullable=True),
     sa.Index("forecast_init", "city", "init_time"),
+)
+CALIBRATION = sa.Table(
+    "calibration",
+    METADATA,
+    sa.Column("city", sa.String, primary_key=True),
+    sa.Column("version", sa.String, primary_key=True),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
 )
 PROMOTION = sa.Table(
     "promotion",
@@ -72,4 +81,25 @@ PROMOTION = sa.Table(
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.Column("version", sa.String, nullable=False),
     sa.Column("reason", sa.String, nullable=False),
+)
+WEATHER = sa.Table(
+    "weather",
+    METADATA,
+    sa.Column("city", sa.String, primary_key=True),
+    sa.Column("time", sa.BigInteger, primary_key=True),
+    sa.Column("variable", sa.String, primary_key=True),
+    sa.Column("value", sa.Float, nullable=False),
+    sa.Column("ingest", sa.Integer, sa.ForeignKey("ingest.id"), nullable=False),
+    sqlite_with_rowid=False,  # half the size, as the key is most of a row
+)
+WEATHER_REVISION = sa.Table(
+    "weather_revision",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("city", sa.String, nullable=False, index=True),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("variable", sa.String, nullable=False),
+    sa.Column("value", sa.Float, nullable=False),
+    sa.Column("ingest", sa.Integer, sa.ForeignKey("ingest.id"), nullable=False),
+    sa.Column("replaced_by", sa.Integer, sa.ForeignKey("ingest.id"), nullable=False),
 )

@@ -11,6 +11,7 @@ are left out, those that clocks set back repeat stand once. Distances are in km;
 every city is 32 km. A longer simulation begins with the shorter one of the same seed.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -51,9 +52,7 @@ def simulate(city: City, weeks: int = 12, seed: int = 0) -> Simulation:
         FlowcastError: less than a week, more than 8 GiB, or a seed below 0.
     """
     _check_size(city, weeks)
-    if seed < 0:
-        raise FlowcastError(f"the seed {seed} is negative; choose 0 or more")
-    *streams, draws = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(8))
+    *streams, draws = _streams(seed)
     time, exists = _time(city, weeks)
     expected = np.empty((len(time), 2, *city.grid), dtype=np.float32)
     counts = np.empty_like(expected)
@@ -63,6 +62,35 @@ def simulate(city: City, weeks: int = 12, seed: int = 0) -> Simulation:
         expected[part] = day[kept]
         counts[part] = draws.poisson(day)[kept]
     return Simulation(expected, counts, time)
+
+
+def foreseen(city: City, lead: int, weeks: int = 12, seed: int = 0) -> np.ndarray:
+    """Returns what can be foreseen of the flow of `simulate`, `lead` slots ahead, if all is known.
+
+    Known are the city and its days, the rain and the events to come, and how busy the quarters were
+    `lead` slots before; of those that arrive even how busy the places were that they left. Only how the
+    quarters change in between is not: its mean stands for it. No forecast can be better.
+
+    Args:
+        city: as for `simulate`.
+        lead: slots ahead, 0 or more; 0 gives the expected flow itself.
+        weeks: as for `simulate`.
+        seed: as for `simulate`.
+
+    Returns:
+        float32 `(time, channel, y, x)`, vehicles per step.
+    """
+    _check_size(city, weeks)
+    *streams, _ = _streams(seed)
+    _, exists = _time(city, weeks)
+    days = zip(_days(city, weeks, streams, lead), exists, strict=True)
+    return np.concatenate([day[kept] for day, kept in days]).astype(np.float32)
+
+
+def _streams(seed: int) -> list[np.random.Generator]:
+    if seed < 0:
+        raise FlowcastError(f"the seed {seed} is negative; choose 0 or more")
+    return [np.random.default_rng(one) for one in np.random.SeedSequence(seed).spawn(8)]
 
 
 def _check_size(city: City, weeks: int) -> None:
@@ -90,8 +118,10 @@ def _time(city: City, weeks: int) -> tuple[np.ndarray, np.ndarray]:
     return time, exists.reshape(7 * weeks, -1)
 
 
-def _days(city: City, weeks: int, streams: list[np.random.Generator]) -> Iterator[np.ndarray]:
-    """Yields the expected flow of each day, dims `(slot, channel, y, x)`.
+def _days(
+    city: City, weeks: int, streams: list[np.random.Generator], lead: int = 0
+) -> Iterator[np.ndarray]:
+    """Yields the expected flow of each day as foreseen `lead` slots before, `(slot, channel, y, x)`.
 
     A day before the first runs to send off those who arrive after midnight, and is not yielded.
     """
@@ -103,18 +133,18 @@ def _days(city: City, weeks: int, streams: list[np.random.Generator]) -> Iterato
         pairwise(_kinds(weeks, calendar)),
         _moods(mood),
         _rain(city, weather),
-        _quarters(city, town, leaving),
-        _quarters(city, town, arriving),
+        _quarters(city, town, leaving, lead),
+        _quarters(city, town, arriving, lead),
         strict=False,
     )
-    for number, ((before, kind), busy, rain, push, pull) in enumerate(days):
+    for number, ((before, kind), busy, rain, (push, seen), (_, pull)) in enumerate(days):
         inflow, outflow = np.zeros_like(push), np.zeros_like(push)
         for n, way in enumerate(ways):
             rhythm = way.rhythm[kind, 0] + way.rhythm[before, 1]
             rhythm = busy * rhythm * (1 + way.rain * rain)
-            leave = push * (rhythm[:, None, None] * way.origin)
-            arrive, late[n] = arrivals(way, leave.astype(np.float32), late[n])
-            outflow += leave
+            usual = rhythm[:, None, None] * way.origin
+            arrive, late[n] = arrivals(way, (push * usual).astype(np.float32), late[n])
+            outflow += seen * usual
             inflow += arrive
         moved = inflow * pull
         inflow = moved * (inflow.sum((1, 2)) / moved.sum((1, 2)))[:, None, None]
@@ -157,19 +187,37 @@ def _rain(city: City, rng: np.random.Generator) -> Iterator[np.ndarray]:
         yield np.diff(np.interp(edges, np.arange(25), fallen)) / np.diff(edges)
 
 
-def _quarters(city: City, town: Town, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yields how busy the cells are beside the usual, for each day `(slot, y, x)`.
+def _quarters(
+    city: City, town: Town, rng: np.random.Generator, lead: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields how busy the cells are beside the usual, and as foreseen, for each day `(slot, y, x)`.
 
     A field smooth over 5 km that keeps itself for 5 hours, deviation about 19 %.
     """
     field = waves(town.y, town.x, 5.0, rng)
     kept = np.exp(-city.step / (5 * HOUR))
+    # What is kept of the weights `lead` slots before, and how far they may have moved since.
+    left, moved = kept**lead, np.sqrt(1 - kept ** (2 * lead))
     weights = rng.normal(size=2 * WAVES)
+    before = deque([weights] * (lead + 1), maxlen=lead + 1)
     while True:
         day = rng.normal(size=(city.slots_per_day, 2 * WAVES))
+        old = np.empty_like(day)
         for slot, new in enumerate(day):
             weights = day[slot] = kept * weights + np.sqrt(1 - kept**2) * new
-        yield 1 + 0.3 * np.tanh(np.tensordot(day.astype(np.float32), field, (1, 2)))
+            before.append(weights.copy())
+            old[slot] = before[0]
+        busy, known = (np.tensordot(one.astype(np.float32), field, (1, 2)) for one in (day, old))
+        yield 1 + 0.3 * np.tanh(busy), 1 + 0.3 * _mean_tanh(left * known, moved)
+
+
+def _mean_tanh(middle: np.ndarray, deviation: float) -> np.ndarray:
+    """Returns the mean of tanh of normal numbers about `middle`, by Gauss and Hermite's rule."""
+    if deviation == 0:
+        return np.asarray(np.tanh(middle))
+    places, weights = np.polynomial.hermite_e.hermegauss(9)
+    parts = zip(places, weights / weights.sum(), strict=True)
+    return np.asarray(sum(weight * np.tanh(middle + deviation * at) for at, weight in parts))
 
 
 def _event(city: City, town: Town, kind: int, rng: np.random.Generator) -> np.ndarray:

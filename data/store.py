@@ -6,7 +6,6 @@ runs as `database.py` says. Times are whole seconds since 1970 UTC.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,33 +14,26 @@ import sqlalchemy as sa
 import xarray as xr
 
 from data.city import City
-from data.clock import Clock
 from data.database import Database, default_url
 from data.errors import FlowcastError
 from data.flow import CHANNELS, attributes, label
-from data.schema import ARCHIVE, FLOW, FORECAST, INGEST, PROMOTION, REVISION
+from data.forecast_store import (
+    add_forecast,
+    keep_calibration,
+    read_calibration,
+    read_forecast,
+    read_forecasts,
+)
+from data.ledger import Added as Added
+from data.ledger import Source as Source
+from data.ledger import as_seconds, as_times, now, record
+from data.schema import ARCHIVE, FLOW, INGEST, PROMOTION, REVISION
+from data.weather_store import add_weather, read_weather, weather_revisions
 
 ROWS = 512
 """Rows that are taken from the database at a time."""
 PIECE = 2**24
 """Bytes of flow that are read at a time where it need not be there as a whole."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where slots come from: a file's path as given, and the SHA-256 of its content."""
-
-    path: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Added:
-    """How many slots an ingest brought that were new, stored already, or replaced another value."""
-
-    added: int
-    equal: int
-    replaced: int
 
 
 class Store:
@@ -81,7 +73,7 @@ class Store:
         """
         frames = {
             int(time): np.ascontiguousarray(frame, dtype="<f4").tobytes()
-            for time, frame in zip(_seconds(flow["time"].values), flow.values, strict=True)
+            for time, frame in zip(as_seconds(flow["time"].values), flow.values, strict=True)
         }
         with self._database.write() as connection:
             _check_archive(connection, city)
@@ -91,7 +83,7 @@ class Store:
             if changed and not replace:
                 raise _differs(city, source, changed)
             added = Added(len(new), len(stored) - len(changed), len(changed))
-            ingest = _record(connection, city, source, added, repairs or {}, "stored", "")
+            ingest = record(connection, city, source, added, repairs or {}, "stored", "")
             key = {"city": city.name, "series": series}
             if changed:
                 old_rows = [
@@ -113,7 +105,7 @@ class Store:
     def add_refusal(self, city: City, source: Source, message: str) -> None:
         """Records in the ledger of ingests that a file was refused, and why."""
         with self._database.write() as connection:
-            _record(connection, city, source, Added(0, 0, 0), {}, "refused", message)
+            record(connection, city, source, Added(0, 0, 0), {}, "refused", message)
 
     def flow(
         self,
@@ -144,7 +136,7 @@ class Store:
             rows = connection.execute(frames, execution_options={"yield_per": ROWS}).scalars()
             for slot, frame in zip(values, rows, strict=True):
                 slot[:] = np.frombuffer(frame, "<f4").reshape(slot.shape)
-        return label(values, _times(time), city)
+        return label(values, as_times(time), city)
 
     def times(self, city: City, series: str = "observed") -> xr.DataArray:
         """Returns the start of each stored slot, UTC, dim `time`, with the attributes of a flow.
@@ -154,7 +146,7 @@ class Store:
         query = _slots(FLOW.c.time, city, series)
         with self._database.read() as connection:
             _check_archive_of(connection, city)
-            time = _times(connection.execute(query).scalars().all())
+            time = as_times(connection.execute(query).scalars().all())
         return xr.DataArray(time, dims="time", coords={"time": time}, attrs=attributes(city))
 
     def span(
@@ -173,7 +165,7 @@ class Store:
             ends = [connection.execute(one).scalar() for one in (query, newest)]
         if ends[0] is None:
             return None
-        first, last = _times(ends)
+        first, last = as_times(ends)
         return first, last
 
     def pieces(
@@ -209,62 +201,86 @@ class Store:
         return table
 
     def add_forecast(self, city: City, forecast: xr.DataArray) -> int:
-        """Stores one forecast (a stack of one) with its attributes, and returns its number.
+        """Stores one forecast (a stack of one) with attributes and bands, and returns its number.
 
         Forecasts are never overwritten; of several with one `init_time` the newest counts.
         """
-        if forecast.sizes["init_time"] != 1:
-            raise ValueError("one forecast at a time")
-        with self._database.write() as connection:
-            result = connection.execute(
-                sa.insert(FORECAST).values(
-                    city=city.name,
-                    init_time=int(_seconds(forecast["init_time"].values)[0]),
-                    created_at=_now(),
-                    horizon=forecast.sizes["lead_time"],
-                    forecaster=str(forecast.attrs["forecaster"]),
-                    attributes=json.dumps(forecast.attrs),
-                    frames=np.ascontiguousarray(forecast.values[0], dtype="<f4").tobytes(),
-                )
-            )
-        return _key(result)
+        return add_forecast(self._database, city, forecast)
 
     def forecast(self, city: City, init_time: np.datetime64 | None = None) -> xr.DataArray | None:
-        """Returns the newest stored forecast, or the newest of those made at `init_time`."""
-        query = sa.select(FORECAST).where(FORECAST.c.city == city.name)
-        if init_time is None:
-            query = query.order_by(FORECAST.c.init_time.desc(), FORECAST.c.id.desc())
-        else:
-            at = int(_seconds(np.asarray([init_time]))[0])
-            query = query.where(FORECAST.c.init_time == at).order_by(FORECAST.c.id.desc())
-        with self._database.read() as connection:
-            row = connection.execute(query.limit(1)).first()
-        if row is None:
-            return None
-        attributes = json.loads(row.attributes)
-        values = np.frombuffer(row.frames, "<f4")
-        init_times = _times([row.init_time])
-        clock = Clock(city.step, city.timezone)
-        leads = np.arange(1, row.horizon + 1)
-        return xr.DataArray(
-            values.reshape(1, row.horizon, len(CHANNELS), *city.grid),
-            dims=("init_time", "lead_time", "channel", "y", "x"),
-            coords={
-                "init_time": init_times,
-                "lead_time": leads * clock.step,
-                "channel": list(CHANNELS),
-                "valid_time": (("init_time", "lead_time"), clock.time(init_times[:, None], leads)),
-            },
-            name="flow",
-            attrs=attributes,
-        )
+        """Returns the newest stored forecast, or the newest of those made at `init_time`.
+
+        Its bands are as near to those that were stored as `data.band.packed` says.
+        """
+        return read_forecast(self._database, city, init_time)
+
+    def forecasts(
+        self, city: City, after: np.datetime64, until: np.datetime64
+    ) -> Iterator[xr.DataArray]:
+        """Yields the forecasts made after `after` and until `until`, UTC, in the order of time.
+
+        Of several with one `init_time` all come, the newest last.
+        """
+        return read_forecasts(self._database, city, after, until)
+
+    def keep_calibration(
+        self, city: City, version: str, time: np.datetime64, content: bytes
+    ) -> None:
+        """Stores how the bands of a version stand at `time`, UTC, in place of how they stood."""
+        keep_calibration(self._database, city, version, time, content)
+
+    def calibration(self, city: City, version: str) -> tuple[np.datetime64, bytes] | None:
+        """Returns when the bands of a version were kept, UTC, and what was kept; None: never."""
+        return read_calibration(self._database, city, version)
+
+    def add_weather(
+        self,
+        city: City,
+        weather: xr.DataArray,
+        *,
+        source: Source,
+        repairs: Mapping[str, int] | None = None,
+    ) -> Added:
+        """Stores the records of one file, all or none, and an entry in the ledger of ingests.
+
+        A value that is stored otherwise takes the new one, and the old is kept as a revision; a
+        missing value changes nothing.
+
+        Returns:
+            How many records had new values and replaced none, had equal ones only, or replaced
+            others.
+        """
+        return add_weather(self._database, city, weather, source, repairs or {})
+
+    def weather(
+        self,
+        city: City,
+        *,
+        first: np.datetime64 | None = None,
+        last: np.datetime64 | None = None,
+    ) -> xr.DataArray:
+        """Returns the weather of a city, dims `(time, variable)`; without records where none is.
+
+        Args:
+            city: where it was measured.
+            first: UTC; records that were known before it are left out.
+            last: UTC; records that were known after it are left out.
+
+        Returns:
+            variables by their names; those without a value from `first` to `last` are left out.
+        """
+        return read_weather(self._database, city, first, last)
+
+    def weather_revisions(self, city: City) -> pd.DataFrame:
+        """Returns the values that were replaced: `time`, `variable` and `value`, oldest first."""
+        return weather_revisions(self._database, city)
 
     def promote(self, city: City, version: str, reason: str) -> None:
         """Makes `version` the city's champion from now on; the history is never rewritten."""
         with self._database.write() as connection:
             connection.execute(
                 sa.insert(PROMOTION).values(
-                    city=city.name, at=_now(), version=version, reason=reason
+                    city=city.name, at=now(), version=version, reason=reason
                 )
             )
 
@@ -295,7 +311,7 @@ class Store:
                 connection.execute(query).mappings().all(), columns=query.selected_columns.keys()
             )
         for name in times:
-            table[name] = _times(table[name].to_numpy(dtype=np.int64))
+            table[name] = as_times(table[name].to_numpy(dtype=np.int64))
         return table
 
 
@@ -334,9 +350,9 @@ def _slots(
         .order_by(FLOW.c.time)
     )
     if first is not None:
-        query = query.where(FLOW.c.time >= int(_seconds(np.asarray(first))))
+        query = query.where(FLOW.c.time >= int(as_seconds(np.asarray(first))))
     if last is not None:
-        query = query.where(FLOW.c.time <= int(_seconds(np.asarray(last))))
+        query = query.where(FLOW.c.time <= int(as_seconds(np.asarray(last))))
     return query
 
 
@@ -377,47 +393,3 @@ def _differs(city: City, source: Source, changed: list[int]) -> FlowcastError:
         f"the first {first:%Y-%m-%d %H:%M}; nothing was stored; "
         f"to take the new values and keep the old as revisions, add --replace"
     )
-
-
-def _record(
-    connection: sa.Connection,
-    city: City,
-    source: Source,
-    added: Added,
-    repairs: Mapping[str, int],
-    outcome: str,
-    message: str,
-) -> int:
-    result = connection.execute(
-        sa.insert(INGEST).values(
-            city=city.name,
-            at=_now(),
-            source=source.path,
-            sha256=source.sha256,
-            outcome=outcome,
-            added=added.added,
-            equal=added.equal,
-            replaced=added.replaced,
-            repairs=json.dumps(dict(repairs)),
-            message=message,
-        )
-    )
-    return _key(result)
-
-
-def _key(result: sa.CursorResult[Any]) -> int:
-    if result.inserted_primary_key is None:
-        raise AssertionError("an insert of one row has a key")
-    return int(result.inserted_primary_key[0])
-
-
-def _seconds(time: np.ndarray) -> np.ndarray:
-    return time.astype("datetime64[s]").astype(np.int64)
-
-
-def _times(seconds: Any) -> np.ndarray:
-    return np.asarray(seconds, dtype=np.int64).astype("datetime64[s]")
-
-
-def _now() -> int:
-    return int(pd.Timestamp.now("UTC").timestamp())

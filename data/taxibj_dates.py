@@ -67,11 +67,16 @@ def times(labels: np.ndarray, city: City) -> Times:
         FlowcastError: dates that cannot be read, or slots that the city's day does not have.
     """
     wall = _wall(labels, city)
-    daylight, standard = (_utc(wall, city.timezone, first) for first in (True, False))
-    first, second = np.minimum(daylight, standard), np.maximum(daylight, standard)
+    first, second = shown(wall, city.timezone)
     twice = (first != second) & ~np.isnat(first)
-    time = np.where(twice & _later_of_two(wall), second, first)
+    time = np.where(twice & (place_of_two(wall) == 2), second, first)
     return Times(time, twice)
+
+
+def shown(wall: np.ndarray, timezone: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns when clocks first and last showed wall times, UTC, NaT for those they skipped."""
+    daylight, standard = (_utc(wall, timezone, first) for first in (True, False))
+    return np.minimum(daylight, standard), np.maximum(daylight, standard)
 
 
 def _utc(wall: np.ndarray, timezone: str, daylight: bool) -> np.ndarray:
@@ -82,12 +87,13 @@ def _utc(wall: np.ndarray, timezone: str, daylight: bool) -> np.ndarray:
     return np.asarray(zoned.tz_convert("UTC").tz_localize(None), dtype="datetime64[s]")
 
 
-def _later_of_two(wall: np.ndarray) -> np.ndarray:
-    """Returns which wall times are the second in the file of exactly two."""
+def place_of_two(wall: np.ndarray) -> np.ndarray:
+    """Returns 1 and 2 for the first and second of exactly two equal wall times, 0 for all others."""
     _, first, group, count = np.unique(
         wall, return_index=True, return_inverse=True, return_counts=True
     )
-    return np.asarray((count[group] == 2) & (np.arange(len(wall)) != first[group]))
+    place = 1 + (np.arange(len(wall)) != first[group])
+    return np.asarray(np.where(count[group] == 2, place, 0))
 
 
 def _wall(labels: np.ndarray, city: City) -> np.ndarray:

@@ -13,6 +13,8 @@ import xarray as xr
 from data.clock import Clock
 from data.flow import step
 
+INCOMPLETE = "a window has slots that the flow lacks; take init_times from whole()"
+
 
 def whole(flow: xr.DataArray, lags: Sequence[int], horizon: int) -> np.ndarray:
     """Returns the init_times whose windows have every slot of `lags` and of `horizon` leads.
@@ -32,22 +34,34 @@ def whole(flow: xr.DataArray, lags: Sequence[int], horizon: int) -> np.ndarray:
     return np.asarray(time[kept])
 
 
-def past(flow: xr.DataArray, init_times: np.ndarray, lags: Sequence[int]) -> xr.DataArray:
+def past(
+    flow: xr.DataArray,
+    init_times: np.ndarray,
+    lags: Sequence[int],
+    memory: Sequence[int] = (),
+) -> xr.DataArray:
     """Returns the past of a stack of windows.
 
     Args:
         flow: dims `(time, channel, y, x)`.
         init_times: UTC; every slot that `lags` names must be there for each (see `missing`).
         lags: steps back from `init_time`, in any order.
+        memory: further ones, whose slots may be missing: NaN stands for them.
 
     Returns:
-        dims `(init_time, lag, channel, y, x)`, vehicles per step, attributes as of `flow`.
+        dims `(init_time, lag, channel, y, x)`, vehicles per step, attributes as of `flow`; the lags
+        of `lags` first, then those of `memory` that are not among them.
     """
-    return (
-        _stack(flow, init_times, -np.asarray(lags, dtype=np.int64))
-        .rename(offset="lag")
-        .assign_coords(lag=np.asarray(lags, dtype=np.int64))
-    )
+    needed = np.asarray(lags, dtype=np.int64)
+    further = np.setdiff1d(np.asarray(memory, dtype=np.int64), needed)[::-1]
+    every = np.concatenate([needed, further])
+    found = positions(flow, init_times, -every)
+    if (found[:, : len(needed)] < 0).any():
+        raise ValueError(INCOMPLETE)
+    stack = _stacked(flow, init_times, np.maximum(found, 0))
+    if (found < 0).any():
+        stack.values[found < 0] = np.nan
+    return stack.rename(offset="lag").assign_coords(lag=every)
 
 
 def future(flow: xr.DataArray, init_times: np.ndarray, horizon: int) -> xr.DataArray:
@@ -76,9 +90,22 @@ def positions(flow: xr.DataArray, init_times: np.ndarray, offsets: np.ndarray) -
     time = flow["time"].values
     if len(time) == 0:
         return np.full((len(init_times), len(offsets)), -1)
-    clock = Clock.of(flow)
-    stored = clock.number(time, time[0])
-    wanted = clock.number(init_times, time[0])[:, None] + offsets
+    return _rows(time, Clock.of(flow).number(init_times, time[0])[:, None] + offsets, flow)
+
+
+def rows(flow: xr.DataArray, times: np.ndarray) -> np.ndarray:
+    """Returns where in `flow` the slots at UTC `times`, of any shape, stand; -1 where there is none."""
+    time = flow["time"].values
+    if len(time) == 0:
+        return np.full(np.shape(times), -1)
+    known = ~np.isnat(times)
+    wanted = Clock.of(flow).number(np.where(known, times, time[0]), time[0])
+    return np.where(known, _rows(time, wanted, flow), -1)
+
+
+def _rows(time: np.ndarray, wanted: np.ndarray, flow: xr.DataArray) -> np.ndarray:
+    """Returns where the slots of the numbers `wanted`, counted from the first one, stand."""
+    stored = Clock.of(flow).number(time, time[0])
     at = np.searchsorted(stored, wanted).clip(max=len(stored) - 1)
     return np.where(stored[at] == wanted, at, -1)
 
@@ -86,7 +113,11 @@ def positions(flow: xr.DataArray, init_times: np.ndarray, offsets: np.ndarray) -
 def _stack(flow: xr.DataArray, init_times: np.ndarray, offsets: np.ndarray) -> xr.DataArray:
     found = positions(flow, init_times, offsets)
     if (found < 0).any():
-        raise ValueError("a window has slots that the flow lacks; take init_times from whole()")
+        raise ValueError(INCOMPLETE)
+    return _stacked(flow, init_times, found)
+
+
+def _stacked(flow: xr.DataArray, init_times: np.ndarray, found: np.ndarray) -> xr.DataArray:
     index = xr.DataArray(found, dims=("init_time", "offset"))
     stack = flow.isel(time=index).drop_vars("time")
     return stack.assign_coords(init_time=np.asarray(init_times, dtype="datetime64[s]"))

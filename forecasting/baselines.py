@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
-from data.clock import HOUR, Clock, utc, wall
+from data.clock import Clock, utc, wall
 from forecasting.climatology import Climatology
-from forecasting.forecaster import Forecaster, label_forecast, past_times, valid_times
+from forecasting.expected import Expected
+from forecasting.forecaster import Forecaster, flow_of, label_forecast, past_times, valid_times
 
 WEEK = 7 * 86_400
 
@@ -23,6 +23,10 @@ class Persistence:
     def lags(self, horizon: int) -> tuple[int, ...]:
         """Returns the newest slot alone."""
         return (0,)
+
+    def memory(self, horizon: int) -> tuple[int, ...]:
+        """Returns nothing."""
+        return ()
 
     def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
         """Returns the newest slot at every lead."""
@@ -46,18 +50,17 @@ class SameSlotLastWeek:
     @classmethod
     def fit(cls, flow: xr.DataArray) -> "SameSlotLastWeek":
         """Returns the baseline for the step and the clocks of the city of `flow`, or of its times."""
-        clock = Clock.of(flow)
-        years = pd.to_datetime(flow["time"].values[[0, -1]]).year
-        months = np.array([f"{y}-{m:02}" for y in years for m in range(1, 13)], "datetime64[s]")
-        ahead = wall(months, clock.timezone) - months
-        moves = 0 if clock.step > HOUR else round(np.ptp(ahead) / clock.step)
-        return cls(int(flow.attrs["step"]), moves)
+        return cls(int(flow.attrs["step"]), Clock.of(flow).moves(flow["time"].values))
 
     def lags(self, horizon: int) -> tuple[int, ...]:
         """Returns the slots about a week before each lead, or as many weeks as lie in the past."""
         around = np.arange(-self.shift, self.shift + 1)
         lags = self._in_past(-np.arange(1, horizon + 1) % self._week[:, None] + around[:, None])
         return tuple(np.unique(lags)[::-1].tolist())
+
+    def memory(self, horizon: int) -> tuple[int, ...]:
+        """Returns nothing."""
+        return ()
 
     def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
         """Returns last week's flow at each lead."""
@@ -90,6 +93,10 @@ class HistoricalAverage:
         """Returns nothing: it looks at the calendar alone."""
         return ()
 
+    def memory(self, horizon: int) -> tuple[int, ...]:
+        """Returns nothing."""
+        return ()
+
     def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
         """Returns the mean flow at each lead."""
         return label_forecast(self.climatology.expected(valid_times(past, horizon)), past)
@@ -107,6 +114,10 @@ class AverageAndAnomaly:
         """Returns the newest slot alone."""
         return (0,)
 
+    def memory(self, horizon: int) -> tuple[int, ...]:
+        """Returns nothing."""
+        return ()
+
     def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
         """Returns the mean flow at each lead plus `share` times the newest anomaly."""
         newest = past.sel(lag=[0])
@@ -115,10 +126,66 @@ class AverageAndAnomaly:
         return label_forecast(expected + self.share * anomaly, past)
 
 
+@dataclass(frozen=True)
+class Usual:
+    """The expected flow of the step: a robust mean of the weekday and slot in the weeks before.
+
+    It is the context's (see `expected`), holidays and all, which plain means are not.
+    """
+
+    expected: Expected
+    name: str = "recent weeks"
+
+    def lags(self, horizon: int) -> tuple[int, ...]:
+        """Returns nothing that it cannot do without."""
+        return ()
+
+    def memory(self, horizon: int) -> tuple[int, ...]:
+        """Returns the slots of the weeks before."""
+        found = self.expected.lags(np.arange(1, horizon + 1))
+        return tuple(sorted(found, reverse=True))
+
+    def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
+        """Returns the expected flow at each lead."""
+        offsets = np.arange(1, horizon + 1)
+        times, first = valid_times(past, horizon), self.expected.first(offsets)
+        return label_forecast(self.expected.at(flow_of(past), times, first), past)
+
+
+@dataclass(frozen=True)
+class UsualAndAnomaly:
+    """The expected flow plus a share of the newest slot's difference from it."""
+
+    expected: Expected
+    share: float = 0.8
+    name: str = "recent weeks + last anomaly"
+
+    def lags(self, horizon: int) -> tuple[int, ...]:
+        """Returns the newest slot alone."""
+        return (0,)
+
+    def memory(self, horizon: int) -> tuple[int, ...]:
+        """Returns the slots of the weeks before."""
+        found = self.expected.lags(np.arange(horizon + 1))
+        return tuple(sorted(found - {0}, reverse=True))
+
+    def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
+        """Returns the expected flow at each lead plus `share` times the newest anomaly."""
+        offsets = np.arange(horizon + 1)
+        times = np.concatenate([past["init_time"].values[:, None], valid_times(past, horizon)], 1)
+        expected = self.expected.at(flow_of(past), times, self.expected.first(offsets))
+        anomaly = past.sel(lag=[0]).values - expected[:, :1]
+        return label_forecast(expected[:, 1:] + self.share * anomaly, past)
+
+
 BASELINES: dict[str, Callable[[xr.DataArray, Climatology], Forecaster]] = {
     "persistence": lambda known, climatology: Persistence(),
     "last-week": lambda known, climatology: SameSlotLastWeek.fit(known),
     "historical-average": lambda known, climatology: HistoricalAverage(climatology),
     "average-and-anomaly": lambda known, climatology: AverageAndAnomaly(climatology),
+    "recent-weeks": lambda known, climatology: Usual(Expected.of(known, climatology)),
+    "recent-and-anomaly": lambda known, climatology: UsualAndAnomaly(
+        Expected.of(known, climatology)
+    ),
 }
 """How each baseline is made from the flow before the test span, or its times, and its climatology."""

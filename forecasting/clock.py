@@ -54,7 +54,7 @@ class Clock:
     def another(self) -> bool:
         """Returns whether another epoch is to begin, or one that was broken off to go on."""
         done = len(self._state.history)
-        if done >= self._state.config.epochs:
+        if done >= self._state.config.epochs or self._state.exhausted():
             return False
         return self._state.step > 0 or done < self.epochs()
 

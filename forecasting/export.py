@@ -8,8 +8,10 @@ import numpy as np
 from torch import nn
 
 from data.errors import FlowcastError
+from forecasting.models.contextual import ContextualStep, inner
 from forecasting.models.network import NetworkConfig
 from forecasting.models.residual import StepResidual
+from forecasting.onnx_contextual import enter, leave
 from forecasting.onnx_graph import Graph
 from forecasting.onnx_rollout import OnnxRollout
 from forecasting.onnx_swinlstm import Step, write_b, write_d
@@ -22,7 +24,7 @@ TOLERANCE = 1e-5
 TRIALS = ((1, 1, 1), (2, 3, 2), (5, 2, 4))
 """Batch, frames and horizon of each rollout that torch and the export are compared on."""
 
-Writer = Callable[[Graph, Any, Weights], Step]
+Writer = Callable[[Graph, str, Any, Weights], Step]
 
 EXPORTS: dict[str, Writer] = {"swinlstm-b": write_b, "swinlstm-d": write_d}
 """For each network that can be exported, what writes one step of it."""
@@ -50,8 +52,8 @@ def export(
 
     Args:
         name: key in `EXPORTS`.
-        network: bare, or as a city's forecaster wraps it, `StepResidual`.
-        config: of the network.
+        network: bare, or as a city's forecaster wraps it, `StepResidual` or `ContextualStep`.
+        config: of its frames.
         precision: key in `PRECISIONS`. In `int8` the difference is measured, but not limited.
 
     Raises:
@@ -78,21 +80,35 @@ def write_model(
 ) -> bytes:
     """Returns one step of a network as an ONNX file; see `onnx_rollout` for its inputs and outputs."""
     graph, weights = Graph(precision), Weights(weights_of(network))
-    wrapped = isinstance(network, StepResidual)
-    step = EXPORTS[name](graph, config, weights / "network" if wrapped else weights)
-    frame = step.output
-    if config.output == "sigmoid":
-        frame = graph.add("Sigmoid", frame)
-    if wrapped:
-        gain = weights["gain"].astype(np.float32)
-        frame = graph.add("Add", "frame", graph.add("Mul", frame, gain))
+    shown: dict[str, tuple[int | str, ...]] = {}
+    match network:
+        case ContextualStep():
+            around, doors = network.around, weights / "doors"
+            sizes = {"maps": (around.maps, *config.grid), "numbers": (around.numbers,)}
+            shown = {key: ("b", *size) for key, size in sizes.items() if size[0]}
+            seen, features = enter(graph, doors, around, config.channels)
+            within = inner(config, around)
+            step = EXPORTS[name](graph, features, within, weights / "network")
+            frame = leave(graph, doors, around, seen, step.output, features)
+        case StepResidual():
+            step = EXPORTS[name](graph, "frame", config, weights / "network")
+            gain = weights["gain"].astype(np.float32)
+            frame = graph.add("Add", "frame", graph.add("Mul", _bounded(graph, step, config), gain))
+        case _:
+            step = EXPORTS[name](graph, "frame", config, weights)
+            frame = _bounded(graph, step, config)
     shape = ("b", config.channels, *config.grid)
     states = {name: ("b", *size) for name, size in step.states.items()}
     renewed = zip(states.items(), step.renewed, strict=True)
     return graph.model(
-        {"frame": shape, **states},
+        {"frame": shape, **shown, **states},
         {"next": (frame, shape)} | {f"{key}_next": (value, s) for (key, s), value in renewed},
     )
+
+
+def _bounded(graph: Graph, step: Step, config: NetworkConfig) -> str:
+    """Returns what the network puts out, within its bounds."""
+    return graph.add("Sigmoid", step.output) if config.output == "sigmoid" else step.output
 
 
 def compare(model: bytes, network: nn.Module, config: NetworkConfig) -> tuple[float, float]:
@@ -109,8 +125,20 @@ def compare(model: bytes, network: nn.Module, config: NetworkConfig) -> tuple[fl
         frames = rng.standard_normal(shape, dtype=np.float32)
         frames[rng.random(shape) < 0.002] *= 6
         frames = frames.clip(-20, 20)
-        expected = theirs(frames, horizon)
-        differences.append(np.abs(ours(frames, horizon) - expected).max())
+        shown = _shown(network, (batch, seen - 1 + horizon), rng)
+        expected = theirs(frames, horizon, *shown)
+        differences.append(np.abs(ours(frames, horizon, *shown) - expected).max())
         sizes.append(np.abs(expected).max())
     # `max` of Python would pass over a nan.
     return float(np.max(differences)), float(np.max(sizes))
+
+
+def _shown(
+    network: nn.Module, steps: tuple[int, int], rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Returns maps and numbers of `(b, s)` steps such as a contextual network is shown."""
+    if not isinstance(network, ContextualStep):
+        return []
+    around, grid = network.around, network.doors.place.shape[1:]
+    shapes = (*steps, around.maps, *grid), (*steps, around.numbers)
+    return [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]

@@ -15,8 +15,10 @@ class Feed(Protocol):
     def __len__(self) -> int:
         """Returns the windows of an epoch."""
 
-    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def take(self, index: Tensor) -> tuple[Tensor, ...]:
         """Returns the past `(b, t, c, y, x)` and the future `(b, h, c, y, x)` of some windows.
+
+        What else their steps are shown follows, `(b, s, ...)`, where there is any.
 
         Args:
             index: `(b,)` which of the windows; best on the device of the windows.
@@ -32,26 +34,52 @@ class Cut:
         past: `(window, t)` positions in `frames`, on the CPU.
         future: `(window, h)` positions in `frames`.
         device: of the windows.
+        shown: what each frame's step is shown, `(t, ...)` of any float type, where frames are.
+        told: `(window, s)` the positions of the steps that are shown it.
+        constant: `(window, w)` what every step of a window is shown behind the last of `shown`.
     """
 
     frames: Tensor
     past: Tensor
     future: Tensor
     device: torch.device
+    shown: tuple[Tensor, ...] = ()
+    told: Tensor | None = None
+    constant: Tensor | None = None
 
     def __len__(self) -> int:
         """Returns how many windows there are."""
         return len(self.past)
 
-    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the past and the future of some windows; see `Feed`."""
+    def take(self, index: Tensor) -> tuple[Tensor, ...]:
+        """Returns the past and the future of some windows, and what is shown; see `Feed`."""
         positions = self._positions.index_select(0, index.to(self._positions.device))
         # Whole frames are copied this way, twice as fast and more than by indexing with a matrix.
         chosen = self.frames.index_select(0, positions.flatten()).to(self.device)
         frames = chosen if chosen.dtype == torch.float32 else chosen.float() / 255
         windows = frames.unflatten(0, positions.shape)
         history = self.past.shape[1]
-        return windows[:, :history], windows[:, history:]
+        return windows[:, :history], windows[:, history:], *self._shown(index)
+
+    def _shown(self, index: Tensor) -> list[Tensor]:
+        """Returns what the steps of some windows are shown, float32 `(b, s, ...)`."""
+        if self._told is None:
+            return []
+        positions = self._told.index_select(0, index.to(self._told.device))
+        flat = positions.flatten()
+        shown = [
+            one.index_select(0, flat).to(self.device).float().unflatten(0, positions.shape)
+            for one in self.shown
+        ]
+        if self.constant is not None:
+            own = self.constant[index.to(self.constant.device)].to(self.device)
+            every = own[:, None].expand(-1, positions.shape[1], -1)
+            shown[-1] = torch.cat([shown[-1], every], dim=-1)
+        return shown
+
+    @cached_property
+    def _told(self) -> Tensor | None:
+        return None if self.told is None else self.told.to(self.frames.device)
 
     @cached_property
     def _positions(self) -> Tensor:

@@ -22,12 +22,16 @@ class Forecaster(Protocol):
     def lags(self, horizon: int) -> tuple[int, ...]:
         """Returns the slots that it needs, in steps back from `init_time`, oldest first."""
 
+    def memory(self, horizon: int) -> tuple[int, ...]:
+        """Returns the slots that it looks at besides where they are there, in steps back."""
+
     def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
         """Returns the forecast of `horizon` steps.
 
         Args:
-            past: dims `(init_time, lag, channel, y, x)` with the lags that `lags` names, as
-                `data.windows.past` returns it; one live forecast is a stack of one.
+            past: dims `(init_time, lag, channel, y, x)` with the lags that `lags` and `memory`
+                name, NaN where one of `memory` alone is missing, as `data.windows.past` returns
+                it; one live forecast is a stack of one.
             horizon: number of steps ahead, 1 or more.
 
         Returns:
@@ -65,3 +69,18 @@ def valid_times(past: xr.DataArray, horizon: int) -> np.ndarray:
 def past_times(past: xr.DataArray) -> np.ndarray:
     """Returns the times of the slots in `past`, dims `(init_time, lag)`."""
     return Clock.of(past).time(past["init_time"].values[:, None], -past["lag"].values)
+
+
+def flow_of(past: xr.DataArray) -> xr.DataArray:
+    """Returns the slots that a stack of windows holds, each once, as a flow."""
+    times = past_times(past).ravel()
+    unique, first = np.unique(times, return_index=True)
+    values = past.values.reshape(-1, *past.shape[2:])[first]
+    # A slot may be missing in the memory of one window and no other window has it then.
+    there = ~np.isnan(values[:, 0, 0, 0])
+    return xr.DataArray(
+        values[there],
+        dims=("time", "channel", "y", "x"),
+        coords={"time": unique[there], "channel": past["channel"].values},
+        attrs=past.attrs,
+    )

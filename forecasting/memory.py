@@ -5,7 +5,7 @@ import resource
 from contextlib import suppress
 from pathlib import Path
 
-STATUS = Path("/proc/self/status")
+STATUS, MEMORY = Path("/proc/self/status"), Path("/proc/meminfo")
 
 
 def peak_memory_of_process() -> int:
@@ -21,6 +21,14 @@ def begin_peak() -> int:
         Path("/proc/self/clear_refs").write_text("5")
     known = _status("VmRSS")
     return peak_memory_of_process() if known is None else known
+
+
+def available_memory() -> int | None:
+    """Returns the bytes that further processes may take, None where the system does not tell."""
+    if not MEMORY.exists():
+        return None
+    found = re.search(r"MemAvailable:\s+(\d+) kB", MEMORY.read_text())
+    return int(found[1]) * 1024 if found else None
 
 
 def _status(key: str) -> int | None:

@@ -45,6 +45,17 @@ def sums(forecast: xr.DataArray, observed: xr.DataArray, above: float = 10) -> x
         `squared_busy`, `absolute_busy`, `relative_busy`, `count_busy`; float64, dims
         `(lead_time, channel)`.
     """
+    return _sums(forecast, observed, above, ("lead_time", "channel"))
+
+
+def sums_by_window(forecast: xr.DataArray, observed: xr.DataArray, above: float = 10) -> xr.Dataset:
+    """Returns the sums that `sums` returns, of each window by itself: a further dim `init_time`."""
+    return _sums(forecast, observed, above, ("init_time", "lead_time", "channel"))
+
+
+def _sums(
+    forecast: xr.DataArray, observed: xr.DataArray, above: float, kept: tuple[str, ...]
+) -> xr.Dataset:
     flow = observed.values.astype(np.float64)
     absolute = abs(forecast.values - flow)
     known = ~np.isnan(absolute)
@@ -52,20 +63,20 @@ def sums(forecast: xr.DataArray, observed: xr.DataArray, above: float = 10) -> x
     busy = known & (flow > above)
     absolute_busy = absolute * busy
     relative = absolute / np.where(busy, flow, np.inf)  # a masked division takes far longer
-    over = "ilcyx,ilcyx->lc"
+    over = "ilcyx,ilcyx->" + "".join(dim[0] for dim in kept)
+    axes = (3, 4) if "init_time" in kept else (0, 3, 4)
     parts = {
         "squared": np.einsum(over, absolute, absolute),
-        "absolute": absolute.sum((0, 3, 4)),
-        "count": known.sum((0, 3, 4), dtype=np.float64),
+        "absolute": absolute.sum(axes),
+        "count": known.sum(axes, dtype=np.float64),
         "squared_busy": np.einsum(over, absolute_busy, absolute_busy),
-        "absolute_busy": absolute_busy.sum((0, 3, 4)),
-        "relative_busy": relative.sum((0, 3, 4)),
-        "count_busy": busy.sum((0, 3, 4), dtype=np.float64),
+        "absolute_busy": absolute_busy.sum(axes),
+        "relative_busy": relative.sum(axes),
+        "count_busy": busy.sum(axes, dtype=np.float64),
     }
-    dims = ("lead_time", "channel")
     return xr.Dataset(
-        {name: (dims, values) for name, values in parts.items()},
-        {dim: forecast[dim].values for dim in dims},
+        {name: (kept, values) for name, values in parts.items()},
+        {dim: forecast[dim].values for dim in kept},
     )
 
 

@@ -1,9 +1,7 @@
-"""A network as a Forecaster: vehicles outside, scaled differences from the climatology inside.
+"""Networks as a Forecaster: vehicles outside, scaled frames and their context inside.
 
-The network sees the last slots as differences from the mean of their weekday and slot,
-divided by one scale for all, and forecasts the change from slot to slot, so that an untrained one
-already continues the last anomaly. The network itself stays the paper's. Nothing here needs torch:
-a rollout runs the network, by torch (`torch_rollout`) or by ONNX Runtime (`onnx_rollout`).
+Nothing here needs torch: a rollout runs a network, by torch (`torch_rollout`) or by ONNX Runtime
+(`onnx_rollout`).
 """
 
 from dataclasses import dataclass
@@ -12,8 +10,8 @@ from typing import Protocol
 import numpy as np
 import xarray as xr
 
-from forecasting.climatology import Climatology
-from forecasting.forecaster import label_forecast, past_times, valid_times
+from forecasting.context import Context
+from forecasting.forecaster import label_forecast
 
 
 class Rollout(Protocol):
@@ -22,12 +20,17 @@ class Rollout(Protocol):
     def lags(self, horizon: int) -> tuple[int, ...]:
         """Returns the frames that it sees to forecast `horizon` more, in steps back, oldest first."""
 
-    def __call__(self, frames: np.ndarray, horizon: int) -> np.ndarray:
+    def targets(self, horizon: int) -> tuple[int, ...]:
+        """Returns the steps after the newest frame that it is told of, 1 to `horizon` among them."""
+
+    def __call__(self, frames: np.ndarray, horizon: int, *shown: np.ndarray) -> np.ndarray:
         """Returns the forecast of each sequence.
 
         Args:
             frames: float32, scaled, `(b, t, c, y, x)`, t frames as `lags` names them; any b.
             horizon: frames to forecast, 1 or more.
+            shown: to a network with a context, of each step that `targets` names: maps
+                `(b, s, m, y, x)` and numbers `(b, s, v)`, float32.
 
         Returns:
             float32 `(b, horizon, c, y, x)`
@@ -36,30 +39,38 @@ class Rollout(Protocol):
 
 @dataclass(frozen=True)
 class NeuralForecaster:
-    """A trained network with the climatology and the scale that its frames need.
+    """Trained networks of one kind, whose mean is the forecast, with what they are shown.
 
     Attributes:
-        rollout: takes and returns scaled anomalies, `(b, t, c, y, x)`.
-        climatology: of the city.
-        scale: vehicles that stand for 1 inside the network.
+        rollouts: the members, which differ in their weights alone.
+        context: of the city.
         name: for tables and for the store.
-        runtime: what runs the network: `torch`, or `onnxruntime` and the precision.
+        runtime: what runs the networks: `torch`, or `onnxruntime` and the precision.
+        weather: dims `(time, variable)`, from when each value is known; of each forecast it sees what
+            was known then.
     """
 
-    rollout: Rollout
-    climatology: Climatology
-    scale: float
+    rollouts: tuple[Rollout, ...]
+    context: Context
     name: str
     runtime: str = "torch"
+    weather: xr.DataArray | None = None
 
     def lags(self, horizon: int) -> tuple[int, ...]:
-        """Returns the slots that the network sees, oldest first."""
-        return self.rollout.lags(horizon)
+        """Returns the slots that the networks cannot do without, oldest first."""
+        return self.rollouts[0].lags(horizon)
+
+    def memory(self, horizon: int) -> tuple[int, ...]:
+        """Returns the slots of days and weeks before, which may be missing."""
+        first = self.rollouts[0]
+        return self.context.memory(first.lags(horizon), first.targets(horizon))
 
     def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
         """Returns the forecast of `horizon` steps, in vehicles; as `Forecaster` says."""
-        past = past.sel(lag=list(self.lags(horizon)))
-        anomalies = (past.values - self.climatology.expected(past_times(past))) / self.scale
-        outputs = self.rollout(anomalies.astype(np.float32), horizon)
-        expected = self.climatology.expected(valid_times(past, horizon))
-        return label_forecast(expected + outputs * self.scale, past)
+        first = self.rollouts[0]
+        slots = first.lags(horizon), first.targets(horizon)
+        seen = self.context.seen(past, *slots, horizon, self.weather)
+        shown = () if self.context.config.plain else (seen.maps, seen.vector)
+        outputs = sum(rollout(seen.frames, horizon, *shown) for rollout in self.rollouts)
+        mean = np.asarray(outputs) / np.float32(len(self.rollouts))
+        return label_forecast(seen.base + mean * self.context.scale, past)

@@ -2,7 +2,8 @@
 
 A file holds one step: the inputs `frame` `(b, c, y, x)` and the states `h0, c0, h1, c1, ...`
 `(b, ...)`, float32 and 0 before the first frame; the outputs `next` and the new states `h0_next, ...`
-in the same order. The batch is the first dim of all and free.
+in the same order. Where the network is shown more, `maps` `(b, m, y, x)` and `numbers` `(b, v)` of the
+next frame stand between. The batch is the first dim of all and free.
 """
 
 import os
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+SHOWN = ("maps", "numbers")
+"""Inputs of a step that tell of the next frame."""
 PIECE = 4
 """Windows that a worker runs at a time: it bounds the memory, and 1 to 8 take the same time each."""
 
@@ -55,19 +58,29 @@ class OnnxRollout:
         """Returns the frames that the network sees, oldest first; see `Rollout`."""
         return tuple(range(self.history - 1, -1, -1))
 
-    def __call__(self, frames: np.ndarray, horizon: int) -> np.ndarray:
+    def targets(self, horizon: int) -> tuple[int, ...]:
+        """Returns the steps that the network is told of; see `Rollout`."""
+        return tuple(range(2 - self.history, horizon + 1))
+
+    def __call__(self, frames: np.ndarray, horizon: int, *shown: np.ndarray) -> np.ndarray:
         """Returns the forecast `(b, horizon, c, y, x)`; see `Rollout`."""
         b, _, *frame = frames.shape
         forecast = np.empty((b, horizon, *frame), dtype=np.float32)
         size = PIECE if self.threads == 1 else max(1, min(PIECE, b // self.threads))
+        given = frames, *shown
         pieces = [slice(start, start + size) for start in range(0, b, size)]
         if len(pieces) <= 1 or self.threads == 1:
             for piece in pieces:
-                _run(self._together, frames[piece], forecast[piece])
+                _run(self._together, forecast[piece], *(one[piece] for one in given))
             return forecast
         session = self._alone
         with ThreadPoolExecutor(min(self.threads, len(pieces))) as workers:
-            list(workers.map(lambda one: _run(session, frames[one], forecast[one]), pieces))
+            waiting = [
+                workers.submit(_run, session, forecast[piece], *(one[piece] for one in given))
+                for piece in pieces
+            ]
+            for one in waiting:
+                one.result()
         return forecast
 
     @cached_property
@@ -97,16 +110,19 @@ def _session(model: str | bytes, threads: int) -> Any:
         raise RuntimeError(f"the exported network cannot be opened: {error}") from error
 
 
-def _run(session: Any, frames: np.ndarray, forecast: np.ndarray) -> None:
-    """Fills `forecast` `(b, horizon, c, y, x)` for `frames` `(b, t, c, y, x)`."""
+def _run(session: Any, forecast: np.ndarray, frames: np.ndarray, *shown: np.ndarray) -> None:
+    """Fills `forecast` `(b, horizon, c, y, x)` for `frames` `(b, t, c, y, x)` and what is shown."""
     b, seen = frames.shape[:2]
     names = [one.name for one in session.get_outputs()]
-    inputs = session.get_inputs()[1:]
-    state: Sequence[Any] = [_value(np.zeros((b, *one.shape[1:]), np.float32)) for one in inputs]
+    inputs = session.get_inputs()
+    told = [one for one in inputs if one.name in SHOWN]
+    states = [one for one in inputs if one.name not in ("frame", *SHOWN)]
+    state: Sequence[Any] = [_value(np.zeros((b, *one.shape[1:]), np.float32)) for one in states]
     output: Any = None
     for position in range(seen - 1 + forecast.shape[1]):
         frame = _value(frames[:, position]) if position < seen else output
-        feeds = {one.name: value for one, value in zip(inputs, state, strict=True)}
+        feeds = {one.name: value for one, value in zip(states, state, strict=True)}
+        feeds |= {one.name: _value(shown[SHOWN.index(one.name)][:, position]) for one in told}
         # As values of the runtime the states and the frames fed back are not copied.
         output, *state = session.run_with_ort_values(names, {"frame": frame, **feeds})
         if position >= seen - 1:

@@ -24,12 +24,12 @@ from forecasting.onnx_tokens import (
 )
 
 
-def write_b(graph: Graph, config: SwinLSTMConfig, weights: Weights) -> "Step":
-    """Returns the step of a SwinLSTM-B."""
+def write_b(graph: Graph, frame: str, config: SwinLSTMConfig, weights: Weights) -> "Step":
+    """Returns the step of a SwinLSTM-B for a frame `(b, c, y, x)`."""
     grid = token_grid(config.grid, config.patch, config.window)
     tokens = Tokens(grid, config.window, config.width)
     step = Step(graph, config.gate)
-    x = embed(graph, weights / "embed", config, tokens)
+    x = embed(graph, frame, weights / "embed", config, tokens)
     for position, (depth, heads) in enumerate(zip(config.depths, config.heads, strict=True)):
         x = step.cell(x, weights / f"cells.{position}", tokens, heads, depth)
     write = RECONSTRUCTIONS[config.reconstruction]
@@ -37,8 +37,8 @@ def write_b(graph: Graph, config: SwinLSTMConfig, weights: Weights) -> "Step":
     return step
 
 
-def write_d(graph: Graph, config: SwinLSTMDConfig, weights: Weights) -> "Step":
-    """Returns the step of a SwinLSTM-D."""
+def write_d(graph: Graph, frame: str, config: SwinLSTMDConfig, weights: Weights) -> "Step":
+    """Returns the step of a SwinLSTM-D for a frame `(b, c, y, x)`."""
     levels = len(config.down_depths)
     rows, columns = token_grid(config.grid, config.patch, config.window, levels)
     at = [
@@ -46,7 +46,7 @@ def write_d(graph: Graph, config: SwinLSTMDConfig, weights: Weights) -> "Step":
         for level, width in enumerate(config.widths)
     ]
     step = Step(graph, config.gate)
-    x = embed(graph, weights / "embed", config, at[0])
+    x = embed(graph, frame, weights / "embed", config, at[0])
     for level, (depth, heads) in enumerate(zip(config.down_depths, config.down_heads, strict=True)):
         part = weights / f"down.{level}"
         x = step.cell(x, part / "cell", at[level], heads, depth)

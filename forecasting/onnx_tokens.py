@@ -92,14 +92,14 @@ def after_norm(
     return weight * scale, weight @ shift + bias
 
 
-def embed(graph: Graph, weights: Weights, config: CellConfig, tokens: Tokens) -> str:
-    """Returns the rows of the input `frame` `(b, c, y, x)`: one linear map of a patch, LayerNorm."""
+def embed(graph: Graph, frame: str, weights: Weights, config: CellConfig, tokens: Tokens) -> str:
+    """Returns the rows of a frame `(b, c, y, x)`: one linear map of a patch, LayerNorm."""
     c, p, (rows, columns) = config.channels, config.patch, config.grid
     beyond = c * rows * columns
     cells = np.full((c, tokens.grid[0] * p, tokens.grid[1] * p), beyond)
     cells[:, :rows, :columns] = np.arange(beyond).reshape(c, rows, columns)
     patches = cells.reshape(c, tokens.grid[0], p, tokens.grid[1], p).transpose(1, 3, 0, 2, 4)
-    flat = graph.reshape("frame", -1, beyond)
+    flat = graph.reshape(frame, -1, beyond)
     if beyond in cells:  # one 0 after the frame stands for all cells beyond it
         flat = graph.add("Pad", flat, np.array([0, 0, 0, 1]))
     index = patches.reshape(tokens.n, -1)[tokens.order]

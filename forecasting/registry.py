@@ -1,16 +1,16 @@
 """The registry: trained forecasters on disk, one folder a version, never changed once written.
 
-`<root>/<city>/<version>/` holds `weights.safetensors` (the network and the climatology), where the
-network can be exported `network.onnx`, and `manifest.json`, which tells all that a forecast needs and
-the SHA-256 of both. Which version is champion stands in the store. Nothing here needs torch but a
-version without an export that can serve.
+`<root>/<city>/<version>/` holds `weights.safetensors` (the networks and what they know of the city),
+where they can be exported `network-0.onnx` and so on, and `manifest.json`, which tells all that a
+forecast needs and the SHA-256 of each. Which version is champion stands in the store. Nothing here
+needs torch but a version without an export that can serve.
 """
 
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,13 @@ from data.errors import FlowcastError
 from data.files import sha256, sync
 from data.home import home
 from forecasting.climatology import Climatology
+from forecasting.context import Context, ContextConfig
+from forecasting.expected import Expected
+from forecasting.intervals import Bands
 from forecasting.neural import NeuralForecaster, Rollout
 
-FORMAT = 1
-WEIGHTS, NETWORK, MANIFEST = "weights.safetensors", "network.onnx", "manifest.json"
+FORMAT = 2
+WEIGHTS, NETWORK, MANIFEST = "weights.safetensors", "network-{}.onnx", "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -42,18 +45,21 @@ class Manifest:
         step: seconds.
         grid: rows and columns.
         network: key in `NETWORKS`.
-        config: of the network.
-        training: configuration of the training, and the epoch that was chosen.
+        config: of the network's frames.
+        around: what the network is shown beside them, empty where it is nothing.
+        context: what is known of the city but for its arrays.
+        members: networks whose mean is the forecast.
+        training: configuration of the training, and the epochs of each fit.
         history: slots that it sees.
-        scale: vehicles that stand for 1 inside the network.
-        trained: first and last slot of the training span, ISO 8601, UTC.
-        climatology: first and last slot that the climatology was fitted on.
+        selected: first and last slot of the days that epochs were chosen by training on, ISO 8601, UTC.
+        trained: first and last slot that the networks and their context know.
         data_hash: SHA-256 of all flow used, training and validation.
         metrics: RMSE in vehicles on the validation span by lead time, for it and the baselines.
         code_version: of flowcast.
         weights_sha256: of the weights file.
-        export: of the ONNX file, empty where there is none: `sha256`, `precision`, `difference` (the
-            largest from what torch gives, of scaled frames), and how the precision was chosen.
+        export: of the ONNX files, empty where there are none: `sha256` of each, `precision`,
+            `difference` (the largest from what torch gives, of scaled frames), and how the precision
+            was chosen.
         format: of this manifest.
     """
 
@@ -64,11 +70,13 @@ class Manifest:
     grid: tuple[int, int]
     network: str
     config: dict[str, Any]
+    around: dict[str, Any]
+    context: dict[str, Any]
+    members: int
     training: dict[str, Any]
     history: int
-    scale: float
+    selected: tuple[str, str]
     trained: tuple[str, str]
-    climatology: tuple[str, str]
     data_hash: str
     metrics: dict[str, dict[str, float]]
     code_version: str
@@ -78,8 +86,9 @@ class Manifest:
 
     @property
     def config_hash(self) -> str:
-        """SHA-256 of the network's and the training's configuration."""
-        text = json.dumps([self.network, self.config, self.training], sort_keys=True)
+        """SHA-256 of the network's, the context's and the training's configuration."""
+        parts = [self.network, self.config, self.around, self.context, self.training]
+        text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -91,18 +100,20 @@ def models_root() -> Path:
 def save_version(
     root: Path,
     manifest: Manifest,
-    weights: Mapping[str, np.ndarray],
-    climatology: Climatology,
-    network: bytes | None = None,
+    weights: Sequence[Mapping[str, np.ndarray]],
+    context: Context,
+    networks: Sequence[bytes] = (),
+    bands: Bands | None = None,
 ) -> Path:
     """Writes a version, whole or not at all, and returns its folder.
 
     Args:
         root: of the registry.
         manifest: the hashes are filled in.
-        weights: of the network, as `weights_of` returns them.
-        climatology: that it serves with.
-        network: the exported step, which `manifest.export` tells of; None where there is none.
+        weights: of each member, as `weights_of` returns them.
+        context: that they serve with.
+        networks: the exported steps, which `manifest.export` tells of; none where there are none.
+        bands: calibrated on days that the networks were not trained on; None for none.
 
     Raises:
         FlowcastError: the disk is full, or the folder may not be written.
@@ -112,7 +123,7 @@ def save_version(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".writing-"))
-        _write(temporary, manifest, weights, climatology, network)
+        _write(temporary, manifest, weights, context, networks, bands)
         temporary.chmod(0o755)
         temporary.replace(folder)
         sync(folder.parent)
@@ -147,7 +158,7 @@ def read_manifest(root: Path, city: str, version: str) -> Manifest:
                 f"{path} has format {fields.get('format')}, this version of flowcast reads {FORMAT}; "
                 f"use the flowcast that wrote it, or train again"
             )
-        for key in ("grid", "trained", "climatology"):
+        for key in ("grid", "selected", "trained"):
             fields[key] = tuple(fields[key])
         return Manifest(**fields)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -184,6 +195,26 @@ def load_version(root: Path, city: City, version: str) -> NeuralForecaster:
         ) from error
 
 
+def load_bands(root: Path, city: City, version: str) -> Bands | None:
+    """Returns the bands of a version as it was calibrated, None where it never was.
+
+    Raises:
+        FlowcastError: it is missing or damaged.
+    """
+    manifest = read_manifest(root, city.name, version)
+    path = root / city.name / version / WEIGHTS
+    try:
+        tensors = load(_verified(path, manifest.weights_sha256))
+        learnt = {
+            name.removeprefix("bands."): value
+            for name, value in tensors.items()
+            if name.startswith("bands.")
+        }
+        return Bands.from_tensors(learnt) if learnt else None
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise FlowcastError(f"{path} cannot be read ({error}); train again") from error
+
+
 def versions(root: Path, city: str) -> list[str]:
     """Returns the versions of a city, oldest first."""
     return sorted(path.parent.name for path in (root / city).glob(f"[!.]*/{MANIFEST}"))
@@ -209,58 +240,102 @@ def _verified(path: Path, expected: str) -> bytes:
 def _write(
     folder: Path,
     manifest: Manifest,
-    weights: Mapping[str, np.ndarray],
-    climatology: Climatology,
-    network: bytes | None,
+    weights: Sequence[Mapping[str, np.ndarray]],
+    context: Context,
+    networks: Sequence[bytes],
+    bands: Bands | None,
 ) -> None:
-    tensors = {f"network.{name}": value for name, value in weights.items()}
-    tensors["climatology.mean"] = climatology.mean
-    tensors["climatology.count"] = climatology.count
+    tensors = {
+        f"network.{member}.{name}": value
+        for member, one in enumerate(weights)
+        for name, value in one.items()
+    }
     whole = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    (folder / WEIGHTS).write_bytes(save(whole))
+    learnt = {} if bands is None else bands.to_tensors()
+    whole |= {f"bands.{name}": value for name, value in learnt.items()}
+    (folder / WEIGHTS).write_bytes(save(whole | context_tensors(context)))
     sync(folder / WEIGHTS)
     fields = asdict(manifest)
-    if network is not None:
-        (folder / NETWORK).write_bytes(network)
-        sync(folder / NETWORK)
-        fields["export"]["sha256"] = sha256(folder / NETWORK)
+    for member, network in enumerate(networks):
+        path = folder / NETWORK.format(member)
+        path.write_bytes(network)
+        sync(path)
+        fields["export"].setdefault("sha256", []).append(sha256(path))
     fields["weights_sha256"] = sha256(folder / WEIGHTS)
     fields["config_hash"] = manifest.config_hash
     (folder / MANIFEST).write_text(json.dumps(fields, indent=1), encoding="utf-8")
     sync(folder / MANIFEST)
 
 
+def context_tensors(context: Context) -> dict[str, np.ndarray]:
+    """Returns the arrays of a context by name."""
+    usual = context.expected.usual
+    arrays = {
+        "context.scale": context.scale,
+        "context.usual": usual.mean,
+        "context.count": usual.count,
+    }
+    return {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+
+
+def context_fields(context: Context) -> dict[str, Any]:
+    """Returns what a context knows but for its arrays, for JSON."""
+    return {
+        "config": asdict(context.config),
+        "shift": context.expected.shift,
+        "typical": context.typical,
+        "weather": context.weather,
+    }
+
+
+def _context(manifest: Manifest, tensors: Mapping[str, np.ndarray]) -> Context:
+    usual = Climatology(
+        tensors["context.usual"], tensors["context.count"], manifest.timezone, manifest.step
+    )
+    fields = manifest.context
+    return Context(
+        ContextConfig(**fields["config"]),
+        Expected(usual, int(fields["shift"])),
+        tensors["context.scale"],
+        float(fields["typical"]),
+        tuple((str(name), float(mean), float(sd)) for name, mean, sd in fields["weather"]),
+    )
+
+
 def _forecaster(
     manifest: Manifest, folder: Path, tensors: dict[str, np.ndarray]
 ) -> NeuralForecaster:
-    climatology = Climatology(
-        tensors.pop("climatology.mean"),
-        tensors.pop("climatology.count"),
-        manifest.timezone,
-        manifest.step,
-    )
-    weights = {name.removeprefix("network."): value for name, value in tensors.items()}
-    rollout, runtime = _exported(manifest, folder) or (_in_torch(manifest, weights), "torch")
-    return NeuralForecaster(rollout, climatology, manifest.scale, manifest.network, runtime)
+    rollouts, runtime = _exported(manifest, folder) or (_in_torch(manifest, tensors), "torch")
+    return NeuralForecaster(rollouts, _context(manifest, tensors), manifest.network, runtime)
 
 
-def _exported(manifest: Manifest, folder: Path) -> tuple[Rollout, str] | None:
-    """Returns the export of a version and what runs it, None where there is none that can serve."""
-    if "sha256" not in manifest.export:
+def _exported(manifest: Manifest, folder: Path) -> tuple[tuple[Rollout, ...], str] | None:
+    """Returns the exports of a version and what runs them, None where there are none that can serve."""
+    hashes = manifest.export.get("sha256", [])
+    if len(hashes) != manifest.members:
         return None
     from forecasting.onnx_rollout import OnnxRollout  # a baseline does without ONNX Runtime
 
     try:
-        model = _verified(folder / NETWORK, manifest.export["sha256"])
-        rollout = OnnxRollout.open(model, manifest.history)
+        rollouts = tuple(
+            OnnxRollout.open(_verified(folder / NETWORK.format(member), one), manifest.history)
+            for member, one in enumerate(hashes)
+        )
     except (OSError, RuntimeError, FlowcastError):
         return None
-    return rollout, f"onnxruntime {manifest.export['precision']}"
+    return rollouts, f"onnxruntime {manifest.export['precision']}"
 
 
-def _in_torch(manifest: Manifest, weights: Mapping[str, np.ndarray]) -> Rollout:
+def _in_torch(manifest: Manifest, tensors: Mapping[str, np.ndarray]) -> tuple[Rollout, ...]:
     from forecasting.torch_rollout import restore  # seconds to import, and seldom needed
 
-    # Versions of the first release have no history in their configuration.
-    fields = {"history": manifest.history, **manifest.config}
-    return restore(manifest.network, fields, weights)
+    def member(number: int) -> Rollout:
+        prefix = f"network.{number}."
+        weights = {
+            name.removeprefix(prefix): value
+            for name, value in tensors.items()
+            if name.startswith(prefix)
+        }
+        return restore(manifest.network, manifest.config, manifest.around, weights)
+
+    return tuple(member(number) for number in range(manifest.members))

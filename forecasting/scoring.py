@@ -62,4 +62,5 @@ def squared_error(predict: Predict, windows: Feed) -> float:
 
 def batches(windows: Feed) -> Iterator[tuple[Tensor, Tensor]]:
     """Returns the windows in their order, `BATCH` at a time."""
-    return (windows.take(index) for index in torch.arange(len(windows)).split(BATCH))
+    taken = (windows.take(index) for index in torch.arange(len(windows)).split(BATCH))
+    return ((past, future) for past, future, *_ in taken)

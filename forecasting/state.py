@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from forecasting.losses import LOSSES
 from forecasting.schedule import SCHEDULES
 
 MOST_EPOCHS = 10_000
@@ -33,6 +33,9 @@ class TrainingConfig:
         average: decay a step of the moving average of the weights that is validated and chosen
             (Polyak's; bias-corrected as Adam's, arXiv 1412.6980, section 3); 0 for the weights
             as they are.
+        loss: key in `LOSSES`.
+        patience: epochs without a better one after which training ends; 0 for as many as are planned.
+        last: epoch after which it ends though its schedule goes on; 0 for the last that is planned.
     """
 
     epochs: int = 20
@@ -47,6 +50,9 @@ class TrainingConfig:
     warm_up: float = 0.05
     clip: float = 1.0
     average: float = 0.0
+    loss: str = "squared"
+    patience: int = 0
+    last: int = 0
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1:
@@ -66,16 +72,10 @@ class TrainingConfig:
             raise ValueError(f"warm_up {self.warm_up} is no part from 0 to 1")
         if not 0 <= self.average < 1:
             raise ValueError(f"average {self.average} is no decay from 0 to below 1")
-
-    @classmethod
-    def planned(cls, epochs: int | None, minutes: float | None, **fields: Any) -> Self:
-        """Returns the configuration of so many epochs, or of as many as fit into `minutes`.
-
-        Where neither is named it has the usual number; `fields` that are None have their defaults.
-        """
-        usual = cls.epochs if minutes is None else MOST_EPOCHS
-        named = {name: value for name, value in fields.items() if value is not None}
-        return cls(epochs=epochs or usual, minutes=minutes, **named)
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss {self.loss!r} is none of {', '.join(LOSSES)}")
+        if self.patience < 0 or self.last < 0:
+            raise ValueError(f"patience {self.patience} or last {self.last} is less than 0")
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,14 @@ class Epoch:
     Attributes:
         number: from 1.
         loss: mean over the batches, of scaled frames.
-        validation: what the `validate` given to `fit` returned.
+        validation: what the `validate` given to `fit` returned, None where there was none.
         best: whether it is better than every epoch before.
         seconds: that this training has taken so far, all its parts together.
     """
 
     number: int
     loss: float
-    validation: float
+    validation: float | None
     best: bool
     seconds: float
 
@@ -157,3 +157,10 @@ class TrainingState:
     def step(self) -> int:
         """Steps of the running epoch that were made; a GPU is waited for."""
         return int(self.sums[1])
+
+    def exhausted(self) -> bool:
+        """Returns whether training ends before its schedule: nothing better came, or it was to."""
+        patience = self.config.patience
+        best = max((epoch.number for epoch in self.history if epoch.best), default=0)
+        ended = 0 < self.config.last <= len(self.history)
+        return ended or 0 < patience <= len(self.history) - best

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.errors import FlowcastError
 from forecasting.computing import PRECISIONS, Computing
 from forecasting.distributed import Group
+from forecasting.losses import loss_of
 from forecasting.state import TrainingState
+
+Windows = tuple[Tensor, ...]
+"""A past `(b, t, c, y, x)`, the future `(b, h, c, y, x)`, and what else is shown, as a feed gives them."""
 
 WARM_UP = 3
 """Steps before one is captured: enough for all that torch makes on first use."""
@@ -34,7 +37,12 @@ class Step:
     """
 
     def __init__(
-        self, state: TrainingState, computing: Computing, group: Group, windows: int
+        self,
+        state: TrainingState,
+        computing: Computing,
+        group: Group,
+        windows: int,
+        weight: Tensor | None = None,
     ) -> None:
         """Prepares the state's network and optimiser.
 
@@ -43,6 +51,7 @@ class Step:
             computing: how.
             group: of processes that make each step together.
             windows: of an epoch.
+            weight: that errors are multiplied by before the loss, as `(c, y, x)`; None for 1.
         """
         self.state, self.group = state, group
         whole = torch.arange(min(state.config.batch, windows))
@@ -54,6 +63,7 @@ class Step:
         self._parameters = list(state.network.parameters())
         self._buffers = _persistent_buffers(state.network)
         self._rate = state.optimizer.param_groups[0]["lr"]
+        self._loss = loss_of(state.config.loss, weight)
         self._bad = torch.zeros((), device=device)
         # A fused optimiser makes no update while this is 1.
         state.optimizer.found_inf = self._bad  # type: ignore[attr-defined]
@@ -68,12 +78,11 @@ class Step:
         state.optimizer.param_groups[0]["capturable"] = captured
         self._captured = Captured(self._whole, self._forget) if captured else None
 
-    def __call__(self, past: Tensor, future: Tensor, share: float, rate: float) -> None:
+    def __call__(self, windows: Windows, share: float, rate: float) -> None:
         """Makes a step.
 
         Args:
-            past: `(b, t, c, y, x)` this process's part of the batch.
-            future: `(b, h, c, y, x)`
+            windows: this process's part of the batch, as a feed gives it.
             share: of the batch that the part is.
             rate: the learning rate.
 
@@ -84,8 +93,8 @@ class Step:
         self._updates += 1
         if decay := self.state.config.average:
             self._weight.fill_((1 - decay) / (1 - decay**self._updates))
-        while not self._fits(past, future, share):
-            self._halve(len(past))
+        while not self._fits(windows, share):
+            self._halve(len(windows[0]))
 
     def tell(self, stop: bool, seconds: float) -> None:
         """Sets what the other processes learn of this one at the next step."""
@@ -94,18 +103,18 @@ class Step:
         self.shared[0].fill_(float(stop))
         self.shared[1].fill_(seconds if self.group.first else 0.0)
 
-    def _fits(self, past: Tensor, future: Tensor, share: float) -> bool:
+    def _fits(self, windows: Windows, share: float) -> bool:
         """Makes the step, or returns False where the GPU lacks the memory for it."""
         try:
-            if len(past) != self._usual:  # the last batch of an epoch may be smaller
+            if len(windows[0]) != self._usual:  # the last batch of an epoch may be smaller
                 self._forget()
                 with self.uncompiled():
-                    self._whole(past, future, share)
+                    self._whole(windows, share)
             elif self._captured is not None:
-                self._captured(past, future)
+                self._captured(windows)
             else:
                 self._forget()
-                self._whole(past, future, share)
+                self._whole(windows, share)
         except torch.OutOfMemoryError:
             return False
         return True
@@ -132,10 +141,10 @@ class Step:
         """Returns the context of what is not worth compiling for: another size, a validation."""
         return torch.compiler.set_stance("force_eager") if self._compiled else nullcontext()
 
-    def _whole(self, past: Tensor, future: Tensor, share: float = 1.0) -> None:
+    def _whole(self, windows: Windows, share: float = 1.0) -> None:
         """Makes the step where there are no gradients yet; all of it can be captured."""
         before = [buffer.clone() for buffer in self._buffers]
-        loss = self._backward(past, future, share)
+        loss = self._backward(windows, share)
         if self.group.size > 1:
             loss = self._share(loss)
         norm = nn.utils.clip_grad_norm_(self._parameters, self.state.config.clip)
@@ -143,26 +152,27 @@ class Step:
         self.state.optimizer.step()
         self._keep(loss, before)
 
-    def _backward(self, past: Tensor, future: Tensor, share: float) -> Tensor:
+    def _backward(self, windows: Windows, share: float) -> Tensor:
         """Returns this process's share of the loss, its gradients being added up."""
         loss = torch.zeros_like(self._one)
-        pieces = list(zip(past.split(self.micro), future.split(self.micro), strict=True))
-        for number, (seen, coming) in enumerate(pieces, start=1):
-            weight = share * len(seen) / len(past)
+        pieces = list(zip(*(part.split(self.micro) for part in windows), strict=True))
+        for number, piece in enumerate(pieces, start=1):
+            weight = share * len(piece[0]) / len(windows[0])
             with self.group.quiet(self.network, last=number == len(pieces)):
-                error = self._error(seen, coming)
+                error = self._error(piece)
                 # The processes' gradients are averaged, and their sum is meant.
                 (error * (weight * self.group.size)).backward()
             loss += error.detach() * weight
         return loss
 
-    def _error(self, past: Tensor, future: Tensor) -> Tensor:
-        """Returns the mean squared error of all that the network puts out."""
+    def _error(self, windows: Windows) -> Tensor:
+        """Returns the mean loss of all that the network puts out."""
+        past, future, *shown = windows
         low = self._precision != torch.float32
         with torch.autocast(past.device.type, self._precision, enabled=low):
-            outputs = self.network(past, future.shape[1])
+            outputs = self.network(past, future.shape[1], *shown)
         target = torch.cat([past, future], dim=1)[:, -outputs.shape[1] :]
-        return F.mse_loss(outputs.float(), target)
+        return self._loss(outputs.float(), target)
 
     def _share(self, loss: Tensor) -> Tensor:
         """Returns the loss of the whole batch, and lets all learn what each told."""
@@ -193,11 +203,11 @@ class Captured:
     capture are steps of the training; capturing itself computes nothing.
     """
 
-    def __init__(self, work: Callable[[Tensor, Tensor], None], forget: Callable[[], None]) -> None:
+    def __init__(self, work: Callable[[Windows], None], forget: Callable[[], None]) -> None:
         """Prepares to capture.
 
         Args:
-            work: a step on a past and a future, always of the same shapes.
+            work: a step on windows, always of the same shapes.
             forget: drops the gradients.
         """
         self._work, self._forget = work, forget
@@ -205,25 +215,25 @@ class Captured:
         self._warm = 0
         self._graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, past: Tensor, future: Tensor) -> None:
+    def __call__(self, windows: Windows) -> None:
         """Makes a step."""
         if self._warm < WARM_UP:
             self._stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._stream):
                 self._forget()
-                self._work(past, future)
+                self._work(windows)
             torch.cuda.current_stream().wait_stream(self._stream)
             self._warm += 1
             return
         if self._graph is None:
-            self._past, self._future = past.clone(), future.clone()
+            self._windows = tuple(part.clone() for part in windows)
             graph = torch.cuda.CUDAGraph()
             self._forget()
             with torch.cuda.graph(graph, stream=self._stream):
-                self._work(self._past, self._future)
+                self._work(self._windows)
             self._graph = graph
-        self._past.copy_(past)
-        self._future.copy_(future)
+        for kept, part in zip(self._windows, windows, strict=True):
+            kept.copy_(part)
         self._graph.replay()
 
     def drop(self) -> None:

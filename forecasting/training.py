@@ -1,7 +1,7 @@
 """Training: epochs over the windows of a feed; all chance in them follows from the seed.
 
-The loss is the paper's: the mean squared error of all that the network puts out, which of a
-recurrent one are `history - 1 + horizon` frames, one step ahead each. AdamW.
+The loss is a mean over all that the network puts out, the paper's the squared error; of a
+recurrent one these are `history - 1 + horizon` frames, one step ahead each. AdamW.
 """
 
 import math
@@ -76,11 +76,12 @@ class NotFinite(FlowcastError):
 def fit(
     state: TrainingState,
     feed: Feed,
-    validate: Callable[[nn.Module], float],
+    validate: Callable[[nn.Module], float] | None,
     computing: Computing | None = None,
     *,
     group: Group | None = None,
     stop: threading.Event | None = None,
+    weight: Tensor | None = None,
 ) -> Iterator[Event]:
     """Trains and yields each batch and each finished epoch.
 
@@ -90,10 +91,13 @@ def fit(
     Args:
         state: changed in place; it may come from `load_checkpoint`.
         feed: windows of scaled frames on the network's device.
-        validate: error of the network on days that it is not trained on; float32 throughout.
+        validate: error of the network on days that it is not trained on; float32 throughout. None
+            where there are none: the newest weights are the best then.
         computing: how; in float32 and not compiled if None. Its device is the network's.
         group: the processes that train together, this one alone if None.
         stop: once set, the training ends after the step at hand, or within a validation.
+        weight: that errors are multiplied by before the loss, `(c, y, x)` on the network's device;
+            None for 1.
 
     Raises:
         NotFinite: the loss or the validation error is no longer finite. What came before is kept.
@@ -102,7 +106,7 @@ def fit(
     computing, group = computing or Computing(), group or Group()
     clock = Clock(state, shared=group.size > 1)
     with prepared(state.network, computing):
-        step = Step(state, computing, group, len(feed))
+        step = Step(state, computing, group, len(feed), weight)
         while clock.another():
             whole = yield from _epoch(step, feed, clock, stop)
             if not whole or not (yield from _judged(step, validate, clock, stop)):
@@ -168,8 +172,7 @@ def _make(step: Step, feed: Feed, index: Tensor, number: int, rate: float) -> No
     # Chance is anew at each step, so that a training goes on from any of them.
     place = (state.config.seed, state.number, number, step.group.rank)
     torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1))
-    past, future = feed.take(mine)
-    step(past, future, share, rate)
+    step(feed.take(mine), share, rate)
 
 
 def _order(state: TrainingState, windows: int) -> Tensor:
@@ -190,22 +193,27 @@ def _mark(step: Step, meter: Meter, steps: int) -> Mark:
 
 
 def _judged(
-    step: Step, validate: Callable[[nn.Module], float], clock: Clock, stop: threading.Event | None
+    step: Step,
+    validate: Callable[[nn.Module], float] | None,
+    clock: Clock,
+    stop: threading.Event | None,
 ) -> Generator[Event, None, bool]:
     """Ends an epoch by validating it; returns False where that was stopped."""
     state, number = step.state, step.state.number
+    error: float | None = None
     with _averaged(state), step.uncompiled():
-        error = _validation(step, validate, stop)
-        best = _is_best(state, error)
+        if validate is not None:
+            error = _validation(step, validate, stop)
+        best = validate is None or _is_best(state, error)
         if best:
             state.best = {
                 name: value.detach().cpu().clone()
                 for name, value in state.network.state_dict().items()
             }
-    if error is None:
+    if validate is not None and error is None:
         yield Mark(number, state.step, state.step)
         return False
-    if not math.isfinite(error):
+    if error is not None and not math.isfinite(error):
         raise NotFinite(_not_finite(f"validation error after epoch {number}", state.config))
     (seconds,) = step.group.told([clock.own()])
     clock.set(seconds)
@@ -229,6 +237,8 @@ def _validation(
         except Stopped:
             stopped = True
     error, halted = step.group.told([error, float(stopped)])
+    if halted and stop is not None:
+        stop.set()  # another process may have been told
     return None if halted else error
 
 
@@ -236,7 +246,7 @@ def _is_best(state: TrainingState, error: float | None) -> bool:
     """Returns whether an error is below those of all epochs before."""
     if error is None or not math.isfinite(error):
         return False
-    return all(error < epoch.validation for epoch in state.history)
+    return all(epoch.validation is None or error < epoch.validation for epoch in state.history)
 
 
 @contextmanager

@@ -98,4 +98,5 @@ class Transformed:
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the past and the future of some windows, changed; see `Feed`."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + int(index[0]))
-        return TRANSFORMS[self.transform](*self.windows.take(index), self.strength, generator)
+        past, future, *_ = self.windows.take(index)
+        return TRANSFORMS[self.transform](past, future, self.strength, generator)

@@ -14,8 +14,8 @@ from forecasting.computing import pick_device
 from forecasting.memory import begin_peak, peak_memory_of_process
 from pipelines.benchmark_cost import Cost, check, cost_markdown, costs, exponent, measured
 from pipelines.benchmark_home import temporary_home
+from pipelines.fitting import DEFAULT
 from pipelines.forecast import forecast
-from pipelines.train import DEFAULT
 
 AXES = {
     "grid": "cells of a frame",

@@ -15,8 +15,8 @@ from data.simulate import simulate
 from data.store import Source, Store
 from forecasting.computing import Computing
 from forecasting.registry import MANIFEST, models_root
-from forecasting.state import TrainingConfig
 from pipelines.candidate import Trained
+from pipelines.fitting import Recipe
 from pipelines.train import Means, train
 
 TOML = """
@@ -57,8 +57,8 @@ def _make(folder: Path, count: int, side: int, weeks: int) -> list[City]:
         for city in cities:
             flow = label(simulation.counts, simulation.time, city)
             store.add_flow(city, flow, source=Source("simulation", ""))
-        config = TrainingConfig(epochs=1, minutes=0.05)
-        *_, trained = train(store, cities[0], config, means=Means(Computing("cpu")))
+        recipe = Recipe.asked(members=1, final=False, epochs=1, minutes=0.05)
+        *_, trained = train(store, cities[0], recipe, means=Means(Computing("cpu")))
         assert isinstance(trained, Trained)
         for city in cities:
             _give(cities[0], trained.manifest.version, city)

@@ -1,26 +1,34 @@
 """A candidate: the best epoch of a training as a version, judged as it will serve, and kept."""
 
 import importlib.metadata
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from torch import nn
 
 from data.city import City
 from data.errors import FlowcastError
 from data.store import Store
-from forecasting.climatology import Climatology
-from forecasting.export import EXPORTS, Export, export
+from forecasting.export import EXPORTS, export
+from forecasting.intervals import calibrated
 from forecasting.lesson import Lesson
 from forecasting.neural import NeuralForecaster
 from forecasting.onnx_rollout import OnnxRollout
-from forecasting.registry import Manifest, flow_hash, models_root, save_version
+from forecasting.registry import (
+    Manifest,
+    context_fields,
+    flow_hash,
+    models_root,
+    save_version,
+)
 from forecasting.state import TrainingState
 from forecasting.torch_rollout import weights_of
-from pipelines.promotion import champion_of, judge, scores_of
+from pipelines.calendars import unknown_years
+from pipelines.fitting import Course, chosen
+from pipelines.promotion import champion_of, former_of, judge, scores_of, span
 
 SERVED = ("float32", "int8")
 MOST_CHANGE = 0.005
@@ -53,123 +61,166 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Service:
-    """How a network serves.
+class Fits:
+    """The fits that a version is made of.
 
     Attributes:
-        forecaster: as it will serve, but that it knows the training span alone.
-        model: the exported step, None where torch serves.
+        course: of the training.
+        selected: a state for each member, by which its epochs were chosen.
+        final: a state for each member that serves; none where the selected ones do.
+    """
+
+    course: Course
+    selected: list[TrainingState]
+    final: list[TrainingState]
+
+    @property
+    def lesson(self) -> Lesson:
+        """What the networks that serve know."""
+        return self.course.final(0, self.selected[0]) if self.final else self.course.lesson
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What is told of the training in the manifest."""
+        states = [("selection", one) for one in self.selected]
+        states += [("final", one) for one in self.final]
+        fits = [
+            {
+                "kind": kind,
+                "seed": state.config.seed,
+                "chosen_epoch": max(epoch.number for epoch in state.history if epoch.best),
+                "history": [asdict(epoch) for epoch in state.history],
+            }
+            for kind, state in states
+        ]
+        return {**asdict(self.course.recipe.training), "fits": fits}
+
+
+@dataclass(frozen=True)
+class Service:
+    """How networks serve.
+
+    Attributes:
+        forecaster: as it will serve.
+        models: the exported steps, none where torch serves.
         facts: for the manifest.
         notes: for people.
     """
 
     forecaster: NeuralForecaster
-    model: bytes | None
+    models: tuple[bytes, ...]
     facts: dict[str, Any]
     notes: tuple[str, ...] = ()
 
 
-def keep_best(
-    store: Store, city: City, state: TrainingState, lesson: Lesson, serve: str, stopped: bool
-) -> Trained:
-    """Saves the best epoch as a version, judges it and promotes it if it is good enough."""
-    state.network.load_state_dict(state.best)
-    service = service_of(lesson, state.network, serve)
-    scores = scores_of(service.forecaster, champion_of(store, city, lesson), lesson)
+def keep_best(store: Store, city: City, fits: Fits, serve: str, stopped: bool) -> Trained:
+    """Saves the fits as a version, judges it and promotes it if it is good enough.
+
+    It is judged by the networks that know the training days alone; those that serve may know the
+    validation days too.
+    """
+    judged = fits.course.lesson
+    service = service_of(judged, [chosen(state) for state in fits.selected], serve)
+    scores = scores_of(service.forecaster, champion_of(store, city, judged), judged)
+    if (former := former_of(store, city, judged)) is not None:
+        scores["champion"] = former
     promoted, reason = judge(scores)
-    # The weights are chosen; the climatology that they meet in service may know the last days too.
-    climatology = Climatology.fit(lesson.both)
-    manifest = _manifest(city, state, lesson, scores, service.facts)
-    weights = weights_of(state.network)
-    save_version(models_root(), manifest, weights, climatology, service.model)
+    serving = fits.final or fits.selected
+    networks, served = [chosen(state) for state in serving], service
+    if fits.final:
+        precision = str(service.facts.get("precision", "float32"))
+        served = service_of(fits.lesson, networks, precision, judged=True)
+    facts = {**service.facts, **served.facts}
+    manifest = _manifest(city, fits, scores, facts)
+    weights = [weights_of(network) for network in networks]
+    # Errors of the days held back, which the networks that serve then learn from: a little too wide.
+    bands = calibrated(service.forecaster, judged.known, judged.init_times, judged.config.horizon)
+    save_version(models_root(), manifest, weights, fits.lesson.context, served.models, bands)
     if promoted:
         store.promote(city, manifest.version, reason)
-    return Trained(manifest, promoted, reason, stopped, service.notes)
+    notes = (
+        *dict.fromkeys((*service.notes, *served.notes)),
+        *unknown_years(judged.known, judged.known["time"].values),
+    )
+    return Trained(manifest, promoted, reason, stopped, notes)
 
 
-def service_of(lesson: Lesson, network: nn.Module, serve: str) -> Service:
-    """Returns how a network will serve: by its export where it can be exported, else by torch.
+def service_of(
+    lesson: Lesson, networks: Sequence[nn.Module], serve: str, judged: bool = False
+) -> Service:
+    """Returns how networks will serve: by their exports where they can be exported, else by torch.
 
     Args:
         lesson: with the validation windows, on which int8 is measured.
-        network: with the weights that were chosen.
+        networks: with the weights that were chosen.
         serve: `float32`, or `int8`, which is taken if it changes the RMSE by less than half a percent.
+        judged: whether `serve` was measured before and is taken as it is.
     """
-    by_torch = lesson.forecaster(network)
+    by_torch = lesson.forecaster(*networks)
     if lesson.name not in EXPORTS:
         notes = (f"{lesson.name} has no export; torch serves it",) if serve != "float32" else ()
-        return Service(by_torch, None, {}, notes)
+        return Service(by_torch, (), {}, notes)
     try:
-        exact = export(lesson.name, network, lesson.network, "float32")
+        exact = _exported(lesson, networks, serve if judged else "float32")
     except (FlowcastError, RuntimeError) as error:  # the latter ONNX Runtime's own
-        return Service(by_torch, None, {"failed": str(error)}, (f"torch serves: {error}",))
-    forecaster = _served(lesson, exact)
-    facts = {"precision": exact.precision, "difference": exact.difference}
-    if serve != "int8":
-        return Service(forecaster, exact.model, facts)
-    return _measured(lesson, network, Service(forecaster, exact.model, facts))
+        return Service(by_torch, (), {"failed": str(error)}, (f"torch serves: {error}",))
+    return exact if judged or serve != "int8" else _measured(lesson, networks, exact)
 
 
-def _measured(lesson: Lesson, network: nn.Module, exact: Service) -> Service:
+def _exported(lesson: Lesson, networks: Sequence[nn.Module], precision: str) -> Service:
+    """Returns the exports of networks in a precision."""
+    made = [export(lesson.name, network, lesson.network, precision) for network in networks]
+    history = lesson.network.history
+    forecaster = lesson.served_by(*(OnnxRollout.open(one.model, history) for one in made))
+    facts = {"precision": precision, "difference": max(one.difference for one in made)}
+    return Service(forecaster, tuple(one.model for one in made), facts)
+
+
+def _measured(lesson: Lesson, networks: Sequence[nn.Module], exact: Service) -> Service:
     """Returns int8 where it serves as well on the validation windows, else what is exact."""
     try:
-        small = export(lesson.name, network, lesson.network, "int8")
+        small = _exported(lesson, networks, "int8")
     except (FlowcastError, RuntimeError) as error:
         return _refused(exact, {}, str(error))
-    forecaster = _served(lesson, small)
-    before, after = lesson.error(exact.forecaster), lesson.error(forecaster)
+    before, after = (lesson.errors(one.forecaster)["all"] for one in (exact, small))
     change = abs(after - before) / before
     measured = {"rmse": {"float32": before, "int8": after}}
     if not change < MOST_CHANGE:
         reason = f"int8 changes the RMSE by {change:.2%}, which is not below {MOST_CHANGE:.1%}"
         return _refused(exact, measured, reason)
-    facts = {"precision": small.precision, "difference": small.difference, **measured}
-    return Service(forecaster, small.model, facts, (f"int8 serves: RMSE {change:.2%} off float32",))
+    notes = (f"int8 serves: RMSE {change:.2%} off float32",)
+    return Service(small.forecaster, small.models, {**small.facts, **measured}, notes)
 
 
 def _refused(exact: Service, measured: dict[str, Any], reason: str) -> Service:
     facts = {**exact.facts, **measured, "refused": reason}
-    return Service(exact.forecaster, exact.model, facts, (f"float32 serves: {reason}",))
-
-
-def _served(lesson: Lesson, made: Export) -> NeuralForecaster:
-    return lesson.served_by(OnnxRollout.open(made.model, lesson.network.history))
+    return Service(exact.forecaster, exact.models, facts, (f"float32 serves: {reason}",))
 
 
 def _manifest(
-    city: City,
-    state: TrainingState,
-    lesson: Lesson,
-    scores: dict[str, dict[str, float]],
-    facts: dict[str, Any],
+    city: City, fits: Fits, scores: dict[str, dict[str, float]], facts: dict[str, Any]
 ) -> Manifest:
-    digest = flow_hash(lesson.both)
-    best = max(epoch.number for epoch in state.history if epoch.best)
+    judged, lesson = fits.course.lesson, fits.lesson
+    digest = flow_hash(judged.known)
     now = pd.Timestamp.now("UTC")
     return Manifest(
-        version=f"{now:%Y%m%d-%H%M%S}-{digest[:4]}{state.config.seed:02d}",
+        version=f"{now:%Y%m%d-%H%M%S}-{digest[:4]}{judged.config.seed:02d}",
         city=city.name,
         timezone=city.timezone,
         step=int(city.step / np.timedelta64(1, "s")),
         grid=city.grid,
         network=lesson.name,
         config=asdict(lesson.network),
-        training={
-            **asdict(state.config),
-            "chosen_epoch": best,
-            "history": [asdict(epoch) for epoch in state.history],
-        },
+        around=asdict(lesson.around) if lesson.around else {},
+        context=context_fields(lesson.context),
+        members=len(fits.selected),
+        training=fits.training,
         history=lesson.config.history,
-        scale=lesson.scale,
-        trained=_span(lesson.train),
-        climatology=_span(lesson.both),
+        selected=span(judged.train),
+        # What follows the days that it was trained on chose its epochs: it is no judge either.
+        trained=span(judged.known),
         data_hash=digest,
         metrics=scores,
         code_version=importlib.metadata.version("flowcast"),
         export=facts,
     )
-
-
-def _span(flow: xr.DataArray) -> tuple[str, str]:
-    first, last = flow["time"].values[[0, -1]]
-    return f"{first}Z", f"{last}Z"

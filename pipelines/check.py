@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from data.city import City
 from data.clock import Clock, local
 from data.store import Store
+from data.weather import CURRENT
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,23 @@ class Gap:
     first: np.datetime64
     last: np.datetime64
     slots: int
+
+
+@dataclass(frozen=True)
+class Weather:
+    """The weather of a city.
+
+    Attributes:
+        records: stored, of one or more variables each.
+        first: UTC time from which the first was known.
+        last: UTC time from which the last was known.
+        gaps: by variable from when to when, UTC, no value of it counts.
+    """
+
+    records: int
+    first: np.datetime64
+    last: np.datetime64
+    gaps: dict[str, tuple[tuple[np.datetime64, np.datetime64], ...]]
 
 
 @dataclass(frozen=True)
@@ -37,6 +56,7 @@ class Check:
         revised: slots whose former value was replaced.
         repairs: count by key in `REPAIRS`, over the files that brought something.
         refused: path and reason of the files that were refused.
+        weather: None where there is none.
     """
 
     slots: int
@@ -51,6 +71,7 @@ class Check:
     revised: int
     repairs: dict[str, int]
     refused: tuple[tuple[str, str], ...]
+    weather: Weather | None
 
     @property
     def missing(self) -> int:
@@ -80,7 +101,29 @@ def check(store: Store, city: City) -> Check:
             (str(row.source), str(row.message))
             for row in ledger[ledger["outcome"] == "refused"].itertuples()
         ),
+        weather=_weather(store.weather(city)),
     )
+
+
+def _weather(weather: xr.DataArray) -> Weather | None:
+    time = weather["time"].values
+    if not len(time):
+        return None
+    return Weather(
+        records=len(time),
+        first=time[0],
+        last=time[-1],
+        gaps={
+            str(name): _uncovered(time[~np.isnan(series)])
+            for name, series in zip(weather["variable"].values, weather.values.T, strict=True)
+        },
+    )
+
+
+def _uncovered(time: np.ndarray) -> tuple[tuple[np.datetime64, np.datetime64], ...]:
+    """Returns from when to when no value counts between those known at these times."""
+    late = np.flatnonzero(np.diff(time) > CURRENT)
+    return tuple((time[at] + CURRENT, time[at + 1]) for at in late)
 
 
 def _repairs(ledger: pd.DataFrame) -> dict[str, int]:

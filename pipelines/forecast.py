@@ -2,12 +2,13 @@
 
 import importlib.metadata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
 
 from data import windows
+from data.band import with_band
 from data.city import City
 from data.clock import Clock, stamp
 from data.errors import FlowcastError
@@ -16,8 +17,13 @@ from data.store import Store
 from forecasting.baselines import AverageAndAnomaly, HistoricalAverage
 from forecasting.climatology import Climatology
 from forecasting.forecaster import Forecaster
+from forecasting.intervals import Bands
 from forecasting.neural import NeuralForecaster
-from forecasting.registry import Manifest, load_version, models_root, read_manifest
+from forecasting.registry import Manifest, models_root, read_manifest
+from pipelines.bands import bands_at
+from pipelines.calendars import unknown_years
+from pipelines.serving import serving
+from pipelines.slots import read_slots
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,9 @@ def forecast(
     Returns:
         dims `(init_time, lead_time, channel, y, x)` with one init_time; the attributes tell
         `forecaster`, `runtime` (what ran the network, "" without one), `model_version`,
-        `data_cutoff`, `trained_until`, `code_version`, `config_hash` and `notes`, sentences that
-        people must see, one a line.
+        `data_cutoff`, `trained_until`, `calibrated_until` (the newest forecast that the bands learnt
+        from, "" without bands), `code_version`, `config_hash` and `notes`, sentences that people must
+        see, one a line. A model that was calibrated gives bands too, see `data.band`.
 
     Raises:
         FlowcastError: there is no flow up to `at`, or no such version.
@@ -62,7 +69,13 @@ def forecast(
         note = f"{choice.forecaster.name} gave values that are not finite; the historical average stands in"
         choice = Choice(HistoricalAverage(known.climatology()), None, (*choice.notes, note))
         result = _run(choice.forecaster, known, horizon)
-    result.attrs |= _attributes(choice, known)
+    unknown = unknown_years(result, result["valid_time"].values)
+    choice = replace(choice, notes=(*choice.notes, *unknown))
+    bands, notes = _bands(choice, known, horizon)
+    choice = replace(choice, notes=(*choice.notes, *notes))
+    if bands is not None:
+        result = with_band(result, bands.around(result).values)
+    result.attrs |= _attributes(choice, known, bands)
     store.add_forecast(city, result)
     return result
 
@@ -84,11 +97,9 @@ class _Known:
     newest: np.datetime64
 
     def flow(self, lags: Sequence[int]) -> xr.DataArray:
-        """Returns the slots from the oldest of `lags` on."""
-        first = Clock(self.city.step, self.city.timezone).after(
-            self.init_time, -max(lags, default=0)
-        )
-        return self.store.flow(self.city, first=first, last=self.init_time)
+        """Returns the slots that lie `lags` steps back, and some between."""
+        offsets = -np.asarray(lags, dtype=np.int64)
+        return read_slots(self.store, self.city, np.asarray([self.init_time]), offsets)
 
     def climatology(self) -> Climatology:
         """Returns the climatology of all that is known, which takes a while."""
@@ -132,7 +143,7 @@ def _choose(known: _Known, horizon: int, model: str | None) -> Choice:
         return Choice(HistoricalAverage(known.climatology()), None, (note,))
     try:
         manifest = read_manifest(models_root(), city.name, version)
-        forecaster = load_version(models_root(), city, version)
+        forecaster = serving(known.store, city, version, known.init_time)
     except FlowcastError as error:
         if model is not None:
             raise
@@ -161,14 +172,32 @@ def _without(known: _Known, horizon: int, version: str, reason: str) -> Choice:
         if not len(windows.missing(known.flow((0,)), known.init_time, one.lags(horizon)))
     )
     forecaster = next(able)
-    note = f"{reason}; {forecaster.name} stands in for version {version}"
+    note = f"{reason}; {forecaster.name} stands in for version {version}, without bands"
     return Choice(forecaster, None, (note,))
 
 
 def _run(forecaster: Forecaster, known: _Known, horizon: int) -> xr.DataArray:
-    lags = forecaster.lags(horizon)
-    past = windows.past(known.flow(lags), np.asarray([known.init_time]), lags)
-    return forecaster(past, horizon)
+    slots = forecaster.lags(horizon), forecaster.memory(horizon)
+    flow = known.flow([*slots[0], *slots[1]])
+    return forecaster(windows.past(flow, np.asarray([known.init_time]), *slots), horizon)
+
+
+def _bands(choice: Choice, known: _Known, horizon: int) -> tuple[Bands | None, tuple[str, ...]]:
+    """Returns the bands of the model that serves, and what people must know of them."""
+    if choice.manifest is None:
+        return None, ()
+    version = choice.manifest.version
+    try:
+        bands = bands_at(known.store, known.city, version, known.init_time)
+    except FlowcastError as error:
+        return None, (f"there are no bands: {error}",)
+    if bands is None or horizon <= bands.horizon:
+        return bands, ()
+    note = (
+        f"bands are calibrated for {bands.horizon} steps; the later ones have those of step "
+        f"{bands.horizon}, which may be too narrow"
+    )
+    return bands, (note,)
 
 
 def _slower(manifest: Manifest, forecaster: NeuralForecaster) -> tuple[str, ...]:
@@ -183,21 +212,22 @@ def _slower(manifest: Manifest, forecaster: NeuralForecaster) -> tuple[str, ...]
 
 def _in_sample(manifest: Manifest, init_time: np.datetime64) -> tuple[str, ...]:
     """Returns a note where the model was trained on the time that it is asked to forecast."""
-    if init_time >= np.datetime64(manifest.climatology[1].removesuffix("Z")):
+    if init_time >= np.datetime64(manifest.trained[1].removesuffix("Z")):
         return ()
     return (
         f"version {manifest.version} was trained on flow after this time; it looks better here than it is",
     )
 
 
-def _attributes(choice: Choice, known: _Known) -> dict[str, str]:
+def _attributes(choice: Choice, known: _Known, bands: Bands | None) -> dict[str, str]:
     manifest, forecaster = choice.manifest, choice.forecaster
     return {
         "forecaster": forecaster.name,
         "runtime": forecaster.runtime if isinstance(forecaster, NeuralForecaster) else "",
         "model_version": manifest.version if manifest else "",
         "data_cutoff": f"{known.newest}Z",
-        "trained_until": manifest.climatology[1] if manifest else f"{known.newest}Z",
+        "trained_until": manifest.trained[1] if manifest else f"{known.newest}Z",
+        "calibrated_until": f"{np.datetime64(bands.newest, 's')}Z" if bands else "",
         "code_version": importlib.metadata.version("flowcast"),
         "config_hash": manifest.config_hash if manifest else "",
         "notes": "\n".join(choice.notes),

@@ -1,4 +1,4 @@
-"""Ingest: files -> checked flow -> store, one file at a time, each whole or not at all."""
+"""Ingest: files -> checked flow or weather -> store, one file at a time, each whole or not at all."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ from pathlib import Path
 from data.city import City
 from data.errors import FlowcastError, StoreError
 from data.files import sha256
-from data.readers import flow_files, reader_of
+from data.readers import input_files, read_file, reader_of
 from data.store import Added, Source, Store
+from data.weather import WeatherReading
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,11 @@ class Ingested:
 
     Attributes:
         path: as given.
-        series: `observed` or `expected`.
-        added: slots that were new, stored already, replaced.
+        series: `observed`, `expected` or `weather`.
+        added: slots, or records of the weather, that were new, stored already, replaced.
         repairs: count by key in `REPAIRS`.
         refused: why nothing of it was stored, "" where it was taken.
+        variables: of the weather.
     """
 
     path: Path
@@ -28,6 +30,7 @@ class Ingested:
     added: Added
     repairs: dict[str, int]
     refused: str = ""
+    variables: tuple[str, ...] = ()
 
 
 def ingest(
@@ -41,33 +44,44 @@ def ingest(
         store: that takes them.
         city: whose reader, grid and rules hold.
         paths: files, or folders whose files are taken in the order of their names.
-        replace: whether slots that are stored with another value take the new one.
+        replace: whether slots that are stored with another value take the new one; weather always
+            does.
 
     Raises:
         FlowcastError: a path is missing, or the city names a reader that there is not.
         StoreError: the store cannot be written; the files yielded before are in it.
     """
-    read = reader_of(city)
-    for path in flow_files(paths):
+    reader_of(city)  # a wrong TOML refuses no file
+    for path in input_files(paths):
         source = Source(str(path), "")
         try:
             source = Source(str(path), _hash(path))
-            reading = read(path, city)
-            added = store.add_flow(
-                city,
-                reading.flow,
-                source=source,
-                series=reading.series,
-                repairs=reading.repairs,
-                replace=replace,
-            )
+            taken = _take(store, city, source, path, replace=replace)
         except StoreError:
             raise
         except FlowcastError as error:
             store.add_refusal(city, source, str(error))
             yield Ingested(path, "observed", Added(0, 0, 0), {}, str(error))
         else:
-            yield Ingested(path, reading.series, added, reading.repairs)
+            yield taken
+
+
+def _take(store: Store, city: City, source: Source, path: Path, *, replace: bool) -> Ingested:
+    """Stores what a file holds."""
+    reading = read_file(path, city)
+    if isinstance(reading, WeatherReading):
+        added = store.add_weather(city, reading.weather, source=source, repairs=reading.repairs)
+        variables = tuple(reading.weather["variable"].values.tolist())
+        return Ingested(path, "weather", added, reading.repairs, variables=variables)
+    added = store.add_flow(
+        city,
+        reading.flow,
+        source=source,
+        series=reading.series,
+        repairs=reading.repairs,
+        replace=replace,
+    )
+    return Ingested(path, reading.series, added, reading.repairs)
 
 
 def _hash(path: Path) -> str:

@@ -1,26 +1,47 @@
 """Promotion: a candidate against the champion and the baselines on the validation days."""
 
-import dataclasses
+import numpy as np
+import xarray as xr
 
 from data.city import City
 from data.errors import FlowcastError
 from data.store import Store
 from forecasting.baselines import BASELINES
+from forecasting.climatology import Climatology
 from forecasting.forecaster import Forecaster
 from forecasting.lesson import Lesson
-from forecasting.registry import load_version, models_root
+from forecasting.registry import flow_hash, models_root, read_manifest
+from pipelines.serving import serving
 
 
 def champion_of(store: Store, city: City, lesson: Lesson) -> Forecaster | None:
-    """Returns the champion as it would be without the validation days, which its climatology saw."""
+    """Returns the champion, None where there is none that can be judged by the validation days.
+
+    What cannot serve need not be beaten; what was trained on those days would look better than it is.
+    """
     version = store.champion(city)
     if version is None:
         return None
     try:
-        served = load_version(models_root(), city, version)
+        manifest = read_manifest(models_root(), city.name, version)
+        champion = serving(store, city, version)
     except FlowcastError:
-        return None  # What cannot serve need not be beaten.
-    return dataclasses.replace(served, climatology=lesson.climatology)
+        return None
+    seen = np.datetime64(manifest.trained[1].removesuffix("Z"))
+    return champion if seen <= lesson.train["time"].values[-1] else None
+
+
+def former_of(store: Store, city: City, lesson: Lesson) -> dict[str, float] | None:
+    """Returns the figures of a champion that was judged by the very same days, if it was."""
+    version = store.champion(city)
+    if version is None:
+        return None
+    try:
+        manifest = read_manifest(models_root(), city.name, version)
+    except FlowcastError:
+        return None
+    same = manifest.data_hash == flow_hash(lesson.known) and manifest.selected == span(lesson.train)
+    return manifest.metrics.get("candidate") if same else None
 
 
 def scores_of(
@@ -30,9 +51,15 @@ def scores_of(
     forecasters = {"candidate": candidate}
     if champion is not None:
         forecasters["champion"] = champion
-    known = (lesson.train, lesson.climatology)
+    known = (lesson.train, Climatology.fit(lesson.train))
     forecasters |= {name: make(*known) for name, make in BASELINES.items()}
     return {name: lesson.errors(forecaster) for name, forecaster in forecasters.items()}
+
+
+def span(flow: xr.DataArray) -> tuple[str, str]:
+    """Returns the first and the last slot of a flow, ISO 8601, UTC."""
+    first, last = flow["time"].values[[0, -1]]
+    return f"{first}Z", f"{last}Z"
 
 
 def judge(scores: dict[str, dict[str, float]]) -> tuple[bool, str]:

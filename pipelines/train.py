@@ -1,15 +1,16 @@
-"""Train: archive -> climatology, anomalies, windows -> network -> a version, judged and promoted.
+"""Train: archive -> expected flow, context, windows -> networks -> a version, judged and promoted.
 
 `python -m pipelines.train` is `forecast train` for machines: under `torchrun` it trains on several
 GPUs or machines.
 """
 
-import dataclasses
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+
+import torch
 
 from data.city import City
 from data.errors import FlowcastError
@@ -19,24 +20,41 @@ from forecasting.checkpoint import save_checkpoint
 from forecasting.computing import Computing, pick_device
 from forecasting.distributed import Group
 from forecasting.lesson import Lesson
-from forecasting.models import NETWORKS
-from forecasting.models.network import Frames, NetworkConfig
-from forecasting.state import Epoch, TrainingConfig, TrainingState
+from forecasting.state import Epoch, TrainingState
 from forecasting.stopping import Stop, heeded
-from forecasting.torch_rollout import build_network
-from forecasting.training import Event, Mark, NotFinite, fit, is_finished
-from pipelines.candidate import SERVED, Trained, keep_best
+from forecasting.training import Event, Mark, NotFinite, is_finished
+from pipelines.candidate import SERVED, Fits, Trained, keep_best
+from pipelines.fitting import Course, Recipe, begin, training
 from pipelines.unfinished import (
     alone,
     checkpoint_of,
+    clear,
     extended,
     facts_of,
     is_written,
+    read_recipe,
     read_unfinished,
 )
 
-DEFAULT = "swinlstm-b"
-Progress = Event
+
+@dataclass(frozen=True)
+class Begun:
+    """A fit begins.
+
+    Attributes:
+        number: from 1.
+        count: of all fits.
+        kind: `selection` or `final`.
+        seed: of the member.
+    """
+
+    number: int
+    count: int
+    kind: str
+    seed: int
+
+
+Progress = Event | Begun
 
 
 @dataclass(frozen=True)
@@ -61,12 +79,7 @@ class Means:
 
 
 def train(
-    store: Store,
-    city: City,
-    config: TrainingConfig,
-    *,
-    network: str = DEFAULT,
-    means: Means | None = None,
+    store: Store, city: City, recipe: Recipe, *, means: Means | None = None
 ) -> Iterator[Progress | Trained]:
     """Trains a forecaster for the city and yields its progress, at the end the version made.
 
@@ -76,8 +89,7 @@ def train(
     Args:
         store: with the flow, and where a promotion is kept.
         city: that is trained for.
-        config: of the training.
-        network: key in `NETWORKS`; it is built in its quick size.
+        recipe: of the training.
         means: by which it is trained.
 
     Raises:
@@ -87,10 +99,10 @@ def train(
     means = means or Means()
     with alone(city) if means.group.first else nullcontext():
         place = pick_device(means.computing.device)
-        sized = network_for(city, network, config)
-        lesson = Lesson.prepare(split(store.flow(city), city), network, sized, config)
-        state = TrainingState.start(lambda: build_network(network, sized), config, place)
-        yield from _train(store, city, state, lesson, means)
+        course = _course(store, city, recipe)
+        if means.group.first:
+            clear(city)
+        yield from _Run(store, city, course, means, place).made({})
 
 
 def resume(
@@ -104,7 +116,8 @@ def resume(
     """Goes on with the city's last training from where it was last kept, as `train` does.
 
     On the CPU the result is bit for bit that of a training that was never interrupted. `epochs` in
-    all, or `minutes` more, take the place of what was planned.
+    all, or `minutes` more, take the place of what was planned for choosing the epochs; what is final
+    is trained anew where that changes it.
 
     Raises:
         FlowcastError: as `train`, or there is nothing to go on with, or the flow has changed since.
@@ -112,70 +125,110 @@ def resume(
     means = means or Means()
     with alone(city) if means.group.first else nullcontext():
         place = pick_device(means.computing.device)
-        parts = split(store.flow(city), city)
-        name, network, saved = read_unfinished(city, parts, place)
-        state = dataclasses.replace(saved, config=extended(saved, epochs, minutes))
-        if is_finished(state) and is_written(city, state):
+        course = _course(store, city, read_recipe(city))
+        saved = read_unfinished(city, course, place)
+        for name, state in saved.items():
+            if name.startswith("selection"):
+                state.config = extended(state, epochs, minutes, course.fits)
+        states = list(saved.values())
+        if len(states) == course.fits and all(map(is_finished, states)) and is_written(city, saved):
             raise FlowcastError(
-                f"the last training of {city.name} is done with all of its {len(state.history)} epochs; "
-                f"for more of them add --epochs N or --minutes M, or train anew without --resume"
+                f"the last training of {city.name} is done with all of its {len(states[0].history)} "
+                f"epochs; for more of them add --epochs N or --minutes M, or train anew without --resume"
             )
-        lesson = Lesson.prepare(parts, name, network, state.config)
-        yield from _train(store, city, state, lesson, means)
+        yield from _Run(store, city, course, means, place).made(saved)
 
 
-def network_for(city: City, name: str, config: TrainingConfig) -> NetworkConfig:
-    """Returns the quick size of the network `name` for the city's grid and windows.
+def _course(store: Store, city: City, recipe: Recipe) -> Course:
+    weather = store.weather(city)
+    parts = split(store.flow(city), city)
+    return Course.prepare(parts, city, recipe, weather if weather.size else None)
 
-    Raises:
-        FlowcastError: there is no such network.
+
+@dataclass(frozen=True)
+class _Run:
+    """A training under way.
+
+    Attributes:
+        store: where a promotion is kept.
+        city: that is trained for.
+        course: of fits.
+        means: by which it is trained.
+        device: that it is trained on.
     """
-    if name not in NETWORKS:
-        raise FlowcastError(f"there is no network {name!r}; there is {', '.join(NETWORKS)}")
-    frames = Frames(
-        channels=2,
-        grid=city.grid,
-        history=config.history,
-        horizon=config.horizon,
-        output="identity",
-        day=city.slots_per_day,
-    )
-    return NETWORKS[name].config.quick(frames)
 
+    store: Store
+    city: City
+    course: Course
+    means: Means
+    device: torch.device
 
-def _train(
-    store: Store, city: City, state: TrainingState, lesson: Lesson, means: Means
-) -> Iterator[Progress | Trained]:
-    """Trains to the end of the plan or until it is stopped, then makes a version of the best epoch."""
-    facts = facts_of(lesson.name, lesson.network, lesson.both)
-    events = fit(
-        state,
-        lesson.feed(state.device),
-        lambda network: lesson.error(lesson.forecaster(network)),
-        means.computing,
-        group=means.group,
-        stop=means.stop,
-    )
-    for event in heeded(_with_way_out(events, city, state), means.stop):
-        if isinstance(event, Epoch | Mark) and means.group.first:
-            save_checkpoint(checkpoint_of(city), state, facts)
-        yield event
-    asked = means.stop is not None and means.stop.is_set()
-    stopped = asked and not is_finished(state)
-    if not means.group.first:
-        return
-    again = f"forecast train --city {city.name} --resume"
-    if isinstance(means.stop, Stop) and means.stop.hurried:
-        raise FlowcastError(
-            f"training was ended in epoch {state.number}, at step {state.step}, which is kept; "
-            f"to go on: {again}"
+    def made(self, saved: dict[str, TrainingState]) -> Iterator[Progress | Trained]:
+        """Makes all fits, going on with those that are saved, and then a version of them."""
+        recipe = self.course.recipe
+        selected: list[TrainingState] = []
+        final: list[TrainingState] = []
+        for member in range(self.course.members):
+            lesson = self.course.selection(member)
+            state = saved.get(f"selection-{member}") or begin(lesson, self.device)
+            yield from self._fit("selection", member, lesson, state)
+            if state.history:
+                selected.append(state)
+            if self._stopped():
+                break
+        if recipe.final and not self._stopped():
+            for member, state in enumerate(selected):
+                lesson = self.course.final(member, state)
+                kept = saved.get(f"final-{member}")
+                whole = (
+                    kept if kept and kept.config == lesson.config else begin(lesson, self.device)
+                )
+                yield from self._fit("final", member, lesson, whole)
+                if not is_finished(whole):
+                    break
+                final.append(whole)
+        if not self.means.group.first:
+            return
+        complete = len(selected) == self.course.members and (
+            not recipe.final or len(final) == len(selected)
         )
-    if not state.history:
-        raise FlowcastError(
-            f"training was stopped before its first epoch was done, at step {state.step}, which is "
-            f"kept; to go on: {again}"
-        )
-    yield keep_best(store, city, state, lesson, means.serve, stopped)
+        fits = Fits(self.course, selected, final if complete else [])
+        stopped = not complete or not all(map(is_finished, selected))
+        yield keep_best(self.store, self.city, fits, self.means.serve, stopped)
+
+    def _fit(
+        self, kind: str, member: int, lesson: Lesson, state: TrainingState
+    ) -> Generator[Progress, None, None]:
+        """Makes one fit to the end of its plan or until it is stopped."""
+        number = member + 1 + (self.course.members if kind == "final" else 0)
+        yield Begun(number, self.course.fits, kind, lesson.config.seed)
+        facts = facts_of(self.course, lesson)
+        means, path = self.means, checkpoint_of(self.city, f"{kind}-{member}")
+        events = training(lesson, state, means.computing, group=means.group, stop=means.stop)
+        for event in heeded(_with_way_out(events, self.city, state), means.stop):
+            if isinstance(event, Epoch | Mark) and means.group.first:
+                save_checkpoint(path, state, facts)
+            yield event
+        self._check_ended(state, number)
+
+    def _stopped(self) -> bool:
+        return self.means.stop is not None and self.means.stop.is_set()
+
+    def _check_ended(self, state: TrainingState, number: int) -> None:
+        """Refuses to make a version where there is no time for it, or nothing to make it of."""
+        if not self.means.group.first:
+            return
+        again = f"forecast train --city {self.city.name} --resume"
+        if isinstance(self.means.stop, Stop) and self.means.stop.hurried:
+            raise FlowcastError(
+                f"training was ended in epoch {state.number}, at step {state.step}, of fit {number}, "
+                f"which is kept; to go on: {again}"
+            )
+        if not state.history and number == 1:
+            raise FlowcastError(
+                f"training was stopped before its first epoch was done, at step {state.step}, which is "
+                f"kept; to go on: {again}"
+            )
 
 
 def _with_way_out(events: Iterator[Event], city: City, state: TrainingState) -> Iterator[Event]:

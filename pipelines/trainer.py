@@ -3,7 +3,7 @@
 import logging
 import signal
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Iterator, Sequence
 
 from data.city import load_city
@@ -11,11 +11,12 @@ from data.errors import FlowcastError
 from data.store import Store
 from forecasting.computing import PRECISIONS, Computing
 from forecasting.distributed import joined
-from forecasting.state import Epoch, TrainingConfig
+from forecasting.state import Epoch
 from forecasting.stopping import Stop
 from forecasting.training import Batch, Halved
 from pipelines.candidate import SERVED, Trained
-from pipelines.train import DEFAULT, Means, Progress, resume, train
+from pipelines.fitting import Recipe
+from pipelines.train import Begun, Means, Progress, resume, train
 
 SECONDS_BETWEEN_LINES = 10
 
@@ -45,6 +46,10 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--city", required=True)
     parser.add_argument("--network")
+    parser.add_argument("--members", type=int, help="networks whose mean is the forecast")
+    parser.add_argument(
+        "--final", action=BooleanOptionalAction, help="train at last on the validation days too"
+    )
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--batch", type=int, help="windows a step, of all processes together")
@@ -62,20 +67,28 @@ def _parser() -> ArgumentParser:
 
 def _events(asked: Namespace, means: Means) -> Iterator[Progress | Trained]:
     store, city = Store(), load_city(asked.city)
-    given = {name: getattr(asked, name) for name in ("batch", "seed", "learning_rate", "average")}
+    fields = ("network", "members", "final", "batch", "seed", "learning_rate", "average")
+    given = {name: getattr(asked, name) for name in fields}
     if asked.resume:
-        beginnings = {**given, "network": asked.network}
-        if named := [name for name, value in beginnings.items() if value is not None]:
+        if named := [name for name, value in given.items() if value is not None]:
             raise FlowcastError(
                 f"{named[0]} cannot change while a training goes on; leave it out, or train without "
                 f"--resume"
             )
         return resume(store, city, epochs=asked.epochs, minutes=asked.minutes, means=means)
     try:
-        config = TrainingConfig.planned(asked.epochs, asked.minutes, **given)
+        recipe = Recipe.asked(**given, epochs=asked.epochs, minutes=asked.minutes)
     except ValueError as error:
         raise FlowcastError(f"these settings do not go together: {error}") from error
-    return train(store, city, config, network=asked.network or DEFAULT, means=means)
+    return train(store, city, recipe, means=means)
+
+
+def _judged(epoch: Epoch) -> str:
+    """Returns what is said of the validation of an epoch, nothing where there was none."""
+    if epoch.validation is None:
+        return ""
+    star = ", the best so far" if epoch.best else ""
+    return f", validation RMSE {epoch.validation:.2f} vehicles{star}"
 
 
 def _tell(events: Iterator[Progress | Trained], silent: bool) -> None:
@@ -87,11 +100,7 @@ def _tell(events: Iterator[Progress | Trained], silent: bool) -> None:
         match event:
             case Epoch():
                 logging.info(
-                    "epoch %d: training loss %.4g, validation RMSE %.2f vehicles%s",
-                    event.number,
-                    event.loss,
-                    event.validation,
-                    ", the best so far" if event.best else "",
+                    "epoch %d: training loss %.4g%s", event.number, event.loss, _judged(event)
                 )
             case Halved():
                 logging.info("out of memory: %d of %d windows at once", event.windows, event.batch)
@@ -105,6 +114,10 @@ def _tell(events: Iterator[Progress | Trained], silent: bool) -> None:
                     event.planned,
                     event.loss,
                     event.seconds_left,
+                )
+            case Begun():
+                logging.info(
+                    "fit %d of %d: %s, seed %d", event.number, event.count, event.kind, event.seed
                 )
             case Trained():
                 for note in event.notes:

@@ -1,84 +1,145 @@
-"""What a city's last training left on disk: one checkpoint, and what must fit to go on from it."""
+"""What a city's last training left on disk: a checkpoint of each fit, and what must fit to go on."""
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-import xarray as xr
 
 from data.city import City
 from data.errors import FlowcastError
 from data.files import only_one
-from data.flow import Split
 from forecasting.checkpoint import load_checkpoint, read_facts
-from forecasting.models import config_of, write_network
-from forecasting.models.network import NetworkConfig
+from forecasting.lesson import Lesson
+from forecasting.models import write_network
 from forecasting.registry import flow_hash, models_root, read_manifest, versions
-from forecasting.state import MOST_EPOCHS, TrainingConfig, TrainingState
+from forecasting.state import TrainingConfig, TrainingState
+from forecasting.task import digest_of
 from forecasting.torch_rollout import build_network
+from pipelines.fitting import Course, Recipe
+
+KINDS = ("selection", "final")
 
 
-def checkpoint_of(city: City) -> Path:
-    """Returns the path of the city's checkpoint."""
-    return models_root() / city.name / "training" / "checkpoint.safetensors"
+def checkpoint_of(city: City, fit: str) -> Path:
+    """Returns the path of the checkpoint of a fit, such as `selection-0` or `final-2`."""
+    return _folder(city) / f"{fit}.safetensors"
+
+
+def clear(city: City) -> None:
+    """Removes the checkpoints of the city's last training, what follows from others first."""
+    for path in sorted(_folder(city).glob("*.safetensors")):
+        path.unlink()
 
 
 @contextmanager
 def alone(city: City) -> Iterator[None]:
     """Keeps any other training of the city from running."""
     taken = f"another training of {city.name} is under way"
-    with only_one(checkpoint_of(city).with_suffix(".lock"), taken):
+    with only_one(_folder(city) / "training.lock", taken):
         yield
 
 
-def facts_of(name: str, network: NetworkConfig, *parts: xr.DataArray) -> dict[str, str]:
-    """Returns what must not change between a training and its resumption."""
+def facts_of(course: Course, lesson: Lesson) -> dict[str, str]:
+    """Returns what must not change between a fit and its resumption."""
     return {
-        "flow": flow_hash(xr.concat(parts, "time")),
-        "network": write_network(name, network),
+        "flow": flow_hash(course.lesson.known),
+        "weather": weather_hash(course.lesson),
+        "network": write_network(lesson.name, lesson.network),
+        "recipe": _written(course.recipe),
     }
 
 
-def read_unfinished(
-    city: City, parts: Split, device: torch.device
-) -> tuple[str, NetworkConfig, TrainingState]:
-    """Returns the network's name and configuration and the state of the city's last training.
+def read_recipe(city: City) -> Recipe:
+    """Returns the recipe of the city's last training.
 
     Raises:
-        FlowcastError: there is none, it cannot be read, or the flow has changed since.
+        FlowcastError: there is none, or it cannot be read.
     """
-    path = checkpoint_of(city)
+    path = checkpoint_of(city, "selection-0")
     try:
-        name, fields = json.loads(read_facts(path)["network"])
-        network = config_of(name, fields)
+        return Recipe.of(json.loads(read_facts(path)["recipe"]))
     except (KeyError, TypeError, ValueError) as error:
         raise FlowcastError(
             f"{path} holds no training that this version of flowcast can go on with; "
             f"train without --resume"
         ) from error
-    facts = facts_of(name, network, parts.train, parts.validation)
-    return name, network, load_checkpoint(path, lambda: build_network(name, network), device, facts)
 
 
-def extended(saved: TrainingState, epochs: int | None, minutes: float | None) -> TrainingConfig:
-    """Returns the saved configuration with the epochs or minutes that were asked for."""
+def read_unfinished(city: City, course: Course, device: torch.device) -> dict[str, TrainingState]:
+    """Returns the states of the fits of the city's last training, by name, in their order.
+
+    Raises:
+        FlowcastError: one cannot be read, or the flow has changed since.
+    """
+    lesson = course.lesson
+    names = [f"{kind}-{n}" for kind in KINDS for n in range(course.members)]
+    return {
+        name: load_checkpoint(
+            checkpoint_of(city, name),
+            lambda: build_network(lesson.name, lesson.network, lesson.around),
+            device,
+            facts_of(course, lesson),
+        )
+        for name in names
+        if checkpoint_of(city, name).exists()
+    }
+
+
+def extended(
+    saved: TrainingState, epochs: int | None, minutes: float | None, fits: int
+) -> TrainingConfig:
+    """Returns the saved configuration with the epochs, or a share of the minutes, that were asked for.
+
+    Args:
+        saved: of a fit.
+        epochs: in all.
+        minutes: for all fits together.
+        fits: how many there are.
+    """
     if epochs is None and minutes is None:
         return saved.config
     spent = (saved.history[-1].seconds if saved.history else 0.0) + saved.seconds
     return dataclasses.replace(
         saved.config,
-        epochs=epochs or MOST_EPOCHS,
-        minutes=None if minutes is None else spent / 60 + minutes,
+        epochs=epochs or saved.config.epochs,
+        minutes=None if minutes is None else spent / 60 + minutes / fits,
     )
 
 
-def is_written(city: City, state: TrainingState) -> bool:
-    """Returns whether a version was made of exactly these epochs."""
-    epochs = [asdict(epoch) for epoch in state.history]
+def is_written(city: City, states: Mapping[str, TrainingState]) -> bool:
+    """Returns whether a version was made of exactly these fits."""
+    fits = [[asdict(epoch) for epoch in state.history] for state in states.values()]
     names = versions(models_root(), city.name)
-    manifests = (read_manifest(models_root(), city.name, name) for name in names)
-    return any(manifest.training.get("history") == epochs for manifest in manifests)
+    return any(_histories(city, name) == fits for name in names)
+
+
+def _histories(city: City, version: str) -> list[Any]:
+    """Returns the epochs of each fit of a version, none where it cannot be read."""
+    try:
+        manifest = read_manifest(models_root(), city.name, version)
+    except FlowcastError:  # damaged, or of another format
+        return []
+    return [fit["history"] for fit in manifest.training.get("fits", [])]
+
+
+def weather_hash(lesson: Lesson) -> str:
+    """Returns the SHA-256 of the weather during the days of a lesson, "" without any."""
+    if lesson.weather is None:
+        return ""
+    time = lesson.weather["time"].values
+    during = lesson.weather[time <= lesson.known["time"].values[-1]]
+    return digest_of(during["time"].values.astype(np.int64), during.values)
+
+
+def _written(recipe: Recipe) -> str:
+    return json.dumps(asdict(recipe), sort_keys=True)
+
+
+def _folder(city: City) -> Path:
+    return models_root() / city.name / "training"

@@ -1,5 +1,7 @@
 """Fixtures and settings that all tests share."""
 
+import hashlib
+import json
 import os
 import resource
 import shutil
@@ -120,7 +122,7 @@ def _trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from data.simulation_files import write_simulation
     from data.store import Store
     from forecasting.computing import Computing
-    from forecasting.state import TrainingConfig
+    from pipelines.fitting import Recipe
     from pipelines.ingest import ingest
     from pipelines.train import Means, train
 
@@ -133,7 +135,8 @@ def _trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_simulation(home / "files", city, weeks=5, seed=1)
         store = Store()
         list(ingest(store, city, [home / "files"]))
-        list(train(store, city, TrainingConfig(epochs=2), means=Means(Computing("cpu"))))
+        recipe = Recipe.asked(members=1, final=False, epochs=2)
+        list(train(store, city, recipe, means=Means(Computing("cpu"))))
         store.close()
     return home
 
@@ -143,3 +146,38 @@ def small_home(_trained_home: Path, flowcast_home: Path) -> Path:
     """A copy of the home with the trained city `small`, for one test."""
     shutil.copytree(_trained_home, flowcast_home)
     return flowcast_home
+
+
+@pytest.fixture
+def calibrated_home(small_home: Path) -> Path:
+    """The home with the trained city `small`, whose champion is calibrated on its validation days."""
+    from safetensors.numpy import load, save
+
+    from data import windows
+    from data.city import load_city
+    from data.flow import split
+    from data.store import Store
+    from forecasting.intervals import calibrated
+    from forecasting.registry import load_version, models_root
+
+    city, store = load_city("small"), Store()
+    version = str(store.champion(city))
+    forecaster = load_version(models_root(), city, version)
+    parts = split(store.flow(city), city)
+    known = store.flow(city, last=parts.validation["time"].values[-1])
+    init_times = windows.whole(known, forecaster.lags(4), 4)
+    init_times = init_times[init_times >= parts.train["time"].values[-1]]
+    bands = calibrated(forecaster, known, init_times, 4).to_tensors()
+    weights = models_root() / "small" / version / "weights.safetensors"
+    manifest = weights.with_name("manifest.json")
+    tensors = {
+        name: value
+        for name, value in load(weights.read_bytes()).items()
+        if not name.startswith("bands.")
+    }
+    weights.write_bytes(save(tensors | {f"bands.{name}": one for name, one in bands.items()}))
+    fields = json.loads(manifest.read_text())
+    fields["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(fields))
+    store.close()
+    return small_home

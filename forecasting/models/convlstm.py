@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from forecasting.models.network import OUTPUTS, Frames, NetworkConfig, Recurrent
+from forecasting.models.network import OUTPUTS, Frames, Recurrent, RecurrentConfig
 
 Memory = tuple[Tensor, Tensor]
 """What a cell keeps from frame to frame: its output `h` and its memory `c`, each `(b, d, y, x)`."""
@@ -22,7 +22,7 @@ PATCHES = {"taxibj": 2, "moving-mnist": 4, "kth": 2, "human36m": 4}
 
 
 @dataclass(frozen=True)
-class ConvLSTMConfig(NetworkConfig):
+class ConvLSTMConfig(RecurrentConfig):
     """Size of a ConvLSTM; the defaults are OpenSTL's for TaxiBJ.
 
     Attributes:

@@ -79,6 +79,32 @@ class NetworkConfig:
         """Returns the frames it sees to forecast `horizon` more, in steps back, oldest first."""
         return tuple(range(self.history - 1, -1, -1))
 
+    @property
+    def block(self) -> int:
+        """Frames that it makes at once."""
+        return self.history
+
+    def targets(self, horizon: int) -> tuple[int, ...]:
+        """Returns the steps after the newest frame that it is told of, in the order of time.
+
+        They are those that it makes, beyond the horizon too: a forecast must not hang on its length.
+        """
+        made = -(-horizon // self.block) * self.block
+        return tuple(range(1, made + 1))
+
+
+class RecurrentConfig(NetworkConfig):
+    """What the configurations of recurrent networks hold: they put out a frame for each they see."""
+
+    @property
+    def block(self) -> int:
+        """One frame."""
+        return 1
+
+    def targets(self, horizon: int) -> tuple[int, ...]:
+        """Returns the steps that it puts out, those within the past too, in the order of time."""
+        return tuple(range(2 - self.history, horizon + 1))
+
 
 class Recurrent(nn.Module, ABC):
     """A network that takes one frame at a time and keeps a state.
@@ -94,7 +120,7 @@ class Recurrent(nn.Module, ABC):
     def step(self, frame: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Returns the next frame `(b, c, y, x)` and the new state; the first state is None."""
 
-    def forward(self, frames: Tensor, horizon: int) -> Tensor:
+    def forward(self, frames: Tensor, horizon: int, *shown: Tensor) -> Tensor:
         """Returns every one-step-ahead output over the past and `horizon - 1` steps beyond.
 
         The true frames are fed while there are any, then the network's own outputs (SwinLSTM,
@@ -103,6 +129,7 @@ class Recurrent(nn.Module, ABC):
         Args:
             frames: `(b, t, c, y, x)`, t at least 1.
             horizon: number of frames to forecast, at least 1.
+            shown: what else each step is shown, `(b, t - 1 + horizon, ...)`.
 
         Returns:
             `(b, t - 1 + horizon, c, y, x)`
@@ -111,15 +138,16 @@ class Recurrent(nn.Module, ABC):
         outputs: list[Tensor] = []
         for position in range(frames.shape[1] - 1 + horizon):
             frame = frames[:, position] if position < frames.shape[1] else outputs[-1]
-            output, state = self._step(frame, state)
+            output, state = self._step(frame, state, *(one[:, position] for one in shown))
             outputs.append(output)
         return torch.stack(outputs, dim=1)
 
-    def _step(self, frame: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def _step(self, frame: Tensor, state: Any, *shown: Tensor) -> tuple[Tensor, Any]:
+        step: Callable[..., tuple[Tensor, Any]] = self.step  # only a contextual one is shown more
         if self.recompute and self.training:
-            made: tuple[Tensor, Any] = checkpoint(self.step, frame, state, use_reentrant=False)
+            made: tuple[Tensor, Any] = checkpoint(step, frame, state, *shown, use_reentrant=False)
             return made
-        return self.step(frame, state)
+        return step(frame, state, *shown)
 
 
 class SelfFed(nn.Module):

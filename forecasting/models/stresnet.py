@@ -71,6 +71,11 @@ class STResNetConfig(NetworkConfig):
             frames, output="identity", closeness=frames.history, period=0, trend=0, day=0, **sizes
         )
 
+    @property
+    def block(self) -> int:
+        """One frame."""
+        return 1
+
     def lags(self, horizon: int) -> tuple[int, ...]:
         """Returns the frames it sees to forecast `horizon` more, in steps back, oldest first."""
         leads = range(1, horizon + 1)

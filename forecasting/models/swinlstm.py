@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from forecasting.models.gates import GATES, Gates
-from forecasting.models.network import OUTPUTS, Frames, NetworkConfig, Recurrent
+from forecasting.models.network import OUTPUTS, Frames, Recurrent, RecurrentConfig
 from forecasting.models.operators import reorder
 from forecasting.models.reconstruction import RECONSTRUCTIONS
 from forecasting.models.swin import (
@@ -58,7 +58,7 @@ class CellState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CellConfig(NetworkConfig):
+class CellConfig(RecurrentConfig):
     """What SwinLSTM-B and -D have in common.
 
     Attributes:
@@ -117,8 +117,9 @@ class SwinLSTMConfig(CellConfig):
 
     @classmethod
     def quick(cls, frames: Frames) -> Self:
-        """Returns two blocks of width 64, on the largest patch that leaves some tokens a side."""
-        patch = next((patch for patch in (4, 2) if min(frames.grid) >= 6 * patch), 1)
+        """Returns two blocks of width 64, on the largest patch that leaves 32 tokens."""
+        rows, columns = frames.grid
+        patch = next((patch for patch in (4, 2) if rows * columns >= 32 * patch**2), 1)
         sizes = {"patch": patch, "width": 64, "window": 8, "depths": (2,), "heads": (4,)}
         return cls.of(frames, **sizes, reconstruction="linear")
 

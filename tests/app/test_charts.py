@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.patches import Rectangle
 
 from app.charts import forecast_maps
 from app.spread import spread
+from data.band import with_band
 from data.city import load_city
 from data.flow import CHANNELS
 from forecasting.forecaster import label_forecast
@@ -77,3 +79,20 @@ def test_a_long_horizon_is_drawn_at_leads_from_the_first_to_the_last() -> None:
     assert spread(4, 5) == [0, 1, 2, 3]
     assert spread(9, 5) == [0, 2, 4, 6, 8]
     assert len(forecast_maps(small_forecast(30), CITY).axes) == 2 * 5 + 2
+
+
+def test_the_busiest_cell_is_framed_and_told_with_its_band() -> None:
+    forecast = small_forecast(2)
+    assert not any(axes.patches for axes in forecast_maps(forecast, CITY).axes)
+    edges = np.stack([forecast.values - 5, forecast.values + 7]).clip(0)
+    axes = forecast_maps(with_band(forecast, np.stack([edges] * 3)), CITY).axes
+    # The last cell is the busiest: row 2, column 3, of inflow 11 and 35, of outflow 23 and 47.
+    assert [ax.get_xlabel() for ax in axes[:4]] == [
+        "11 (6 to 18)",
+        "35 (30 to 42)",
+        "23 (18 to 30)",
+        "47 (42 to 54)",
+    ]
+    frame = axes[0].patches[0]
+    assert isinstance(frame, Rectangle)
+    assert (frame.get_xy(), frame.get_width(), frame.get_height()) == ((2.5, 1.5), 1, 1)

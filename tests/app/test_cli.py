@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,6 +41,34 @@ def test_json_holds_the_whole_forecast_and_nothing_else_on_stdout(
     assert stored is not None
     np.testing.assert_allclose(forecast["flow"], stored.values[0], atol=0.006)
     assert forecast["model_version"] == stored.attrs["model_version"]
+
+
+def test_a_forecast_tells_its_bands(run: Run, calibrated_home: Path) -> None:
+    code, out, err = run("--city", "small", "--horizon", 2)
+    assert code == 0, err
+    assert re.search(r"\d+ \(\d+ to \d+\) at \d, \d", out)
+    assert "in brackets: 80 % of what comes lies between" in out
+    forecast = json.loads(run("--city", "small", "--horizon", 2, "--json")[1])
+    assert forecast["band"]["coverage"] == [0.5, 0.8, 0.95]
+    lower, upper = (np.array(forecast["band"][edge]) for edge in ("lower", "upper"))
+    assert lower.shape == upper.shape == (3, 2, 2, 6, 5)
+    assert (lower <= np.array(forecast["flow"]) + 0.01).all()
+    assert (upper >= np.array(forecast["flow"]) - 0.01).all()
+
+
+def test_evaluate_tells_what_the_bands_held(run: Run, calibrated_home: Path) -> None:
+    code, out, err = run("evaluate", "--city", "small", "--horizon", 2)
+    assert code == 0, err
+    for text in ("Bands of version 20", "120 min", "300 and more", "23:00", "furthest off"):
+        assert text in out
+    held = json.loads(run("evaluate", "--city", "small", "--horizon", 2, "--json")[1])["coverage"]
+    assert [len(held[name]) for name in ("all", "by_lead", "by_hour", "by_flow")] == [2, 4, 48, 16]
+    assert len(held["by_lead_and_flow"]) == 2 * 2 * 8
+    calibrated, daily = held["all"]
+    assert (calibrated["bands"], daily["bands"]) == ("as calibrated", "learning every day")
+    assert 0.5 < calibrated["held"]["80"] < calibrated["held"]["95"] <= 1
+    assert 0 < daily["width"]["50"] < daily["width"]["80"] < daily["width"]["95"]
+    assert sum(one["share"] for one in held["by_hour"][:24]) == pytest.approx(1, abs=1e-4)
 
 
 def test_at_takes_the_city_s_time_or_an_offset(run: Run, small_home: Path) -> None:
@@ -141,7 +170,8 @@ def test_evaluate_takes_a_span_in_the_city_s_time(run: Run, small_home: Path) ->
         (["check", "--city", "Bj"], "is no name of a city"),
         (["ingest", "--city", "bj", "no/such/file"], "no/such/file does not exist"),
         (["train", "--city", "bj"], "no flow for bj"),
-        (["train", "--city", "bj", "--resume"], "no flow for bj"),
+        (["train", "--city", "bj", "--resume"], "no training to go on with in "),
+        (["train", "--city", "bj", "--network", "lstm"], "no flow for bj"),
         (["evaluate", "--city", "bj"], "no flow for bj"),
         (["evaluate", "--city", "bj", "--from", "2016-01-01"], "no flow for bj"),
         (["--city", "bj", "--at", "2016-01-01"], "no flow for bj"),
@@ -174,6 +204,12 @@ def test_a_failure_is_one_sentence_and_exit_code_1(
         (["simulate", "--out", "x", "--step", "7min"], "divides a day"),
         (["evaluate", "--city", "bj", "--from", "soon"], "is no time"),
         (["evaluate", "--city", "bj", "--stride", "0"], "or equal to 1"),
+        (["train", "--city", "bj", "--members", "0"], "or equal to 1"),
+        (["train", "--city", "bj", "--without", "hour,colour"], "no part 'colour'; it has anomaly"),
+        (["train", "--city", "bj", "--without", "hour", "--with", "hour"], "off and on at once"),
+        (["train", "--city", "bj", "--resume", "--members", "2"], "--members cannot change while"),
+        (["train", "--city", "bj", "--resume", "--no-final"], "--final cannot change while"),
+        (["train", "--city", "bj", "--resume", "--without", "hour"], "--without cannot change"),
         (["fly"], "fly"),
     ],
 )
@@ -200,6 +236,31 @@ def test_a_refused_file_is_told_and_fails_while_the_good_one_is_stored(
     code, out, _ = run("check", "--city", "bj")
     assert code == 0
     assert "refused" in out
+
+
+def test_weather_is_told_by_ingest_and_check(run: Run, flowcast_home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "weather.csv"
+    path.write_text("time,rain,wind\n2016-01-01T00:00,0,3\n2016-01-03T00:00,T,\n")
+    code, out, err = run("ingest", "--city", "bj", path)
+    assert code == 0, err
+    assert "weather.csv: records of weather: 2 new\n  of rain, wind\n" in out
+    _, out, _ = run("check", "--city", "bj")
+    assert "weather   2 records, known from 2016-01-01 00:00 to 2016-01-03 00:00" in out
+    assert "rain is missing 1 times, first 2016-01-02 01:00 to 2016-01-03 00:00" in out
+    told = json.loads(run("check", "--city", "bj", "--json")[1])["weather"]
+    gap = {"from": "2016-01-01T17:00:00Z", "to": "2016-01-02T16:00:00Z"}
+    assert (told["records"], told["gaps"]) == (2, {"rain": [gap], "wind": []})
+
+
+def test_training_tells_its_fits(run: Run, small_home: Path) -> None:
+    options = ["--network", "convlstm", "--members", 1, "--without", "hour, place"]
+    code, out, err = run("train", "--city", "small", "--epochs", 1, "--seed", 3, *options)
+    assert code == 0, err
+    assert "version 20" in out
+    told = [line for line in err.splitlines() if re.match(r"fit|epoch \d:", line)]
+    assert told[0] == "fit 1 of 2: the epochs are chosen by the validation days (seed 3)"
+    assert told[2] == "fit 2 of 2: the validation days are trained on too (seed 3)"
+    assert ["validation RMSE" in line for line in told[1::2]] == [True, False]
 
 
 def test_ctrl_c_ends_training_with_what_was_learnt(small_home: Path) -> None:

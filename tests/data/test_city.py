@@ -20,6 +20,7 @@ validation_days = 3
 reader = "taxibj"
 row0 = "south"
 bbox = [10.62, 59.85, 10.92, 59.98]
+country = "NO"
 """
 
 
@@ -61,6 +62,8 @@ def test_the_cities_we_ship_are_as_their_data_say() -> None:
     assert (bj.test_days, nyc.test_days) == (28, 27)  # DATA.md: 1,296 slots are 27 days
     assert nyc.bbox == (-74.022216, 40.699031, -73.873868, 40.849878)
     assert bj.slots_per_day == 48
+    calendars = [(city.country, city.subdivision) for city in (bj, nyc, demo)]
+    assert calendars == [("CN", ""), ("US", ""), ("", "")]
 
 
 def test_a_dozen_lines_of_toml_are_a_city(cities: Path) -> None:
@@ -78,6 +81,7 @@ def test_a_dozen_lines_of_toml_are_a_city(cities: Path) -> None:
         validation_days=3,
         row0="south",
         bbox=(10.62, 59.85, 10.92, 59.98),
+        country="NO",
     )
 
 
@@ -87,6 +91,7 @@ def test_three_lines_are_enough(cities: Path) -> None:
     assert city.title == "toy"
     assert (city.first_slot, city.duplicates, city.empty) == (1, "refuse", "kept")
     assert (city.test_days, city.validation_days, city.bbox) == (28, 7, None)
+    assert (city.country, city.subdivision) == ("", "")
 
 
 def test_the_users_own_city_comes_before_ours(cities: Path) -> None:
@@ -172,11 +177,27 @@ def test_small_letters_digits_and_dashes_are_a_name(cities: Path, name: str) -> 
         ("bbox", "[10.62, nan, 10.92, 59.98]"),
         ("bbox", "[false, 59.85, 10.92, 59.98]"),
         ("bbox", '"10.62, 59.85, 10.92, 59.98"'),
+        ("country", '"USA"'),
+        ("country", '"us"'),
+        ("country", '"XX"'),
+        ("country", '["US"]'),
+        ("country", "1"),
+        ("subdivision", "7"),
+        ("subdivision", '"NY"'),  # of no country
     ],
 )
 def test_a_wrong_value_is_refused_with_its_file_and_key(cities: Path, key: str, value: str) -> None:
     path = described(cities, **{key: value})
     assert sentence("toy").startswith(f"{path}: {key}")
+
+
+def test_a_subdivision_must_be_one_of_its_country(cities: Path) -> None:
+    described(cities, country='"CA"', subdivision='"QC"')
+    assert load_city("toy").subdivision == "QC"
+    path = described(cities, country='"CA"', subdivision='"NY"')
+    assert sentence("toy").startswith(
+        f"{path}: subdivision = 'NY' is unknown in CA; it has AB, BC,"
+    )
 
 
 @pytest.mark.parametrize("key", ["timezone", "step", "grid"])

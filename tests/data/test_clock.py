@@ -54,3 +54,27 @@ def test_wall_time_that_is_shown_twice_is_the_first_and_skipped_the_moment_after
     assert twice.tolist() == np.array(["2016-11-06T05:30:00"], "datetime64[s]").tolist()
     skipped = utc(np.array(["2016-03-13T02:30:00"], "datetime64[s]"), NEW_YORK)
     assert skipped.tolist() == np.array(["2016-03-13T07:00:00"], "datetime64[s]").tolist()
+
+
+@pytest.mark.parametrize(
+    ("hours", "zone", "slots"),
+    [
+        (1, NEW_YORK, 1),
+        (0.5, NEW_YORK, 2),
+        (0.5, "Australia/Lord_Howe", 1),  # clocks are moved by half an hour
+        (1, "Asia/Shanghai", 0),
+        (0.5, "UTC", 0),
+        (4, NEW_YORK, 0),  # long steps follow the clock themselves
+    ],
+)
+def test_clocks_are_moved_by_so_many_slots(hours: float, zone: str, slots: int) -> None:
+    # A week of winter: that clocks will be moved in its year is what counts.
+    times = np.datetime64("2016-01-04", "s") + np.arange(3) * np.timedelta64(2, "D")
+    assert Clock(seconds(hours), zone).moves(times) == slots
+
+
+def test_clocks_that_were_moved_in_other_years_are_moved_no_more() -> None:
+    # Russia has had one time all the year since October 2014.
+    clock = Clock(seconds(1), "Europe/Moscow")
+    assert clock.moves(np.array(["2010-02-01", "2010-03-01"], "datetime64[s]")) == 1
+    assert clock.moves(np.array(["2016-02-01", "2016-03-01"], "datetime64[s]")) == 0

@@ -15,7 +15,7 @@ from data.flow import label, split, step, validate
 HOUR = np.timedelta64(3600, "s")
 DAY = np.timedelta64(24, "h")
 START = np.datetime64("2016-01-01T00:00", "s")
-CITY = City("toy", "Toy", "America/New_York", HOUR, (2, 3))
+CITY = City("toy", "Toy", "America/New_York", HOUR, (2, 3), country="US", subdivision="NY")
 
 
 def flow_at(numbers: list[int], city: City = CITY) -> xr.DataArray:
@@ -39,6 +39,8 @@ def test_a_flow_tells_its_city_step_and_units() -> None:
         "timezone": "America/New_York",
         "step": 3600,
         "units": "vehicles per step",
+        "country": "US",
+        "subdivision": "NY",
     }
     assert step(flow) == np.timedelta64(60, "m")
 

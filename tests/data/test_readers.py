@@ -4,7 +4,7 @@ import pytest
 
 from data.city import City, load_city
 from data.errors import FlowcastError
-from data.readers import READERS, flow_files
+from data.readers import READERS, input_files
 
 
 def test_every_city_we_ship_has_a_reader() -> None:
@@ -24,26 +24,38 @@ def test_a_folder_stands_for_its_hdf5_files_by_name(tmp_path: Path) -> None:
     for name in ("BJ14.h5", "BJ13.h5", "BJ15.HDF5", ".BJ16.h5", "BJ_Holiday.txt", "dataset.npz"):
         (tmp_path / name).touch()
     (tmp_path / "older.h5").mkdir()
-    names = [path.name for path in flow_files([tmp_path])]
+    names = [path.name for path in input_files([tmp_path])]
     assert names == ["BJ13.h5", "BJ14.h5", "BJ15.HDF5"]
+
+
+def test_a_folder_s_csv_files_are_taken_where_their_header_is_that_of_weather(
+    tmp_path: Path,
+) -> None:
+    for name, header in (
+        ("a.csv", "time,rain"),
+        ("b.CSV", "Date,rain"),
+        ("c.csv", "init_time,y,x"),
+    ):
+        (tmp_path / name).write_text(header)
+    assert [path.name for path in input_files([tmp_path])] == ["a.csv", "b.CSV"]
 
 
 def test_files_are_taken_as_given(tmp_path: Path) -> None:
     later, earlier = tmp_path / "b.dat", tmp_path / "a.h5"
     for path in (later, earlier):
         path.touch()
-    assert flow_files([later, earlier]) == [later, earlier]
+    assert input_files([later, earlier]) == [later, earlier]
 
 
 def test_a_missing_path_and_a_folder_without_flow_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FlowcastError, match=r"none\.h5 does not exist"):
-        flow_files([tmp_path / "none.h5"])
+        input_files([tmp_path / "none.h5"])
     with pytest.raises(FlowcastError, match=r"has no \.h5 or \.hdf5 file"):
-        flow_files([tmp_path])
+        input_files([tmp_path])
 
 
 def test_the_benchmarks_file_never_enters_an_archive(tmp_path: Path) -> None:
     path = tmp_path / "dataset.npz"
     path.touch()
     with pytest.raises(FlowcastError, match="no times and serves benchmarks only"):
-        flow_files([path])
+        input_files([path])

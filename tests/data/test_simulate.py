@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from data.city import City, load_city, read_city
 from data.clock import local
 from data.errors import FlowcastError
-from data.simulate import Simulation, simulate
+from data.simulate import Simulation, foreseen, simulate
 from data.simulation_files import write_simulation
 from data.taxibj import open_taxibj
 
@@ -240,3 +240,20 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FlowcastError, match="cannot be made"):
         write_simulation(tmp_path / "file", replace(SMALL, grid=(1, 1)), 1, seed=0)
+
+
+def test_what_is_foreseen_lies_between_the_expected_flow_and_what_is_usual() -> None:
+    simulation = simulate(SMALL, weeks=2)
+    errors = [
+        np.sqrt(np.mean((foreseen(SMALL, lead, weeks=2) - simulation.counts) ** 2))
+        for lead in (0, 1, 4, 400)
+    ]
+    np.testing.assert_array_equal(foreseen(SMALL, 0, weeks=2), simulation.expected)
+    assert errors == sorted(errors)
+
+
+def test_what_is_foreseen_far_ahead_is_the_mean_of_the_quarters() -> None:
+    # After 400 slots nothing is left of how busy they were: of tanh of symmetric numbers the mean is 0.
+    flow, far = (foreseen(SMALL, lead, weeks=2) for lead in (0, 400))
+    ratio = flow.sum(axis=0)[1] / far.sum(axis=0)[1]
+    assert abs(ratio.mean() - 1) < 0.05

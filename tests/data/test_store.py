@@ -12,8 +12,11 @@ import pytest
 import sqlalchemy as sa
 import xarray as xr
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 
+from data.band import band, with_band, without_band
 from data.city import City
 from data.database import Database
 from data.errors import FlowcastError, StoreError
@@ -282,6 +285,37 @@ def test_the_newest_forecast_counts(store: Store) -> None:
     assert store.forecast(replace(CITY, name="other")) is None
 
 
+def test_bands_come_back_to_a_thousandth_and_the_forecast_exactly(store: Store) -> None:
+    forecast = forecast_at(100, horizon=3)
+    values = np.random.default_rng(1).gamma(1, 300, (3, 2, *forecast.shape)).astype(np.float32)
+    store.add_forecast(CITY, with_band(forecast, values))
+    stored = store.forecast(CITY)
+    assert stored is not None
+    assert without_band(stored).identical(forecast)
+    around = band(stored)
+    assert around is not None
+    np.testing.assert_allclose(around.values, values, rtol=1e-3)
+
+
+def test_the_forecasts_of_a_span_come_in_the_order_of_time(store: Store) -> None:
+    forecasts = [forecast_at(slot, seed) for seed, slot in enumerate((100, 102, 101, 101, 103))]
+    for forecast in forecasts:
+        store.add_forecast(CITY, forecast)
+    found = list(store.forecasts(CITY, START + 100 * HALF_HOUR, START + 102 * HALF_HOUR))
+    assert all(one.identical(forecasts[row]) for one, row in zip(found, (2, 3, 1), strict=True))
+    assert not list(store.forecasts(replace(CITY, name="other"), START, START + 200 * HALF_HOUR))
+
+
+def test_how_the_bands_of_a_version_stand_is_replaced(store: Store) -> None:
+    assert store.calibration(CITY, "v1") is None
+    store.keep_calibration(CITY, "v1", START, b"one")
+    store.keep_calibration(CITY, "v2", START, b"other")
+    store.keep_calibration(CITY, "v1", START + HALF_HOUR, b"two")
+    assert store.calibration(CITY, "v1") == (START + HALF_HOUR, b"two")
+    assert store.calibration(CITY, "v2") == (START, b"other")
+    assert store.calibration(replace(CITY, name="other"), "v1") is None
+
+
 def test_a_stack_of_two_is_not_one_forecast(store: Store) -> None:
     with pytest.raises(ValueError, match="one forecast at a time"):
         store.add_forecast(CITY, xr.concat([forecast_at(1), forecast_at(2)], "init_time"))
@@ -308,6 +342,37 @@ def test_the_tables_are_those_that_the_migrations_make(store: Store, path: Path)
 
 def test_the_schema_is_the_newest_revision() -> None:
     assert scripts().get_heads() == [SCHEMA]
+
+
+def test_a_store_from_before_the_bands_keeps_all_that_it_held(path: Path) -> None:
+    path.parent.mkdir()
+    known, frames = scripts(), np.arange(48, dtype="<f4").reshape(1, 2, 2, 4, 3)
+    with sa.create_engine(f"sqlite:///{path}").begin() as connection:
+        environment = EnvironmentContext(Config(), known)
+        environment.configure(
+            connection=connection,
+            fn=lambda current, context: known._upgrade_revs("0002", current),
+            transactional_ddl=False,
+        )
+        environment.run_migrations()
+        row = {"at": int((START - np.datetime64(0, "s")).astype(int)), "frames": frames.tobytes()}
+        connection.execute(
+            sa.text(
+                "INSERT INTO forecast (city, init_time, created_at, horizon, forecaster, attributes,"
+                " frames) VALUES ('toy', :at, 1, 2, 'swinlstm', '{\"notes\": \"old\"}', :frames)"
+            ),
+            row,
+        )
+    store = Store()
+    old = store.forecast(CITY)
+    assert old is not None
+    assert (old.attrs, old["init_time"].values[0]) == ({"notes": "old"}, START)
+    np.testing.assert_array_equal(old.values, frames)
+    assert band(old) is None
+    store.add_forecast(CITY, with_band(forecast_at(3), np.ones((3, 2, *forecast_at(3).shape))))
+    newest = store.forecast(CITY)
+    assert newest is not None
+    assert band(newest) is not None
 
 
 def test_a_database_of_a_newer_version_is_left_alone(store: Store, path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from data.city import City
 from data.flow import label
-from data.windows import future, missing, past, positions, whole
+from data.windows import future, missing, past, positions, rows, whole
 
 START = np.datetime64("2016-01-01T00:00", "s")
 STEPS = [np.timedelta64(minutes * 60, "s") for minutes in (5, 30, 60, 1440)]
@@ -108,6 +108,40 @@ def test_a_window_with_missing_slots_is_never_made_up(
         return
     with pytest.raises(ValueError, match="slots that the flow lacks"):
         past(flow, init_times, lags)
+
+
+@given(present_slots, lag_lists, st.lists(st.integers(0, 30), unique=True, max_size=5), steps)
+def test_slots_of_memory_follow_those_that_are_needed_and_may_be_missing(
+    present: set[int], lags: list[int], memory: list[int], step: np.timedelta64
+) -> None:
+    flow = flow_at(present, step)
+    init_times = whole(flow, lags, 0)
+    window = past(flow, init_times, lags, memory)
+    further = sorted(set(memory) - set(lags), reverse=True)
+    assert window["lag"].values.tolist() == lags + further
+    assert window.dtype == np.float32
+    assert window.attrs == flow.attrs
+    for at, slot in enumerate(numbers_of(init_times, step)):
+        for lag, frame in zip(lags + further, window.values[at], strict=True):
+            if slot - lag in present:
+                assert frame.tolist() == (100 * (slot - lag) + CELLS).tolist()
+            else:
+                assert np.isnan(frame).all()
+
+
+@given(present_slots, st.lists(st.one_of(st.none(), st.integers(-5, 70)), max_size=6), steps)
+def test_rows_are_where_times_stand_and_minus_1_where_there_is_none(
+    present: set[int], slots: list[int | None], step: np.timedelta64
+) -> None:
+    stored = sorted(present)
+    nat = np.datetime64("NaT", "s")
+    times = np.array(
+        [nat if slot is None else START + slot * step for slot in slots], "datetime64[s]"
+    )
+    expected = [stored.index(slot) if slot in present else -1 for slot in slots]
+    assert rows(flow_at(present, step), times).tolist() == expected
+    assert rows(flow_at(present, step), times[:, None]).tolist() == [[row] for row in expected]
+    assert rows(flow_at(present, step)[:0], times).tolist() == [-1] * len(slots)
 
 
 def test_an_empty_flow_has_no_windows_and_lacks_every_slot() -> None:

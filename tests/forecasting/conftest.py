@@ -24,12 +24,14 @@ def flow_of() -> Callable[..., xr.DataArray]:
         timezone: str = "UTC",
         step: np.timedelta64 = HOUR,
         grid: tuple[int, int] = (1, 1),
+        country: str = "",
     ) -> xr.DataArray:
         values = np.asarray(vehicles, dtype=np.float32)
         if values.ndim == 1:
             values = values[:, None, None, None] * np.ones((1, 2, *grid), dtype=np.float32)
         time = np.datetime64(start, "s") + np.arange(len(values)) * step
-        return label(values, time, City("toy", "Toy", timezone, step, values.shape[2:]))
+        city = City("toy", "Toy", timezone, step, values.shape[2:], country=country)
+        return label(values, time, city)
 
     return make
 

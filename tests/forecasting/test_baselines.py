@@ -16,8 +16,11 @@ from forecasting.baselines import (
     HistoricalAverage,
     Persistence,
     SameSlotLastWeek,
+    Usual,
+    UsualAndAnomaly,
 )
 from forecasting.climatology import Climatology
+from forecasting.expected import Expected
 from forecasting.forecaster import Forecaster
 from forecasting.metrics import mae, rmse
 
@@ -34,7 +37,8 @@ def forecast_at(
 ) -> list[float]:
     """The first cell's forecast from one init_time, lead by lead."""
     init_times = np.array([init_time], "datetime64[s]")
-    past = windows.past(flow, init_times, forecaster.lags(horizon))
+    slots = forecaster.lags(horizon), forecaster.memory(horizon)
+    past = windows.past(flow, init_times, *slots)
     return forecaster(past, horizon)[0, :, 0, 0, 0].values.tolist()
 
 
@@ -77,6 +81,51 @@ def test_same_slot_last_week_goes_back_further_beyond_a_week(flow_of: FlowOf) ->
     forecaster = SameSlotLastWeek.fit(flow)
     expected = [*range(24, 31), *range(24, 31), 24]
     assert forecast_at(forecaster, flow, "2016-02-03", 15) == expected
+
+
+# Mondays of 10, 20, 30 and 40, Tuesdays of 1, 2, 3 and 4, then a Monday of 50: all lie within
+# 1.4826 times their median deviation and the root of their median and 1, so none is drawn in, and
+# weeks count half after six.
+MONDAYS = [v for week in range(1, 5) for v in (10 * week, week, *[0] * 5)]
+WEIGHTS = [0.5 ** (weeks / 6) for weeks in (4, 3, 2, 1)]
+MONDAY = sum(w * v for w, v in zip(WEIGHTS, (10, 20, 30, 40), strict=True)) / sum(WEIGHTS)
+
+
+def test_recent_weeks_are_a_mean_in_which_the_newest_count_most(flow_of: FlowOf) -> None:
+    flow = flow_of([*MONDAYS, 50], step=DAY)
+    forecaster = Usual(Expected.fit(flow[:28]))
+    assert round(MONDAY, 2) == 26.44
+    assert forecaster.lags(2) == ()
+    assert (
+        forecaster.memory(2)
+        == tuple(sorted({7 * n - d for n in range(1, 9) for d in (1, 2)}))[::-1]
+    )
+    sunday, monday = "2016-01-31", "2016-02-01"
+    assert forecast_at(forecaster, flow, sunday, 2) == pytest.approx([MONDAY, MONDAY / 10])
+    # A week later the fifth Monday is known, and counts most.
+    weights = [0.5 ** (weeks / 6) for weeks in (5, 4, 3, 2, 1)]
+    fifth = sum(w * v for w, v in zip(weights, (10, 20, 30, 40, 50), strict=True)) / sum(weights)
+    assert forecast_at(forecaster, flow, monday, 7)[-1] == pytest.approx(fifth)
+
+
+def test_recent_weeks_and_anomaly_add_a_share_of_the_newest_difference(flow_of: FlowOf) -> None:
+    flow = flow_of([*MONDAYS, 50], step=DAY)
+    forecaster = UsualAndAnomaly(Expected.fit(flow[:28]))
+    assert forecaster.lags(1) == (0,)
+    expected = MONDAY / 10 + 0.8 * (50 - MONDAY)
+    assert forecast_at(forecaster, flow, "2016-02-01", 1) == pytest.approx([expected])
+    half = UsualAndAnomaly(forecaster.expected, 0.5)
+    expected = MONDAY / 10 + 0.5 * (50 - MONDAY)
+    assert forecast_at(half, flow, "2016-02-01", 1) == pytest.approx([expected])
+
+
+def test_where_fewer_than_four_weeks_are_known_the_mean_stands_in(flow_of: FlowOf) -> None:
+    flow = flow_of([*MONDAYS, 50], step=DAY)
+    forecaster = Usual(Expected.fit(flow[:28]))
+    # Of the last two Mondays 30 and 40 are known, and twice the mean of all four, 25, with weight 1.
+    near, far = 0.5 ** (1 / 6), 0.5 ** (2 / 6)
+    expected = (near * 40 + far * 30 + 2 * 25) / (near + far + 2)
+    assert forecast_at(forecaster, flow[14:], "2016-01-31", 1) == pytest.approx([expected])
 
 
 def hourly(flow_of: FlowOf, start: str, days: int) -> xr.DataArray:
@@ -162,10 +211,10 @@ def scores(raw: xr.DataArray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     table = {}
     for name, make in BASELINES.items():
         forecaster = make(before, Climatology.fit(before))
-        lags = forecaster.lags(4)
+        lags, memory = forecaster.lags(4), forecaster.memory(4)
         init_times = windows.whole(raw, sorted({*lags, *range(4)}), 4)
         init_times = init_times[init_times >= first]
-        forecast = forecaster(windows.past(raw, init_times, lags), 4)
+        forecast = forecaster(windows.past(raw, init_times, lags, memory), 4)
         observed = windows.future(raw, init_times, 4)
         table[name] = tuple(error(forecast, observed, CELLS).values for error in (rmse, mae))
     return table

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,14 @@ def together(folder: Path) -> None:
                 break
         if group.first:
             save_checkpoint(folder / "half.safetensors", state, {})
+        state, stop = start(), threading.Event()
+
+        def stopping(network: nn.Module) -> float:
+            stop.set()
+            return float(network(torch.zeros(1, 3, 2, 4, 4), 1).sum())
+
+        list(fit(state, feed(11), stopping, group=group, stop=stop))
+        (folder / f"stopped-{group.rank}").write_text(f"{stop.is_set()} {len(state.history)}")
         state = start()
         try:
             for event in fit(state, feed(11, spoilt=True), lambda network: 1.0, group=group):
@@ -102,6 +111,10 @@ def test_one_process_goes_on_with_what_two_began(done: Path, tmp_path: Path) -> 
     list(fit(state, feed(11), lambda network: 1.0))
     save_checkpoint(tmp_path / "alone.safetensors", state, {})
     assert_close(done / "whole.safetensors", tmp_path / "alone.safetensors")
+
+
+def test_all_processes_know_that_one_was_stopped_within_its_validation(done: Path) -> None:
+    assert [(done / f"stopped-{rank}").read_text() for rank in (0, 1)] == ["True 0"] * 2
 
 
 def test_all_processes_end_at_the_step_that_is_not_finite(done: Path) -> None:

@@ -14,11 +14,13 @@ from data.errors import FlowcastError
 from forecasting.export import EXPORTS, compare, export, write_model
 from forecasting.models import NETWORKS
 from forecasting.models.authors_weights import load_authors_weights
+from forecasting.models.contextual import Surroundings
 from forecasting.models.network import NetworkConfig
 from forecasting.models.residual import residual
 from forecasting.models.swinlstm import SwinLSTMConfig
 from forecasting.models.swinlstm_d import SwinLSTMDConfig
 from forecasting.onnx_rollout import OnnxRollout
+from forecasting.torch_rollout import TorchRollout, build_network
 
 TINY = SwinLSTMConfig(grid=(8, 8), patch=2, width=16, window=2, depths=(3,), heads=(2,))
 TINY_D = SwinLSTMDConfig(
@@ -121,6 +123,94 @@ def test_an_export_of_a_citys_network_adds_the_newest_frame(name: str, config: A
     rollout = OnnxRollout.open(write_model(name, network, config), 3, threads=1)
     expected = by_torch(network, frames, 4)
     np.testing.assert_allclose(rollout(frames, 4), expected, rtol=0, atol=1e-5)
+
+
+AROUND = {
+    "all": Surroundings(maps=6, numbers=8),
+    "weather": Surroundings(maps=4, numbers=11, features=12),
+    "no maps": Surroundings(maps=0, numbers=8),
+    "no numbers": Surroundings(maps=4, numbers=0),
+    "places alone": Surroundings(maps=0, numbers=0),
+    "no places": Surroundings(maps=6, numbers=8, place=False),
+    "no more than numbers": Surroundings(maps=0, numbers=4, place=False),
+}
+IN_CONTEXT = [
+    *((name, case, around) for name in EXPORTS for case in ("even", "odd") for around in ("all",)),
+    *((name, "even", around) for name in EXPORTS for around in AROUND if around != "all"),
+]
+GRIDS = {"even": (8, 8), "odd": (13, 7)}
+
+
+def in_context(name: str, case: str, around: str) -> tuple[nn.Module, NetworkConfig]:
+    """A network between its doors, whose weights have all left their beginnings."""
+    config = dataclasses.replace(
+        {"swinlstm-b": TINY, "swinlstm-d": TINY_D}[name], grid=GRIDS[case], output="identity"
+    )
+    network = build_network(name, config, AROUND[around])
+    with torch.no_grad():
+        for parameter in network.parameters():
+            inputs = parameter[0].numel() if parameter.ndim > 1 and len(parameter) else 100
+            parameter.add_(torch.randn_like(parameter) * 0.3 * max(inputs, 1) ** -0.5)
+    return network.eval(), config
+
+
+def told(config: NetworkConfig, around: str, batch: int, horizon: int) -> list[np.ndarray]:
+    """Frames, maps and numbers of some windows."""
+    seen, steps = config.history, len(config.targets(horizon))
+    sizes = [
+        (batch, seen, config.channels, *config.grid),
+        (batch, steps, AROUND[around].maps, *config.grid),
+        (batch, steps, AROUND[around].numbers),
+    ]
+    return [torch.randn(*size).numpy() for size in sizes]
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize(("name", "case", "around"), IN_CONTEXT)
+def test_an_export_in_context_gives_the_frames_of_torch(name: str, case: str, around: str) -> None:
+    network, config = in_context(name, case, around)
+    model = write_model(name, network, config)
+    rollout, by_torch = (
+        OnnxRollout.open(model, config.history, threads=1),
+        TorchRollout(network, config),
+    )
+    for batch, horizon in ((1, 1), (3, 5)):
+        frames, maps, numbers = told(config, around, batch, horizon)
+        assert rollout.targets(horizon) == config.targets(horizon)
+        expected = by_torch(frames, horizon, maps, numbers)
+        ours = rollout(frames, horizon, maps, numbers)
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5)
+        # All that is shown counts.
+        for other in (
+            [frames, maps + 1, numbers],
+            [frames, maps, numbers + 1],
+            [frames + 1, maps, numbers],
+        ):
+            changed = by_torch(other[0], horizon, *other[1:])
+            np.testing.assert_allclose(
+                rollout(other[0], horizon, *other[1:]), changed, rtol=0, atol=1e-5
+            )
+    made = export(name, network, config)
+    assert 0 < made.difference < 1e-5 * max(1, np.abs(expected).max())
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_workers_show_every_window_what_is_its_own(threads: int) -> None:
+    network, config = in_context("swinlstm-b", "even", "all")
+    rollout = OnnxRollout.open(write_model("swinlstm-b", network, config), 4, threads=threads)
+    frames, maps, numbers = told(config, "all", 11, 3)
+    single = [rollout(frames[[n]], 3, maps[[n]], numbers[[n]]) for n in range(11)]
+    stack = rollout(frames, 3, maps, numbers)
+    np.testing.assert_allclose(stack, np.concatenate(single), rtol=0, atol=1e-5)
+    assert not np.allclose(stack[0], stack[1], atol=0.01)
+
+
+def test_an_export_in_context_whose_frames_are_not_those_of_torch_is_refused() -> None:
+    network, config = in_context("swinlstm-b", "even", "all")
+    with torch.no_grad():
+        network.get_parameter("doors.keep").fill_(np.nan)
+    with pytest.raises(FlowcastError, match="differs by nan from torch"):
+        export("swinlstm-b", network, config)
 
 
 GOLDEN = {"patch": 2, "window": 4, "width": 32}

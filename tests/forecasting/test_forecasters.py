@@ -12,19 +12,23 @@ from torch import Tensor, nn
 
 from data import windows
 from data.errors import FlowcastError
-from forecasting.baselines import BASELINES, AverageAndAnomaly
+from forecasting.baselines import BASELINES, Usual, UsualAndAnomaly
 from forecasting.climatology import Climatology
 from forecasting.computing import pick_device
+from forecasting.context import PLAIN, Context, ContextConfig, study
+from forecasting.expected import Expected
 from forecasting.forecaster import Forecaster
 from forecasting.models import NETWORKS
-from forecasting.models.network import Frames, NetworkConfig
+from forecasting.models.contextual import Surroundings
+from forecasting.models.network import Frames, RecurrentConfig
 from forecasting.neural import NeuralForecaster
 from forecasting.torch_rollout import TorchRollout, build_network
 
 FlowOf = Callable[..., xr.DataArray]
 HOUR = np.timedelta64(1, "h")
 GRID = (6, 5)
-SEEN = NetworkConfig(history=4, grid=GRID)
+SEEN = RecurrentConfig(history=4, grid=GRID)
+ANOMALY = dataclasses.replace(PLAIN, anomaly=True)
 CLOCKS_GO_FORWARD = np.datetime64("2016-03-13T07", "s")
 
 
@@ -47,16 +51,26 @@ def init_times(flow: xr.DataArray) -> np.ndarray:
     return CLOCKS_GO_FORWARD + np.array([-30, -2, 0, 1, 20, 100]) * HOUR
 
 
-def neural(name: str) -> Callable[[xr.DataArray], NeuralForecaster]:
+def neural(
+    name: str, shown: ContextConfig | None = None, members: int = 1, history: int = 4
+) -> Callable[[xr.DataArray], NeuralForecaster]:
+    """How a forecaster of untrained networks is made."""
+    shown = shown or ContextConfig()
+
     def make(flow: xr.DataArray) -> NeuralForecaster:
-        frames = Frames(2, GRID, history=4, horizon=4, output="identity", day=24)
+        frames = Frames(2, GRID, history=history, horizon=4, output="identity", day=24)
         config = NETWORKS[name].config.quick(frames)
+        context, _ = study(flow, shown)
+        around = None if shown.plain else Surroundings(shown.maps, context.features)
         torch.manual_seed(0)
-        network = build_network(name, config)
-        nn.init.ones_(
-            network.gain
-        )  # untrained it is 0, and the past but the newest would not count
-        return NeuralForecaster(TorchRollout(network, config), Climatology.fit(flow), 5.0, name)
+        networks = [build_network(name, config, around) for _ in range(members)]
+        with torch.no_grad():
+            for network in networks:  # untrained, nothing but the newest frame would count
+                for parameter in network.parameters():
+                    parameter.add_(0.05 * torch.randn_like(parameter))
+        rollouts = tuple(TorchRollout(network, config) for network in networks)
+        title = f"{members} {name}, {'plain' if shown.plain else 'in context'}"
+        return NeuralForecaster(rollouts, context, title)
 
     return make
 
@@ -68,6 +82,8 @@ def baseline(name: str) -> Callable[[xr.DataArray], Forecaster]:
 FORECASTERS = {
     **{name: baseline(name) for name in BASELINES},
     **{name: neural(name) for name in NETWORKS},
+    "plain": neural("swinlstm-b", PLAIN),
+    "ensemble": neural("swinlstm-b", members=2),
 }
 
 
@@ -79,7 +95,8 @@ def forecaster(request: pytest.FixtureRequest, flow: xr.DataArray) -> Forecaster
 def forecast(
     forecaster: Forecaster, flow: xr.DataArray, init_times: np.ndarray, horizon: int
 ) -> xr.DataArray:
-    return forecaster(windows.past(flow, init_times, forecaster.lags(horizon)), horizon)
+    slots = forecaster.lags(horizon), forecaster.memory(horizon)
+    return forecaster(windows.past(flow, init_times, *slots), horizon)
 
 
 def test_every_network_stands_under_this_contract() -> None:
@@ -164,15 +181,15 @@ def _after(flow: xr.DataArray, init_time: np.datetime64) -> np.ndarray:
 
 def test_no_lag_lies_in_the_future(forecaster: Forecaster) -> None:
     for horizon in (1, 4, 24, 200):
-        lags = forecaster.lags(horizon)
-        assert all(lag >= 0 for lag in lags)
-        assert list(lags) == sorted(set(lags), reverse=True)
+        for lags in (forecaster.lags(horizon), forecaster.memory(horizon)):
+            assert all(lag >= 0 for lag in lags)
+            assert list(lags) == sorted(set(lags), reverse=True)
 
 
 def test_a_forecast_leaves_its_past_as_it_was(
     forecaster: Forecaster, flow: xr.DataArray, init_times: np.ndarray
 ) -> None:
-    past = windows.past(flow, init_times, forecaster.lags(4))
+    past = windows.past(flow, init_times, forecaster.lags(4), forecaster.memory(4))
     before = past.copy(deep=True)
     forecaster(past, 4)
     xr.testing.assert_identical(past, before)
@@ -194,64 +211,81 @@ class NoChange(nn.Module):
         self.unused = nn.Parameter(torch.zeros(1))
         self.shown: list[Tensor] = []
 
-    def forward(self, frames: Tensor, horizon: int) -> Tensor:
+    def forward(self, frames: Tensor, horizon: int, *shown: Tensor) -> Tensor:
         self.shown.append(frames.clone())
         return torch.cat([frames, *[frames[:, -1:]] * (horizon - 1)], dim=1)
+
+
+def no_change(context: Context, seen: RecurrentConfig = SEEN) -> NeuralForecaster:
+    return NeuralForecaster((TorchRollout(NoChange(), seen),), context, "no change")
 
 
 def test_a_network_without_change_carries_the_last_anomaly_on(
     flow: xr.DataArray, init_times: np.ndarray
 ) -> None:
-    climatology = Climatology.fit(flow)
-    ours = forecast(
-        NeuralForecaster(TorchRollout(NoChange(), SEEN), climatology, 7.0, "no change"),
-        flow,
-        init_times,
-        3,
-    )
-    expected = forecast(AverageAndAnomaly(climatology, 1.0), flow, init_times, 3)
+    context, _ = study(flow, ANOMALY)
+    ours = forecast(no_change(context), flow, init_times, 3)
+    expected = forecast(UsualAndAnomaly(context.expected, 1.0), flow, init_times, 3)
     xr.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
 def test_a_network_sees_scaled_anomalies_oldest_first(flow_of: FlowOf) -> None:
-    # Every slot is seen once but Monday 00:00, whose mean is 6; all others are their own mean.
-    flow = flow_of([4, *[1] * 167, 8], "2016-01-04")
-    network = NoChange()
-    seen = NetworkConfig(history=3, grid=(1, 1))
-    rollout = TorchRollout(network, seen)
-    forecaster = NeuralForecaster(rollout, Climatology.fit(flow), 0.5, "no change")
-    forecast(forecaster, flow, flow["time"].values[[-1]], 1)
+    # Eight weeks of 6 vehicles, then 8 on a day.
+    flow = flow_of([*[6] * 56, 8], step=np.timedelta64(1, "D"))
+    scale = np.full((2, 1, 1), 0.5, dtype=np.float32)
+    context = Context(ANOMALY, Expected.fit(flow), scale, 1.0)
+    forecaster = no_change(context, RecurrentConfig(history=3, grid=(1, 1)))
+    result = forecast(forecaster, flow, flow["time"].values[[-1]], 1)
+    network = forecaster.rollouts[0].network  # type: ignore[attr-defined]
     assert network.shown[0][0, :, 0, 0, 0].tolist() == [0, 0, (8 - 6) / 0.5]
+    assert result.values[0, 0, 0, 0, 0] == 6 + 4 * 0.5
 
 
 def test_the_batches_of_a_long_stack_come_back_in_order(flow: xr.DataArray) -> None:
     init_times = flow["time"].values[24:200]
-    climatology = Climatology.fit(flow)
-    ours = forecast(
-        NeuralForecaster(TorchRollout(NoChange(), SEEN), climatology, 7.0, "no change"),
-        flow,
-        init_times,
-        1,
-    )
-    expected = forecast(AverageAndAnomaly(climatology, 1.0), flow, init_times, 1)
+    context, _ = study(flow, ANOMALY)
+    ours = forecast(no_change(context), flow, init_times, 1)
+    expected = forecast(UsualAndAnomaly(context.expected, 1.0), flow, init_times, 1)
     xr.testing.assert_allclose(ours, expected, atol=1e-4)
+
+
+def test_the_forecast_of_several_networks_is_their_mean(
+    flow: xr.DataArray, init_times: np.ndarray
+) -> None:
+    three = neural("swinlstm-b", PLAIN, members=3)(flow)
+    past = windows.past(flow + 100, init_times, three.lags(4))  # no forecast falls below zero
+    single = [dataclasses.replace(three, rollouts=(one,))(past, 4) for one in three.rollouts]
+    assert not np.allclose(single[0], single[1], atol=0.1)
+    mean = sum(one.values for one in single) / 3
+    np.testing.assert_allclose(three(past, 4).values, mean, rtol=1e-5)
+
+
+def test_a_forecast_with_nothing_in_memory_falls_back_on_what_is_usual(
+    flow: xr.DataArray, init_times: np.ndarray
+) -> None:
+    known = flow[: 4 * 7 * 24]
+    usual = Usual(Expected.fit(known))
+    past = windows.past(flow, init_times, usual.lags(3), usual.memory(3))
+    past.values[:] = np.nan
+    times = init_times[:, None] + np.arange(1, 4) * HOUR
+    np.testing.assert_allclose(
+        usual(past, 3).values, usual.expected.usual.expected(times), rtol=1e-5
+    )
 
 
 def test_a_forecaster_with_stochastic_depth_knows_no_chance(
     flow: xr.DataArray, init_times: np.ndarray
 ) -> None:
     forecaster = neural("swinlstm-b")(flow)
-    assert isinstance(forecaster.rollout, TorchRollout)
-    forecaster.rollout.network.train()
+    rollout = forecaster.rollouts[0]
+    assert isinstance(rollout, TorchRollout)
+    rollout.network.train()
     one, two = (forecast(forecaster, flow, init_times, 4) for _ in range(2))
     xr.testing.assert_identical(one, two)
 
 
 def test_a_network_may_see_a_single_slot(flow: xr.DataArray, init_times: np.ndarray) -> None:
-    forecaster = neural("swinlstm-b")(flow)
-    assert isinstance(forecaster.rollout, TorchRollout)
-    rollout = dataclasses.replace(forecaster.rollout, config=NetworkConfig(history=1, grid=GRID))
-    forecaster = dataclasses.replace(forecaster, rollout=rollout)
+    forecaster = neural("swinlstm-b", history=1)(flow)
     assert forecaster.lags(4) == (0,)
     assert forecast(forecaster, flow, init_times, 4).sizes["lead_time"] == 4
 

@@ -16,15 +16,18 @@ from data import windows
 from data.city import City
 from data.errors import FlowcastError
 from data.files import sha256
-from forecasting.climatology import Climatology
+from data.weather import label_weather
+from forecasting.context import PLAIN, ContextConfig, study
 from forecasting.export import export
 from forecasting.models import SwinLSTMConfig
+from forecasting.models.contextual import ContextualStep, Surroundings
 from forecasting.neural import NeuralForecaster
 from forecasting.registry import (
     MANIFEST,
     NETWORK,
     WEIGHTS,
     Manifest,
+    context_fields,
     flow_hash,
     load_version,
     read_manifest,
@@ -35,28 +38,46 @@ from forecasting.torch_rollout import TorchRollout, build_network, weights_of
 
 FlowOf = Callable[..., xr.DataArray]
 HOUR = np.timedelta64(1, "h")
-TOY = City("toy", "Toy", "America/New_York", HOUR, (6, 5))
+TOY = City("toy", "Toy", "America/New_York", HOUR, (6, 5), country="US")
 CONFIG = SwinLSTMConfig(
     grid=TOY.grid, patch=2, width=8, window=2, depths=(2,), heads=(2,), output="identity"
 )
 VERSION = "20260101-120000-abcd00"
+MEMBERS = 2
 OTHER_CONFIG = dataclasses.asdict(CONFIG) | {"width": 16}
 
 
 @pytest.fixture(scope="module")
 def flow(flow_of: FlowOf) -> xr.DataArray:
     values = np.random.default_rng(0).integers(0, 300, (15 * 24, 2, *TOY.grid))
-    return flow_of(values, "2016-03-01T05", TOY.timezone, HOUR)
+    return flow_of(values, "2016-03-01T05", TOY.timezone, HOUR, country="US")
 
 
-@pytest.fixture
-def forecaster(flow: xr.DataArray) -> NeuralForecaster:
+@pytest.fixture(scope="module")
+def weather(flow: xr.DataArray) -> xr.DataArray:
+    time = flow["time"].values[::6]
+    return label_weather(np.arange(len(time))[:, None] % 5, time, ["rain"], TOY)
+
+
+def made(shown: ContextConfig, flow: xr.DataArray, weather: xr.DataArray) -> NeuralForecaster:
+    """A forecaster of two networks whose weights have all left their beginnings."""
+    context, _ = study(flow, shown, weather)
+    around = None if shown.plain else Surroundings(shown.maps, context.features, features=8)
     torch.manual_seed(0)
-    network = build_network("swinlstm-b", CONFIG)
-    nn.init.ones_(network.gain)  # untrained it is 0, and no weight would count
-    return NeuralForecaster(
-        TorchRollout(network, CONFIG), Climatology.fit(flow), 42.5, "swinlstm-b"
-    )
+    networks = [build_network("swinlstm-b", CONFIG, around) for _ in range(MEMBERS)]
+    with torch.no_grad():
+        for network in networks:
+            for parameter in network.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    rollouts = tuple(TorchRollout(network, CONFIG) for network in networks)
+    return NeuralForecaster(rollouts, context, "swinlstm-b")
+
+
+@pytest.fixture(scope="module", params=["in context", "plain"])
+def forecaster(
+    request: pytest.FixtureRequest, flow: xr.DataArray, weather: xr.DataArray
+) -> NeuralForecaster:
+    return made(PLAIN if request.param == "plain" else ContextConfig(), flow, weather)
 
 
 @pytest.fixture
@@ -64,7 +85,9 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-def manifest_of(version: str = VERSION, **changes: Any) -> Manifest:
+def manifest_of(
+    version: str = VERSION, forecaster: NeuralForecaster | None = None, **changes: Any
+) -> Manifest:
     fields: dict[str, Any] = {
         "version": version,
         "city": "toy",
@@ -73,22 +96,38 @@ def manifest_of(version: str = VERSION, **changes: Any) -> Manifest:
         "grid": TOY.grid,
         "network": "swinlstm-b",
         "config": dataclasses.asdict(CONFIG),
+        "around": {},
+        "context": {},
+        "members": MEMBERS,
         "training": {"epochs": 3, "learning_rate": 1e-3},
         "history": 4,
-        "scale": 42.5,
-        "trained": ("2016-03-01T05:00:00Z", "2016-03-14T04:00:00Z"),
-        "climatology": ("2016-03-01T05:00:00Z", "2016-03-16T04:00:00Z"),
+        "selected": ("2016-03-01T05:00:00Z", "2016-03-14T04:00:00Z"),
+        "trained": ("2016-03-01T05:00:00Z", "2016-03-16T04:00:00Z"),
         "data_hash": "0" * 64,
         "metrics": {"candidate": {"lead 1": 11.5, "all": 13.25}},
         "code_version": "0.1.0",
     }
+    if forecaster is not None:
+        network = networks_of(forecaster)[0]
+        around = dataclasses.asdict(network.around) if isinstance(network, ContextualStep) else {}
+        fields |= {"around": around, "context": context_fields(forecaster.context)}
     return Manifest(**fields | changes)
+
+
+def networks_of(forecaster: NeuralForecaster) -> list[nn.Module]:
+    return [one.network for one in forecaster.rollouts if isinstance(one, TorchRollout)]
+
+
+def past_of(forecaster: NeuralForecaster, flow: xr.DataArray, *rows: int) -> xr.DataArray:
+    """The past of windows for six hours ahead."""
+    slots = forecaster.lags(6), forecaster.memory(6)
+    return windows.past(flow, flow["time"].values[list(rows)], *slots)
 
 
 @pytest.fixture
 def folder(root: Path, forecaster: NeuralForecaster) -> Path:
     """The folder of a saved version."""
-    return save(root, forecaster, manifest_of())
+    return save(root, forecaster, manifest_of(forecaster=forecaster))
 
 
 def refusal(action: Callable[[], object], match: str) -> None:
@@ -99,9 +138,8 @@ def refusal(action: Callable[[], object], match: str) -> None:
 
 
 def save(root: Path, forecaster: NeuralForecaster, manifest: Manifest) -> Path:
-    assert isinstance(forecaster.rollout, TorchRollout)
-    weights = weights_of(forecaster.rollout.network)
-    return save_version(root, manifest, weights, forecaster.climatology)
+    weights = [weights_of(network) for network in networks_of(forecaster)]
+    return save_version(root, manifest, weights, forecaster.context)
 
 
 def load(root: Path, city: City = TOY) -> NeuralForecaster:
@@ -112,38 +150,54 @@ def load(root: Path, city: City = TOY) -> NeuralForecaster:
 
 
 def test_a_loaded_version_gives_the_same_forecast(
-    root: Path, folder: Path, forecaster: NeuralForecaster, flow: xr.DataArray
+    root: Path,
+    folder: Path,
+    forecaster: NeuralForecaster,
+    flow: xr.DataArray,
+    weather: xr.DataArray,
 ) -> None:
     loaded = load(root)
-    init_times = flow["time"].values[[10, 200, 330]]
-    past = windows.past(flow, init_times, forecaster.lags(6))
+    past = past_of(forecaster, flow, 10, 200, 330)
     xr.testing.assert_identical(loaded(past, 6), forecaster(past, 6))
-    assert isinstance(loaded.rollout, TorchRollout)
-    assert (loaded.scale, loaded.rollout.config, loaded.name) == (42.5, CONFIG, "swinlstm-b")
+    of_rain = [dataclasses.replace(one, weather=weather) for one in (loaded, forecaster)]
+    xr.testing.assert_identical(of_rain[0](past, 6), of_rain[1](past, 6))
+    assert of_rain[0](past, 6).equals(loaded(past, 6)) == (not loaded.context.weather)
+    assert [one.config for one in loaded.rollouts if isinstance(one, TorchRollout)] == [CONFIG] * 2
+    assert loaded.name == "swinlstm-b"
 
 
-def test_a_loaded_climatology_is_the_saved_one(
+def test_a_loaded_context_is_the_saved_one(
     root: Path, folder: Path, forecaster: NeuralForecaster
 ) -> None:
-    ours, theirs = load(root).climatology, forecaster.climatology
-    assert np.array_equal(ours.mean, theirs.mean)
-    assert np.array_equal(ours.count, theirs.count)
-    assert (ours.timezone, ours.step) == (theirs.timezone, theirs.step)
+    ours, theirs = load(root).context, forecaster.context
+    assert (ours.config, ours.weather, ours.typical) == (
+        *(theirs.config, theirs.weather, theirs.typical),
+    )
+    assert np.array_equal(ours.scale, theirs.scale)
+    assert ours.expected.shift == theirs.expected.shift == 1
+    mine, usual = ours.expected.usual, theirs.expected.usual
+    assert np.array_equal(mine.mean, usual.mean)
+    assert np.array_equal(mine.count, usual.count)
+    assert (mine.timezone, mine.step) == (usual.timezone, usual.step)
 
 
-def test_a_manifest_survives_its_file(root: Path, folder: Path) -> None:
-    manifest = read_manifest(root, "toy", VERSION)
-    lists = json.loads(json.dumps(manifest_of().config))
-    assert dataclasses.replace(manifest, weights_sha256="") == manifest_of(config=lists)
+def test_a_manifest_survives_its_file(
+    root: Path, folder: Path, forecaster: NeuralForecaster
+) -> None:
+    manifest, ours = read_manifest(root, "toy", VERSION), manifest_of(forecaster=forecaster)
+    lists = {
+        name: json.loads(json.dumps(getattr(ours, name)))
+        for name in ("config", "around", "context")
+    }
+    assert dataclasses.replace(manifest, weights_sha256="") == manifest_of(**lists)
     assert manifest.weights_sha256 == sha256(folder / WEIGHTS)
-    assert manifest.config_hash == manifest_of().config_hash
+    assert manifest.config_hash == ours.config_hash
 
 
 def test_a_version_is_safetensors_and_json_and_no_pickle(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [MANIFEST, WEIGHTS]
-    assert all(
-        name.startswith(("network.", "climatology.")) for name in load_file(folder / WEIGHTS)
-    )
+    names = load_file(folder / WEIGHTS)
+    assert all(name.startswith(("network.0.", "network.1.", "context.")) for name in names)
     fields = json.loads((folder / MANIFEST).read_text())
     assert fields["weights_sha256"] == sha256(folder / WEIGHTS)
     assert fields["grid"] == [6, 5]
@@ -159,6 +213,8 @@ def test_the_configuration_hash_knows_network_and_training() -> None:
     assert one.config_hash == manifest_of("another", metrics={}).config_hash
     assert one.config_hash != manifest_of(config=OTHER_CONFIG).config_hash
     assert one.config_hash != manifest_of(training={"epochs": 4}).config_hash
+    assert one.config_hash != manifest_of(context={"config": {"hour": False}}).config_hash
+    assert one.config_hash != manifest_of(around={"maps": 4}).config_hash
 
 
 def test_versions_are_sorted_from_the_oldest(root: Path, forecaster: NeuralForecaster) -> None:
@@ -180,7 +236,7 @@ def test_a_version_is_never_written_over(
     root: Path, folder: Path, forecaster: NeuralForecaster
 ) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    refusal(lambda: save(root, forecaster, manifest_of(scale=1.0)), "cannot be written")
+    refusal(lambda: save(root, forecaster, manifest_of(history=1)), "cannot be written")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir()] == [VERSION]
 
@@ -260,8 +316,8 @@ def test_a_name_that_is_no_version_is_answered_with_those_there_are(
         b"[]",
         b"null",
         b'"manifest"',
-        b'{"format": 1}',
-        b'{"format": 1, "grid": 3, "trained": [], "climatology": []}',
+        b'{"format": 2}',
+        b'{"format": 2, "grid": 3, "trained": [], "selected": []}',
     ],
     ids=repr,
 )
@@ -277,8 +333,11 @@ def rewrite(folder: Path, **changes: Any) -> None:
 
 
 def test_a_manifest_of_an_unknown_format_is_refused(root: Path, folder: Path) -> None:
-    rewrite(folder, format=2, something="new")
-    refusal(lambda: load(root), "has format 2, this version of flowcast reads 1")
+    for other in (1, 3):
+        rewrite(folder, format=other, something="new")
+        refusal(
+            lambda: load(root), "has format [13], this version of flowcast reads 2; .*train again"
+        )
 
 
 @pytest.mark.parametrize(
@@ -288,6 +347,9 @@ def test_a_manifest_of_an_unknown_format_is_refused(root: Path, folder: Path) ->
         pytest.param({"config": {"colour": "red"}}, id="unknown key"),
         pytest.param({"config": {"patch": 3}}, id="impossible"),
         pytest.param({"network": "oracle"}, id="unknown network"),
+        pytest.param({"members": 3}, id="a member too many"),
+        pytest.param({"context": {}}, id="no context"),
+        pytest.param({"around": {"maps": 1, "numbers": 1}}, id="other surroundings"),
     ],
 )
 def test_a_manifest_that_does_not_fit_its_weights_is_refused(
@@ -297,9 +359,11 @@ def test_a_manifest_that_does_not_fit_its_weights_is_refused(
     refusal(lambda: load(root), "do not belong together; use another version or train again")
 
 
-def test_weights_without_a_climatology_are_refused(root: Path, folder: Path) -> None:
-    tensors = load_file(folder / WEIGHTS)
-    del tensors["climatology.mean"]
+@pytest.mark.parametrize("name", ["context.usual", "context.scale", "network.1."])
+def test_weights_without_a_part_are_refused(root: Path, folder: Path, name: str) -> None:
+    tensors = {
+        key: value for key, value in load_file(folder / WEIGHTS).items() if not key.startswith(name)
+    }
     save_file(tensors, folder / WEIGHTS)
     rewrite(folder, weights_sha256=sha256(folder / WEIGHTS))
     refusal(lambda: load(root), "do not belong together")
@@ -330,17 +394,24 @@ def test_a_version_for_another_shape_of_the_city_is_refused(
 # Exports
 
 
-def step_of(forecaster: NeuralForecaster) -> bytes:
-    assert isinstance(forecaster.rollout, TorchRollout)
-    return export("swinlstm-b", forecaster.rollout.network, CONFIG).model
-
-
 @pytest.fixture
 def exported(root: Path, forecaster: NeuralForecaster) -> Path:
     """The folder of a version with an export."""
-    weights = weights_of(forecaster.rollout.network)  # type: ignore[attr-defined]
-    manifest = manifest_of(export={"precision": "float32", "difference": 1e-7})
-    return save_version(root, manifest, weights, forecaster.climatology, step_of(forecaster))
+    networks = networks_of(forecaster)
+    manifest = manifest_of(
+        forecaster=forecaster, export={"precision": "float32", "difference": 1e-7}
+    )
+    return save_version(
+        root,
+        manifest,
+        [weights_of(network) for network in networks],
+        forecaster.context,
+        [export("swinlstm-b", network, CONFIG).model for network in networks],
+    )
+
+
+def files_of(folder: Path) -> list[Path]:
+    return [folder / NETWORK.format(member) for member in range(MEMBERS)]
 
 
 def test_an_exported_version_forecasts_as_torch_does(
@@ -348,34 +419,49 @@ def test_an_exported_version_forecasts_as_torch_does(
 ) -> None:
     loaded = load(root)
     assert loaded.runtime == "onnxruntime float32"
-    past = windows.past(flow, flow["time"].values[[10, 200, 330]], forecaster.lags(6))
+    past = past_of(forecaster, flow, 10, 200, 330)
+    assert (loaded.lags(6), loaded.memory(6)) == (forecaster.lags(6), forecaster.memory(6))
     xr.testing.assert_allclose(loaded(past, 6), forecaster(past, 6), rtol=1e-4, atol=1e-3)
-    assert read_manifest(root, "toy", VERSION).export["sha256"] == sha256(exported / NETWORK)
+    hashes = [sha256(path) for path in files_of(exported)]
+    assert read_manifest(root, "toy", VERSION).export["sha256"] == hashes
+    assert hashes[0] != hashes[1]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no network in here"], ids=str)
-def test_torch_stands_in_for_an_export_that_is_damaged_or_gone(
+@pytest.mark.parametrize("member", range(MEMBERS))
+def test_torch_stands_in_where_one_of_the_exports_is_damaged_or_gone(
     root: Path,
     exported: Path,
     forecaster: NeuralForecaster,
     flow: xr.DataArray,
     content: bytes | None,
+    member: int,
 ) -> None:
-    (exported / NETWORK).unlink()
+    path = files_of(exported)[member]
+    path.unlink()
     if content is not None:
-        (exported / NETWORK).write_bytes(content)
+        path.write_bytes(content)
     loaded = load(root)
     assert loaded.runtime == "torch"
-    past = windows.past(flow, flow["time"].values[[200]], forecaster.lags(2))
-    xr.testing.assert_identical(loaded(past, 2), forecaster(past, 2))
+    past = past_of(forecaster, flow, 200)
+    xr.testing.assert_identical(loaded(past, 6), forecaster(past, 6))
+
+
+def test_exports_that_were_swapped_do_not_serve(root: Path, exported: Path) -> None:
+    one, two = files_of(exported)
+    content = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(content)
+    assert load(root).runtime == "torch"
 
 
 def test_torch_stands_in_for_an_export_that_this_runtime_cannot_read(
     root: Path, exported: Path
 ) -> None:
-    (exported / NETWORK).write_bytes(b"of the future")
-    digest = sha256(exported / NETWORK)
-    rewrite(exported, export={"precision": "float32", "sha256": digest})
+    one, two = files_of(exported)
+    two.write_bytes(b"of the future")
+    hashes = [sha256(one), sha256(two)]
+    rewrite(exported, export={"precision": "float32", "sha256": hashes})
     assert load(root).runtime == "torch"
 
 

@@ -17,7 +17,7 @@ from forecasting.checkpoint import load_checkpoint, save_checkpoint
 from forecasting.feed import Cut, cut
 from forecasting.state import Epoch, TrainingConfig, TrainingState
 from forecasting.torch_rollout import build_network
-from forecasting.training import Batch, fit
+from forecasting.training import Batch, fit, is_finished
 from tests.forecasting.tiny import TINY
 
 CPU = torch.device("cpu")
@@ -209,6 +209,67 @@ def test_the_best_weights_are_those_of_the_best_epoch() -> None:
     assert any(not torch.equal(value, seen[3][name]) for name, value in state.best.items())
 
 
+def test_a_training_ends_where_nothing_better_came_for_so_many_epochs() -> None:
+    state = start(epochs=10, patience=2)
+    done = epochs(train(state, scripted([3, 2, 2.5, 1, 1.5, 1, 0.1])))
+    assert [epoch.validation for epoch in done] == [3, 2, 2.5, 1, 1.5, 1]
+    assert is_finished(state)
+    assert train(state) == []
+    state.config = dataclasses.replace(state.config, patience=3)
+    assert not is_finished(state)
+    assert [epoch.number for epoch in epochs(train(state, scripted([2])))] == [7]
+
+
+def test_a_training_ends_after_the_last_epoch_on_its_way_down_the_schedule() -> None:
+    whole, cut_off = start(), start(last=2)
+    train(whole)
+    assert [epoch.number for epoch in epochs(train(cut_off))] == [1, 2]
+    assert is_finished(cut_off)
+    # The rates were those of all four epochs: the losses are the same to the bit.
+    assert [e.loss for e in cut_off.history] == [e.loss for e in whole.history[:2]]
+
+
+def test_where_there_is_nothing_to_judge_by_the_newest_weights_are_the_best() -> None:
+    state, judged = start(epochs=2), start(epochs=2)
+    list(fit(state, feed(waves()), None))
+    train(judged)
+    assert [(e.validation, e.best) for e in state.history] == [(None, True)] * 2
+    assert [e.loss for e in state.history] == [e.loss for e in judged.history]
+    newest = state.network.state_dict()
+    assert all(torch.equal(value, newest[name]) for name, value in state.best.items())
+
+
+def test_errors_are_weighted_cell_by_cell() -> None:
+    # Frames that rise by 1 and a weight of 3: the outputs are 1, 1, 1 and 2 behind.
+    state = TrainingState.start(Persistence, dataclasses.replace(CONFIG, epochs=1), CPU)
+    frames = one_cell(0.0, 1, 2, 3, 4)
+    windows = cut(frames.numpy(), np.array([0]), 3, 2, CPU)
+    (batch, _) = fit(state, windows, always(0), weight=torch.tensor([[[3.0]]]))
+    assert batch.loss == pytest.approx((9 + 9 + 9 + 36) / 4)
+
+
+def test_hubers_loss_can_be_trained_by() -> None:
+    config = dataclasses.replace(CONFIG, epochs=1, loss="huber")
+    state = TrainingState.start(Persistence, config, CPU)
+    windows = cut(one_cell(0.0, 1, 2, 3, 4).numpy(), np.array([0]), 3, 2, CPU)
+    (batch, _) = fit(state, windows, always(0))
+    # Beyond 0.3 an error counts less half of that.
+    assert batch.loss == pytest.approx((0.85 + 0.85 + 0.85 + 1.85) / 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"loss": "cubic"}, "loss 'cubic' is none of squared, huber"),
+        ({"patience": -1}, "patience -1 or last 0 is less than 0"),
+        ({"last": -2}, "patience 0 or last -2 is less than 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        dataclasses.replace(CONFIG, **changes)
+
+
 def test_the_history_holds_every_epoch_that_was_told() -> None:
     state = start()
     assert epochs(train(state)) == state.history
@@ -274,6 +335,17 @@ def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(
     second = load_checkpoint(path, build, CPU, FACTS)
     assert len(train(second)) == 6 * (4 - epochs_before)
     assert_same(second, whole)
+
+
+def test_a_resumed_training_keeps_its_patience_and_its_missing_validations(path: Path) -> None:
+    state = start(epochs=10, patience=2)
+    train(state, scripted([1, 2, 3]))
+    save_checkpoint(path, state, FACTS)
+    assert is_finished(load_checkpoint(path, build, CPU, FACTS))
+    state = start(epochs=2)
+    list(fit(state, feed(waves()), None))
+    save_checkpoint(path, state, FACTS)
+    assert load_checkpoint(path, build, CPU, FACTS).history == state.history
 
 
 def test_an_epoch_broken_off_leaves_no_trace_in_the_resumed_training(path: Path) -> None:

@@ -24,12 +24,13 @@ from forecasting import cost
 from forecasting.computing import Computing
 from forecasting.models import NETWORKS, Network
 from forecasting.models.network import NetworkConfig
-from forecasting.state import Epoch, TrainingConfig
+from forecasting.state import Epoch
 from forecasting.training import Batch, Mark
 from pipelines.benchmark import run
 from pipelines.benchmark_plan import Plan, open_task, plan
 from pipelines.benchmark_result import Finished, load_network, read_result
 from pipelines.candidate import Trained
+from pipelines.fitting import Recipe
 from pipelines.forecast import forecast
 from pipelines.train import Means, train
 
@@ -538,8 +539,9 @@ def test_a_network_of_three_lines_is_trained_for_a_city_and_forecasts(
     fading: str, small_home: Path
 ) -> None:
     city, store = load_city("small"), Store()
-    config = TrainingConfig(epochs=1, seed=7)  # the version's name has the second and the seed
-    *_, trained = train(store, city, config, network=fading, means=Means(ON_CPU))
+    # The version's name has the second and the seed.
+    recipe = Recipe.asked(network=fading, members=1, epochs=1, seed=7)
+    *_, trained = train(store, city, recipe, means=Means(ON_CPU))
     assert isinstance(trained, Trained)
     made = forecast(store, city, 3, model=trained.manifest.version)
     assert made.attrs["forecaster"] == fading

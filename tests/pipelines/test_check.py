@@ -12,6 +12,7 @@ import pytest
 from data.city import City, load_city
 from data.flow import label
 from data.store import Source, Store
+from data.weather import label_weather
 from pipelines.check import Gap, check
 from pipelines.ingest import ingest
 
@@ -52,6 +53,20 @@ def test_an_empty_archive_is_no_error(store: Store) -> None:
     assert (result.days, result.whole_days, result.gaps, result.missing) == (0, 0, (), 0)
     assert np.isnan([result.lowest, result.mean, result.highest]).all()
     assert (result.revised, result.repairs, result.refused) == (0, {}, ())
+
+
+def test_weather_is_told_with_the_times_when_no_value_counts(store: Store) -> None:
+    assert check(store, CITY).weather is None
+    hours, missing = np.array([0, 25, 51, 60]), float("nan")
+    values = np.array([[1, 1], [1, missing], [1, missing], [1, 1]])
+    time = utc("2016-01-01T00:00") + hours * np.timedelta64(1, "h")
+    store.add_weather(CITY, label_weather(values, time, ["rain", "wind"], CITY), source=FILE)
+    weather = check(store, CITY).weather
+    assert weather is not None
+    assert (weather.records, weather.first, weather.last) == (4, time[0], time[3])
+    # a value counts for 25 hours
+    rain = (utc("2016-01-03T02:00"), utc("2016-01-03T03:00"))
+    assert weather.gaps == {"rain": (rain,), "wind": ((utc("2016-01-02T01:00"), time[3]),)}
 
 
 def test_the_range_is_that_of_all_cells(store: Store) -> None:
@@ -154,7 +169,7 @@ def test_new_york_2016_is_ninety_whole_days(store: Store, real_data: Path) -> No
         list(ingest(store, nyc, [real_data / "nyc-taxi"]))
     result = check(store, nyc)
     assert (result.slots, result.days, result.whole_days) == (4318, 90, 90)  # 90 x 48 - 2
-    assert (result.gaps, result.repairs) == ((), {"skipped_hour": 2})
+    assert (result.gaps, result.repairs) == ((), {"skipped_hour": 2, "trace": 25})  # of its weather
     assert (result.first, result.last) == (utc("2016-01-01T05:00"), utc("2016-03-31T03:30"))
     assert (result.lowest, result.highest) == (0, 1518)
 

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from data import windows
 from data.city import load_city
 from data.errors import FlowcastError
 from data.store import Source, Store
-from pipelines.evaluate import FLOOR, Evaluation, Scored, evaluate, evaluate_in_pieces
+from forecasting.coverage import shares
+from forecasting.registry import load_bands, load_version, models_root
+from pipelines.evaluate import BANDS, FLOOR, Evaluation, Scored, evaluate, evaluate_in_pieces
 
 
 def test_persistence_is_scored_as_the_difference_of_slots(small_home: Path) -> None:
@@ -56,6 +59,8 @@ def test_without_a_model_the_baselines_are_scored(small_home: Path) -> None:
         "same slot last week",
         "historical average",
         "historical average + last anomaly",
+        "recent weeks",
+        "recent weeks + last anomaly",
     ]
 
 
@@ -84,7 +89,7 @@ def test_an_evaluation_in_pieces_is_the_one_of_the_whole(
 ) -> None:
     city, store = load_city("small"), Store()
     whole = evaluate(store, city, horizon=6)
-    monkeypatch.setattr("pipelines.evaluate.PIECE", 40_000)
+    monkeypatch.setattr("pipelines.trial.PIECE", 700_000)
     *progress, pieces = evaluate_in_pieces(store, city, horizon=6)
     assert isinstance(pieces, Evaluation)
     xr.testing.assert_allclose(pieces.errors, whole.errors, rtol=1e-6)  # float32 in other stacks
@@ -92,7 +97,7 @@ def test_an_evaluation_in_pieces_is_the_one_of_the_whole(
     xr.testing.assert_allclose(
         pieces.errors.sel(forecaster=exact), whole.errors.sel(forecaster=exact), rtol=1e-12
     )
-    # 240 bytes a frame: 12 lags or leads and more of them leave at most 13 windows a stack.
+    # 240 bytes a frame: 200 lags and leads or more leave at most 14 windows a stack.
     done = [event.windows for event in progress if isinstance(event, Scored)]
     assert len(done) == len(progress) > 10
     assert done == sorted(done)
@@ -152,3 +157,52 @@ def test_a_span_without_a_window_is_a_sentence(small_home: Path) -> None:
         evaluate(store, city, begin=time[0])
     with pytest.raises(FlowcastError, match="evaluate a later span, train again"):
         evaluate(store, city, begin=time[-200])
+
+
+def test_bands_are_judged_as_calibrated_and_as_they_learn(
+    calibrated_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    city, store = load_city("small"), Store()
+    whole = evaluate(store, city)
+    assert whole.coverage is not None
+    assert list(whole.coverage["bands"].values) == list(BANDS)
+    # Every lead of a window, both channels and 6 x 5 cells; the small city never lacks a vehicle for long.
+    np.testing.assert_array_equal(
+        whole.coverage["count"].sum(["hour", "flow", "lead_time"]), 165 * 4 * 2 * 30
+    )
+    first_day = evaluate(store, city, end=store.flow(city)["time"].values[-144]).coverage
+    assert first_day is not None
+    once, daily = (first_day.sel(bands=name, drop=True) for name in BANDS)
+    xr.testing.assert_allclose(once, daily, rtol=1e-9)
+    assert not np.allclose(*(whole.coverage["held"].sel(bands=name) for name in BANDS))
+    monkeypatch.setattr("pipelines.trial.PIECE", 700_000)
+    pieces = evaluate(store, city).coverage
+    assert pieces is not None
+    # float32 in other stacks: a score at an edge may fall on its other side.
+    xr.testing.assert_allclose(
+        pieces["held"].sum("flow"), whole.coverage["held"].sum("flow"), atol=3
+    )
+
+
+def test_bands_are_counted_as_they_lie_around_the_forecasts(calibrated_home: Path) -> None:
+    city, store = load_city("small"), Store()
+    flow, version = store.flow(city), str(store.champion(city))
+    result = evaluate(store, city, horizon=2)
+    assert result.coverage is not None
+    forecaster = load_version(models_root(), city, version)
+    bands = load_bands(models_root(), city, version)
+    assert bands is not None
+    init_times = flow["time"].values[-169:-2]
+    slots = forecaster.lags(2), forecaster.memory(2)
+    around = bands.around(forecaster(windows.past(flow, init_times, *slots), 2)).sel(coverage=0.8)
+    came = windows.future(flow, init_times, 2).values
+    held = (around.values[0] <= came) & (came <= around.values[1])
+    counted = shares(result.coverage.sel(bands=BANDS[0]), "lead_time")["held"].sel(coverage=0.8)
+    np.testing.assert_allclose(counted, held.mean(axis=(0, 2, 3, 4)), atol=1e-3)
+
+
+def test_without_a_model_there_are_no_bands_to_judge(small_home: Path) -> None:
+    city, store = load_city("small"), Store()
+    other = Store(f"sqlite:///{small_home / 'other.db'}")
+    other.add_flow(city, store.flow(city), source=Source("copy", ""))
+    assert evaluate(other, city).coverage is None

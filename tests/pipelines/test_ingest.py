@@ -141,6 +141,46 @@ def test_a_corrected_file_is_refused_unless_it_is_to_replace(
     assert store.ingests(city)["outcome"].tolist() == ["stored", "refused", "stored"]
 
 
+# Weather beside the flow
+
+
+def test_a_folder_s_weather_is_taken_with_its_flow(
+    store: Store, city: City, weeks: list[Week], tmp_path: Path
+) -> None:
+    (tmp_path / "calendar_weather.csv").write_text("date,rain,day\n1-1-2016,0.5,5\n2-1-2016,T,6\n")
+    (tmp_path / "trips.csv").write_text("zone,trips\n1,5\n")  # no weather: not taken
+    with h5py.File(tmp_path / "z_meteo.h5", "w") as file:
+        file["date"] = np.array([b"2016010101"])
+        file["Temperature"], file["WindSpeed"] = np.array([3.5]), np.array([7.0])
+        file["Weather"] = np.eye(17)[:1]
+    results = list(ingest(store, city, [tmp_path]))
+    assert [file.series for file in results] == ["weather", *3 * ["observed"], "weather"]
+    assert results[0].variables == ("rain",)
+    assert results[0].repairs == {"trace": 1}
+    assert [file.added for file in results[::4]] == [Added(2, 0, 0), Added(1, 0, 0)]
+    assert store.flow(city).sizes["time"] == 3 * 336
+    weather = store.weather(city)
+    # midnight of the 2nd and the 3rd, and 00:30 of the 1st when its first slot is over
+    known_at = ["2016-01-01T05:30", "2016-01-02T05:00", "2016-01-03T05:00"]
+    assert (weather["time"].values == np.array(known_at, dtype="datetime64[s]")).all()
+    expected = np.array([np.nan, 0.5, 0.005], dtype=np.float32)
+    np.testing.assert_array_equal(weather.sel(variable="rain"), expected)
+    np.testing.assert_array_equal(weather.sel(variable="sunny"), [1, np.nan, np.nan])
+    again = ingest(store, city, [results[0].path, results[-1].path])
+    assert [file.added for file in again] == [Added(0, 2, 0), Added(0, 1, 0)]
+
+
+def test_a_file_of_weather_that_is_wrong_is_refused_and_recorded(
+    store: Store, city: City, tmp_path: Path
+) -> None:
+    path = tmp_path / "weather.csv"
+    path.write_text("time,rain\n2016-01-01T00:00,wet\n2016-01-01T01:00,1\n")
+    (refused,) = ingest(store, city, [path])
+    assert "the first 'wet', that are no numbers" in refused.refused
+    assert store.ingests(city)["message"].tolist() == [refused.refused]
+    assert store.weather(city).size == 0
+
+
 # Refusals
 
 

@@ -19,7 +19,8 @@ from pipelines.train import Means, resume
 from pipelines.trainer import main
 
 ON_CPU = Means(Computing("cpu"))
-CHECKPOINT = "models/small/training/checkpoint.safetensors"
+CHECKPOINT = "models/small/training/selection-0.safetensors"
+SINGLE = ["--members", "1", "--no-final"]
 COMMAND = [sys.executable, "-m", "app.cli", "train"]
 MID_EPOCH = """
 import os, signal
@@ -27,14 +28,15 @@ from app.progress import stopping_on_interrupt
 from data.city import load_city
 from data.store import Store
 from forecasting.computing import Computing
-from forecasting.state import TrainingConfig
 from forecasting.training import Batch
+from pipelines.fitting import Recipe
 from pipelines.train import Means, train
 
 with stopping_on_interrupt() as stop:
     means = Means(Computing("cpu"), stop=stop)
-    for event in train(Store(), load_city("small"), TrainingConfig(epochs=2), means=means):
-        if isinstance(event, Batch) and (event.epoch, event.done) == (2, 96):
+    recipe = Recipe.asked(members=1, final=False, epochs=2)
+    for event in train(Store(), load_city("small"), recipe, means=means):
+        if isinstance(event, Batch) and (event.epoch, event.done) == (2, 192):
             os.kill(os.getpid(), signal.SIGTERM)
 """
 TORCHRUN = [
@@ -46,7 +48,7 @@ TORCHRUN = [
 def ended(command: list[str], number: int) -> tuple[int, str]:
     """Sends a signal to a training in its second epoch; returns its exit code and what it said."""
     process = subprocess.Popen(
-        [*command, "--city", "small", "--epochs", "2", "--device", "cpu"],
+        [*command, "--city", "small", "--epochs", "2", "--device", "cpu", *SINGLE],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         cwd=Path(__file__).parents[2],
         stderr=subprocess.PIPE,
@@ -100,7 +102,7 @@ def test_a_training_ended_within_an_epoch_goes_on_bit_for_bit(small_home: Path) 
         check=False,
         timeout=120,
     )
-    assert "ended in epoch 2, at step 6, which is kept" in process.stderr
+    assert "ended in epoch 2, at step 6, of fit 1, which is kept" in process.stderr
     assert load_file(small_home / CHECKPOINT)["sums"][1] == 6
     _, resumed = goes_on(small_home)
     assert resumed == whole
@@ -113,7 +115,8 @@ def test_processes_of_torchrun_end_together_and_one_goes_on(small_home: Path) ->
     assert "training was ended in epoch 2, at step" in said
     assert said.count("epoch 1: training loss") == 1, "one process tells"
     trained, _ = goes_on(small_home)
-    assert [epoch["number"] for epoch in trained.manifest.training["history"]] == [1, 2]
+    (told,) = trained.manifest.training["fits"]
+    assert [epoch["number"] for epoch in told["history"]] == [1, 2]
     assert versions(models_root(), "small") == [*before, trained.manifest.version]
 
 
@@ -122,11 +125,17 @@ def test_a_training_for_machines_trains_and_goes_on_and_refuses_in_sentences(
 ) -> None:
     caplog.set_level("INFO")
     city = ["--city", "small", "--device", "cpu"]
-    assert main([*city, "--epochs", "1", "--batch", "32", "--precision", "bfloat16"]) == 0
-    assert "epoch 1: training loss" in caplog.text
+    options = ["--network", "convlstm", "--batch", "128", "--precision", "bfloat16"]
+    assert main([*city, "--epochs", "1", "--members", "1", *options]) == 0
+    assert "fit 1 of 2: selection, seed 0" in caplog.text
+    lines = [line for line in caplog.messages if "epoch 1: training loss" in line]
+    # Of the final fit there is nothing to judge by.
+    assert ["validation RMSE" in line for line in lines] == [True, False]
     assert main([*city, "--resume", "--epochs", "2"]) == 0
     assert "epoch 2: training loss" in caplog.text
     assert main([*city, "--resume", "--epochs", "3", "--batch", "8"]) == 1
     assert "batch cannot change while a training goes on" in caplog.text
+    assert main([*city, "--resume", "--no-final"]) == 1
+    assert "final cannot change while a training goes on" in caplog.text
     assert main([*city, "--average", "2"]) == 1
     assert "average 2.0 is no decay from 0 to below 1" in caplog.text

@@ -3,10 +3,12 @@
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import filelock
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
@@ -14,20 +16,45 @@ from data.city import load_city
 from data.errors import FlowcastError
 from data.store import Source, Store
 from forecasting.computing import Computing
+from forecasting.neural import NeuralForecaster
 from forecasting.registry import load_version, models_root, versions
-from forecasting.state import Epoch, TrainingConfig
+from forecasting.state import Epoch
 from forecasting.training import Batch
 from pipelines.candidate import Trained
-from pipelines.train import Means, Progress, resume, train
+from pipelines.fitting import Recipe
+from pipelines.train import Begun, Means, Progress, resume, train
 
 CPU = Computing("cpu")
-CHECKPOINT = "models/small/training/checkpoint.safetensors"
+FOLDER = "models/small/training"
+CHECKPOINT = f"{FOLDER}/selection-0.safetensors"
+
+
+QUICK = {"history": 2, "horizon": 1, "batch": 128}
+"""A fifth of the usual work."""
+
+
+def single(**asked: Any) -> Recipe:
+    """One network, which knows the training days alone."""
+    return Recipe.asked(members=1, final=False, **asked)
+
+
+def double(**asked: Any) -> Recipe:
+    """Two networks, whose epochs are chosen before they see the validation days too."""
+    return Recipe.asked(network="convlstm", members=2, epochs=2, **QUICK, **asked)
 
 
 def finish(events: Iterator[Progress | Trained]) -> Trained:
     *_, last = events
     assert isinstance(last, Trained)
     return last
+
+
+def contents(home: Path) -> dict[str, dict[str, bytes]]:
+    """All tensors of each checkpoint."""
+    return {
+        path.stem: {name: value.tobytes() for name, value in load_file(path).items()}
+        for path in sorted((home / FOLDER).glob("*.safetensors"))
+    }
 
 
 def test_a_first_version_that_beats_the_historical_average_is_champion(small_home: Path) -> None:
@@ -37,7 +64,9 @@ def test_a_first_version_that_beats_the_historical_average_is_champion(small_hom
     manifest = json.loads((models_root() / "small" / champion / "manifest.json").read_text())
     scores = manifest["metrics"]
     assert scores["candidate"]["all"] < scores["historical-average"]["all"]
-    assert manifest["trained"][1] < manifest["climatology"][1] < "2025-03-31T04:00:00Z"
+    # Seven days to test on before the 7th of April and four to validate on, from local midnights.
+    assert manifest["selected"] == ["2025-03-03T05:00:00Z", "2025-03-27T03:00:00Z"]
+    assert manifest["trained"] == ["2025-03-03T05:00:00Z", "2025-03-31T03:00:00Z"]
 
 
 def test_the_test_days_are_never_touched_by_training(small_home: Path) -> None:
@@ -51,54 +80,52 @@ def test_the_test_days_are_never_touched_by_training(small_home: Path) -> None:
     ).read_bytes()
     other = Store(f"sqlite:///{small_home / 'other.db'}")
     other.add_flow(city, changed, source=Source("changed", ""))
-    trained = finish(train(other, city, TrainingConfig(epochs=2), means=Means(CPU)))
+    trained = finish(train(other, city, single(epochs=2), means=Means(CPU)))
     again = models_root() / "small" / trained.manifest.version / "weights.safetensors"
     assert again.read_bytes() == first
 
 
 def test_any_network_is_trained_and_kept_with_its_own_slots(small_home: Path) -> None:
     city, store = load_city("small"), Store()
-    config = TrainingConfig(epochs=1, horizon=2)
-    trained = finish(train(store, city, config, network="st-resnet", means=Means(CPU)))
+    recipe = single(network="st-resnet", epochs=1, horizon=2)
+    trained = finish(train(store, city, recipe, means=Means(CPU)))
     version = trained.manifest.version
     loaded = load_version(models_root(), city, version)
     # Three slots of closeness, and those of the leads a day and a week before; hourly slots.
     assert loaded.lags(2) == (167, 166, 23, 22, 2, 1, 0)
     assert loaded.name == trained.manifest.network == "st-resnet"
     with pytest.raises(FlowcastError, match="no network 'lstm'; there is swinlstm-b"):
-        next(train(store, city, config, network="lstm", means=Means(CPU)))
+        next(train(store, city, single(network="lstm"), means=Means(CPU)))
 
 
 def test_a_training_killed_after_an_epoch_goes_on_as_if_it_never_was(small_home: Path) -> None:
     city, store = load_city("small"), Store()
-    config = TrainingConfig(epochs=3, seed=5)
-    finish(train(store, city, config, means=Means(CPU)))
-    whole = load_file(small_home / CHECKPOINT)
-    (small_home / CHECKPOINT).unlink()
-    for progress in train(store, city, config, means=Means(CPU)):
+    recipe = single(epochs=3, seed=5, **QUICK)
+    finish(train(store, city, recipe, means=Means(CPU)))
+    whole = contents(small_home)
+    for progress in train(store, city, recipe, means=Means(CPU)):
         if isinstance(progress, Batch) and progress.epoch == 2 and progress.done > 100:
             break  # the process dies in the middle of the second epoch
     assert len([e for e in resume(store, city, means=Means(CPU)) if isinstance(e, Epoch)]) == 2
-    resumed = load_file(small_home / CHECKPOINT)
-    assert whole.keys() == resumed.keys()
-    assert all(whole[name].tobytes() == resumed[name].tobytes() for name in whole)
+    assert contents(small_home) == whole
 
 
 def test_a_stopped_training_keeps_its_best_epoch_and_can_go_on(small_home: Path) -> None:
     city, store = load_city("small"), Store()
     stop = threading.Event()
     events = []
-    for event in train(store, city, TrainingConfig(epochs=9, seed=3), means=Means(CPU, stop=stop)):
+    for event in train(store, city, single(epochs=9, seed=3, **QUICK), means=Means(CPU, stop=stop)):
         events.append(event)
         if isinstance(event, Epoch):
             stop.set()
     assert isinstance(events[-1], Trained)
     assert events[-1].stopped
-    assert events[-1].manifest.training["chosen_epoch"] == 1
+    (told,) = events[-1].manifest.training["fits"]
+    assert (told["kind"], told["seed"], told["chosen_epoch"]) == ("selection", 3, 1)
     assert load_version(models_root(), city, events[-1].manifest.version).lags(4)
     again = finish(resume(store, city, epochs=2, means=Means(CPU)))
     assert not again.stopped
-    assert len(again.manifest.training["history"]) == 2
+    assert len(again.manifest.training["fits"][0]["history"]) == 2
 
 
 def test_a_training_stopped_before_its_first_epoch_says_that_nothing_was_kept(
@@ -108,16 +135,15 @@ def test_a_training_stopped_before_its_first_epoch_says_that_nothing_was_kept(
     stop.set()
     before = versions(models_root(), "small")
     with pytest.raises(FlowcastError, match="before its first epoch"):
-        list(train(Store(), load_city("small"), TrainingConfig(), means=Means(CPU, stop=stop)))
+        list(train(Store(), load_city("small"), single(), means=Means(CPU, stop=stop)))
     assert versions(models_root(), "small") == before
 
 
 def test_a_version_that_is_no_better_than_the_champion_stays_a_candidate(small_home: Path) -> None:
     city, store = load_city("small"), Store()
     champion = store.champion(city)
-    trained = finish(
-        train(store, city, TrainingConfig(epochs=1, learning_rate=1e-7), means=Means(CPU))
-    )
+    recipe = single(epochs=1, learning_rate=1e-7, batch=128)
+    trained = finish(train(store, city, recipe, means=Means(CPU)))
     assert not trained.promoted
     assert "champion" in trained.reason or "historical average" in trained.reason
     assert store.champion(city) == champion
@@ -125,7 +151,7 @@ def test_a_version_that_is_no_better_than_the_champion_stays_a_candidate(small_h
 
 
 def test_champion_and_candidate_are_judged_alike(small_home: Path) -> None:
-    again = finish(train(Store(), load_city("small"), TrainingConfig(epochs=2), means=Means(CPU)))
+    again = finish(train(Store(), load_city("small"), single(epochs=2), means=Means(CPU)))
     scores = again.manifest.metrics  # the same training once more
     assert scores["champion"] == pytest.approx(scores["candidate"])
     assert not again.promoted
@@ -133,10 +159,10 @@ def test_champion_and_candidate_are_judged_alike(small_home: Path) -> None:
 
 def test_one_training_of_a_city_runs_at_a_time(small_home: Path) -> None:
     with (
-        filelock.FileLock(small_home / "models/small/training/checkpoint.lock"),
+        filelock.FileLock(small_home / "models/small/training/training.lock"),
         pytest.raises(FlowcastError, match="another training of small is under way"),
     ):
-        next(iter(train(Store(), load_city("small"), TrainingConfig(), means=Means(CPU))))
+        next(iter(train(Store(), load_city("small"), single(), means=Means(CPU))))
 
 
 def test_resuming_a_finished_training_says_how_to_get_more_epochs(small_home: Path) -> None:
@@ -157,7 +183,7 @@ def test_a_training_killed_before_its_version_was_written_gets_it_by_resuming(
 
 
 def test_resuming_where_nothing_was_trained_is_a_sentence(flowcast_home: Path) -> None:
-    with pytest.raises(FlowcastError, match="no flow for demo"):
+    with pytest.raises(FlowcastError, match=r"no training to go on with .*without --resume"):
         list(resume(Store(), load_city("demo"), means=Means(CPU)))
 
 
@@ -172,4 +198,166 @@ def test_resuming_after_the_flow_changed_is_refused(small_home: Path) -> None:
 
 def test_a_device_that_is_not_there_is_a_sentence(small_home: Path) -> None:
     with pytest.raises(FlowcastError, match="no device 'tpu9'"):
-        list(train(Store(), load_city("small"), TrainingConfig(), means=Means(Computing("tpu9"))))
+        list(train(Store(), load_city("small"), single(), means=Means(Computing("tpu9"))))
+
+
+# Several fits
+
+
+def kept_forecast(home: Path, trained: Trained) -> NeuralForecaster:
+    return load_version(home / "models", load_city("small"), trained.manifest.version)
+
+
+@pytest.fixture(scope="module")
+def _whole(
+    _trained_home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[Progress | Trained]]:
+    """A home with a training of two networks, never interrupted, and what it told."""
+    home = tmp_path_factory.mktemp("whole") / "home"
+    shutil.copytree(_trained_home, home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLOWCAST_HOME", str(home))
+        events = list(train(Store(), load_city("small"), double(), means=Means(CPU)))
+    return home, events
+
+
+def test_every_member_is_fitted_twice_and_the_final_fits_take_the_epochs_found(
+    _whole: tuple[Path, list[Progress | Trained]],
+) -> None:
+    _, events = _whole
+    begun = [(e.number, e.count, e.kind, e.seed) for e in events if isinstance(e, Begun)]
+    assert begun == [
+        (1, 4, "selection", 0),
+        (2, 4, "selection", 1),
+        (3, 4, "final", 0),
+        (4, 4, "final", 1),
+    ]
+    trained = events[-1]
+    assert isinstance(trained, Trained)
+    manifest = trained.manifest
+    assert (manifest.members, trained.stopped) == (2, False)
+    fits = manifest.training["fits"]
+    assert [(fit["kind"], fit["seed"]) for fit in fits] == [
+        (kind, seed) for *_, kind, seed in begun
+    ]
+    for selected, final in ((fits[0], fits[2]), (fits[1], fits[3])):
+        errors = [epoch["validation"] for epoch in selected["history"]]
+        assert selected["chosen_epoch"] == 1 + int(np.argmin(errors))
+        assert len(final["history"]) == final["chosen_epoch"] == selected["chosen_epoch"]
+        assert {epoch["validation"] for epoch in final["history"]} == {None}
+
+
+def test_what_serves_knows_the_validation_days_and_what_is_judged_does_not(
+    _whole: tuple[Path, list[Progress | Trained]],
+) -> None:
+    home, events = _whole
+    trained = events[-1]
+    assert isinstance(trained, Trained)
+    saved = contents(home)
+    weights = load_file(home / "models/small" / trained.manifest.version / "weights.safetensors")
+    for member in (0, 1):
+        best = {
+            name.removeprefix("best."): value
+            for name, value in saved[f"final-{member}"].items()
+            if name.startswith("best.")
+        }
+        prefix = f"network.{member}."
+        ours = {
+            name.removeprefix(prefix): value.tobytes()
+            for name, value in weights.items()
+            if name.startswith(prefix)
+        }
+        assert ours == best
+        assert ours != {name: saved[f"selection-{member}"][f"best.{name}"] for name in ours}
+
+
+def in_final(event: Progress | Trained, seen: list[Progress | Trained]) -> bool:
+    begun = [one for one in seen if isinstance(one, Begun)]
+    return isinstance(event, Batch) and begun[-1].number == 4 and event.done > 100
+
+
+def between(event: Progress | Trained, seen: list[Progress | Trained]) -> bool:
+    return isinstance(event, Begun) and event.number == 3
+
+
+@pytest.mark.parametrize("moment", [in_final, between])
+def test_a_training_killed_in_any_of_its_fits_goes_on_as_if_it_never_was(
+    small_home: Path,
+    _whole: tuple[Path, list[Progress | Trained]],
+    moment: Callable[[Progress | Trained, list[Progress | Trained]], bool],
+) -> None:
+    city, store = load_city("small"), Store()
+    seen: list[Progress | Trained] = []
+    for event in train(store, city, double(), means=Means(CPU)):
+        if moment(event, seen):
+            break
+        seen.append(event)
+    again = finish(resume(store, city, means=Means(CPU)))
+    assert contents(small_home) == contents(_whole[0])
+    ours, theirs = (
+        (home / "models/small" / one.manifest.version / "weights.safetensors").read_bytes()
+        for home, one in ((small_home, again), (_whole[0], finish(iter(_whole[1]))))
+    )
+    assert ours == theirs
+
+
+def test_a_training_stopped_in_a_final_fit_serves_what_was_selected_and_can_go_on(
+    small_home: Path, _whole: tuple[Path, list[Progress | Trained]]
+) -> None:
+    city, store = load_city("small"), Store()
+    stop = threading.Event()
+    events: list[Progress | Trained] = []
+    for event in train(store, city, double(), means=Means(CPU, stop=stop)):
+        if in_final(event, events):
+            stop.set()
+        events.append(event)
+    first = finish(iter(events))
+    assert first.stopped
+    assert [fit["kind"] for fit in first.manifest.training["fits"]] == ["selection"] * 2
+    assert len(kept_forecast(small_home, first).rollouts) == 2
+    again = finish(resume(store, city, means=Means(CPU)))
+    assert not again.stopped
+    assert contents(small_home) == contents(_whole[0])
+    assert again.manifest.metrics["candidate"] == first.manifest.metrics["candidate"]
+    with pytest.raises(FlowcastError, match=r"all of its 2 epochs.*--epochs"):
+        list(resume(store, city, means=Means(CPU)))
+
+
+def test_more_epochs_train_every_member_on_and_the_final_fits_anew(
+    small_home: Path, _whole: tuple[Path, list[Progress | Trained]]
+) -> None:
+    shutil.rmtree(small_home)
+    shutil.copytree(_whole[0], small_home)
+    city, store = load_city("small"), Store()
+    events = list(resume(store, city, epochs=3, means=Means(CPU)))
+    again = finish(iter(events))
+    fits = again.manifest.training["fits"]
+    assert [len(fit["history"]) for fit in fits[:2]] == [3, 3]
+    before = finish(iter(_whole[1])).manifest.training["fits"]
+    assert [fit["history"][:2] for fit in fits[:2]] == [fit["history"] for fit in before[:2]]
+    # The schedule of the final fits is another one: they begin anew.
+    epochs = [e for e in events if isinstance(e, Epoch)]
+    assert len(epochs) == 2 + sum(fit["chosen_epoch"] for fit in fits[:2])
+    assert not again.stopped
+
+
+def test_a_version_of_another_format_is_no_hindrance(small_home: Path) -> None:
+    city, store = load_city("small"), Store()
+    version = str(store.champion(city))
+    path = models_root() / "small" / version / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
+    again = finish(resume(store, city, means=Means(CPU)))
+    assert again.promoted  # over a champion that cannot serve
+    assert again.manifest.version != version
+
+
+def test_parts_of_the_context_can_be_left_out(small_home: Path) -> None:
+    city, store = load_city("small"), Store()
+    parts = ["anomaly", "expected", "yesterday", "hour", "holiday", "weather", "place"]
+    bare = finish(train(store, city, single(epochs=1, without=parts, **QUICK), means=Means(CPU)))
+    assert bare.manifest.around == {}
+    assert kept_forecast(small_home, bare).memory(4) == ()
+    less = finish(train(store, city, single(epochs=1, without=["hour"], **QUICK), means=Means(CPU)))
+    assert less.manifest.context["config"]["hour"] is False
+    assert less.manifest.around["numbers"] == 4  # of holidays
+    assert less.manifest.config_hash != bare.manifest.config_hash

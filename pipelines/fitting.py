@@ -1,0 +1,299 @@
+"""Fitting: how a city's forecaster is trained, fit by fit.
+
+Epochs are chosen by the validation days; then the networks that serve are trained anew on these days
+too, for as many epochs as were found. Several members, which differ in their seed, make one forecaster.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import nn
+
+from data import windows
+from data.city import City
+from data.errors import FlowcastError
+from data.flow import Split
+from forecasting.clock import Clock
+from forecasting.computing import Computing, pick_device
+from forecasting.context import ContextConfig
+from forecasting.lesson import Lesson
+from forecasting.models import NETWORKS
+from forecasting.models.network import Frames, NetworkConfig
+from forecasting.neural import NeuralForecaster
+from forecasting.state import TrainingConfig, TrainingState
+from forecasting.torch_rollout import build_network
+from forecasting.training import Event, fit
+
+DEFAULT = "swinlstm-b"
+USUAL = TrainingConfig(epochs=6, batch=32, average=0.99, loss="huber", patience=3)
+"""How networks of cities are trained unless something else is asked for."""
+FEWEST, ENOUGH = 2, 60_000
+"""Epochs that a fit has at least, and windows that it sees in all after which it has no more of them."""
+MOST_MEMBERS, MANY = 3, 30_000
+"""Members, as many as see no more than so many windows in an epoch of each, but one."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a city's forecaster is made by.
+
+    Attributes:
+        network: key in `NETWORKS`; it is built in its quick size.
+        context: what the network is shown. None: what pays with the number of windows that there are,
+            `without` some parts, `also` with others, and those `swapped` the other way.
+        training: of each fit; its `minutes` are for all of them together.
+        members: networks whose mean is the forecast; their seeds follow one another. None: by the
+            number of windows that there are.
+        epochs: of each fit, at most. None: by the number of windows, at most those of `training`.
+        final: whether what serves is trained on the validation days too.
+    """
+
+    network: str = DEFAULT
+    context: ContextConfig | None = None
+    training: TrainingConfig = USUAL
+    members: int | None = None
+    final: bool = True
+    epochs: int | None = None
+    without: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    swapped: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        ContextConfig().changed(without=self.without, also=(*self.also, *self.swapped))
+        if both := sorted({*self.without} & {*self.also}):
+            raise ValueError(f"{both[0]!r} cannot be switched off and on at once")
+        if self.members is not None and self.members < 1:
+            raise ValueError(f"{self.members} members are less than 1")
+
+    def settled(self, count: int) -> "Recipe":
+        """Returns the recipe with context, members and epochs for a number of windows to train on.
+
+        With many windows an epoch teaches more, and members differ less.
+        """
+        paying = min(max(FEWEST, -(-ENOUGH // count)), self.training.epochs)
+        epochs = self.epochs or paying
+        members = self.members or min(max(1, MANY // count), MOST_MEMBERS)
+        training = replace(self.training, epochs=epochs)
+        usual = ContextConfig.usual(count).changed(without=self.without, also=self.also)
+        other = {name: not getattr(usual, name) for name in self.swapped}
+        context = self.context or replace(usual, **other)
+        return replace(self, context=context, training=training, members=members, epochs=epochs)
+
+    @classmethod
+    def asked(
+        cls,
+        *,
+        network: str | None = None,
+        without: Sequence[str] = (),
+        also: Sequence[str] = (),
+        members: int | None = None,
+        final: bool | None = None,
+        epochs: int | None = None,
+        **training: Any,
+    ) -> "Recipe":
+        """Returns the usual recipe but for what is asked for; None asks for nothing.
+
+        Args:
+            network: key in `NETWORKS`.
+            without: usual parts of the context that are switched off.
+            also: parts that are switched on.
+            members: networks.
+            epochs: of each fit.
+            final: whether what serves is trained on the validation days too.
+            training: fields of `TrainingConfig`.
+
+        Raises:
+            ValueError: what is asked for does not go together.
+        """
+        changes = {name: value for name, value in training.items() if value is not None}
+        return cls(
+            network or DEFAULT,
+            training=replace(USUAL, **changes),
+            members=members,
+            final=True if final is None else final,
+            epochs=epochs,
+            without=tuple(without),
+            also=tuple(also),
+        )
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> "Recipe":
+        """Returns the recipe of fields as `asdict` gives them and JSON holds them."""
+        context = fields["context"] and ContextConfig(**fields["context"])
+        training = TrainingConfig(**fields["training"])
+        names = {key: tuple(fields[key]) for key in ("without", "also", "swapped")}
+        return cls(**{**fields, **names, "context": context, "training": training})
+
+
+@dataclass(frozen=True)
+class Course:
+    """The fits of a training: one to choose the epochs for every member, and a final one.
+
+    Attributes:
+        recipe: of the training.
+        lesson: of the training days, judged by the validation days.
+    """
+
+    recipe: Recipe
+    lesson: Lesson
+
+    @classmethod
+    def prepare(
+        cls, parts: Split, city: City, recipe: Recipe, weather: xr.DataArray | None = None
+    ) -> "Course":
+        """Returns the course for the first two parts of a flow.
+
+        Args:
+            parts: of the flow; the last one is not looked at.
+            city: whose it is.
+            recipe: of the training.
+            weather: as `data.weather` has it, where there is any.
+
+        Raises:
+            FlowcastError: there is no such network, or too little flow.
+        """
+        network = network_for(city, recipe.network, recipe.training)
+        lags, horizon = network.lags(recipe.training.horizon), recipe.training.horizon
+        whole = len(windows.whole(parts.train, lags, horizon))
+        settled = recipe.settled(max(whole, 1))
+        lesson = Lesson.prepare(
+            parts, recipe.network, network, settled.training, settled.context, weather
+        )
+        return cls(settled, lesson)
+
+    @property
+    def members(self) -> int:
+        """How many networks make the forecast."""
+        return self.recipe.members or 1
+
+    @property
+    def fits(self) -> int:
+        """How many fits there are."""
+        return self.members * (2 if self.recipe.final else 1)
+
+    def selection(self, member: int) -> Lesson:
+        """Returns the lesson by which the epochs of a member are chosen."""
+        config = self.recipe.training
+        minutes = config.minutes
+        if minutes is not None:
+            longer = self.lesson.known.sizes["time"] / self.lesson.train.sizes["time"]
+            minutes /= self.members * (1 + (longer if self.recipe.final else 0))
+        own = replace(config, seed=config.seed + member, minutes=minutes)
+        return replace(self.lesson, config=own)
+
+    def final(self, member: int, selected: TrainingState) -> Lesson:
+        """Returns the lesson of the member that serves, after the epochs that were found."""
+        found = max(epoch.number for epoch in selected.history if epoch.best)
+        # A clock that stands: all processes, and a resumed training, must plan the same.
+        planned = max(Clock(selected, shared=True).epochs(), len(selected.history))
+        seed = self.recipe.training.seed + member
+        own = replace(
+            selected.config, seed=seed, epochs=planned, minutes=None, patience=0, last=found
+        )
+        return replace(self._whole, config=own)
+
+    @cached_property
+    def _whole(self) -> Lesson:
+        return self.lesson.final()
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What fitting made.
+
+    Attributes:
+        forecaster: that serves.
+        selected: that knows the training days alone.
+        epochs: of each final fit.
+        seconds: that all fits took.
+    """
+
+    forecaster: NeuralForecaster
+    selected: NeuralForecaster
+    epochs: tuple[int, ...]
+    seconds: float
+
+
+def fitted(
+    parts: Split,
+    city: City,
+    recipe: Recipe,
+    *,
+    weather: xr.DataArray | None = None,
+    computing: Computing | None = None,
+) -> Fitted:
+    """Returns what a recipe makes of a flow, without keeping anything on disk.
+
+    Args:
+        parts: of the flow; the last one is not looked at.
+        city: whose it is.
+        recipe: of the training.
+        weather: as `data.weather` has it, where there is any.
+        computing: how.
+
+    Raises:
+        FlowcastError: as `Course.prepare`, or the training comes to no finite end.
+    """
+    course = Course.prepare(parts, city, recipe, weather)
+    computing = computing or Computing()
+    states: dict[bool, list[TrainingState]] = {False: [], True: []}
+    lessons: dict[bool, Lesson] = {}
+    for member in range(course.members):
+        for last in (False, True) if recipe.final else (False,):
+            lesson = course.final(member, states[False][-1]) if last else course.selection(member)
+            state = begin(lesson, pick_device(computing.device))
+            for _ in training(lesson, state, computing):
+                pass
+            states[last].append(state)
+            lessons[last] = lesson
+    selected = lessons[False].forecaster(*map(chosen, states[False]))
+    served = lessons[True].forecaster(*map(chosen, states[True])) if recipe.final else selected
+    ends = states[recipe.final]
+    epochs = tuple(max(one.number for one in state.history if one.best) for state in ends)
+    seconds = sum(state.history[-1].seconds for kind in states.values() for state in kind)
+    return Fitted(served, selected, epochs, seconds)
+
+
+def begin(lesson: Lesson, device: torch.device) -> TrainingState:
+    """Returns the state before the first epoch of a lesson."""
+    return TrainingState.start(
+        lambda: build_network(lesson.name, lesson.network, lesson.around), lesson.config, device
+    )
+
+
+def training(
+    lesson: Lesson, state: TrainingState, computing: Computing, **means: Any
+) -> Iterator[Event]:
+    """Trains by a lesson from a state on and yields its progress; `means` are those of `fit`."""
+    validate = lesson.error if len(lesson.init_times) else None
+    weight = lesson.weight(state.device)
+    return fit(state, lesson.feed(state.device), validate, computing, weight=weight, **means)
+
+
+def chosen(state: TrainingState) -> nn.Module:
+    """Returns the network of a finished fit with the weights that were chosen."""
+    state.network.load_state_dict(state.best)
+    return state.network
+
+
+def network_for(city: City, name: str, config: TrainingConfig) -> NetworkConfig:
+    """Returns the quick size of the network `name` for the city's grid and windows.
+
+    Raises:
+        FlowcastError: there is no such network.
+    """
+    if name not in NETWORKS:
+        raise FlowcastError(f"there is no network {name!r}; there is {', '.join(NETWORKS)}")
+    frames = Frames(
+        channels=2,
+        grid=city.grid,
+        history=config.history,
+        horizon=config.horizon,
+        output="identity",
+        day=city.slots_per_day,
+    )
+    return NETWORKS[name].config.quick(frames)

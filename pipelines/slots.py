@@ -1,0 +1,47 @@
+"""Slots: what forecasts look at of an archive, read run by run and not as a whole."""
+
+import numpy as np
+import xarray as xr
+
+from data.city import City
+from data.clock import Clock
+from data.flow import CHANNELS
+from data.store import Store
+
+
+def read_slots(
+    store: Store,
+    city: City,
+    init_times: np.ndarray,
+    offsets: np.ndarray,
+    series: str = "observed",
+) -> xr.DataArray:
+    """Returns the slots that lie `offsets` steps after any of `init_times`, and some between.
+
+    Args:
+        store: with the flow.
+        city: whose it is.
+        init_times: UTC, at least one.
+        offsets: steps; without any the flow has no slots.
+        series: `observed` or `expected`.
+    """
+    clock = Clock(city.step, city.timezone)
+    origin = init_times[0]
+    number = np.unique(clock.number(init_times, origin)[:, None] + np.asarray(offsets, dtype=int))
+    if not number.size:
+        return store.flow(city, series, first=origin, last=origin - city.step)
+    # A query costs as much as the reading of about a MB.
+    near = 2**20 // frame_bytes(city)
+    runs = np.split(number, np.flatnonzero(np.diff(number) > 1 + near) + 1)
+    parts = [
+        store.flow(
+            city, series, first=clock.after(origin, run[0]), last=clock.after(origin, run[-1])
+        )
+        for run in runs
+    ]
+    return xr.concat(parts, "time") if len(parts) > 1 else parts[0]
+
+
+def frame_bytes(city: City) -> int:
+    """Returns the bytes of a slot of a city in float32."""
+    return 4 * len(CHANNELS) * city.grid[0] * city.grid[1]
