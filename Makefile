@@ -18,7 +18,7 @@ demo: install
 	$(BIN)/forecast demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

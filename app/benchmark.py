@@ -16,7 +16,9 @@ app = typer.Typer(
 
 NetworkOption = Annotated[
     str,
-    typer.Option(help="swinlstm-b, swinlstm-d, convlstm, simvp, predformer or st-resnet."),
+    typer.Option(
+        help="swinlstm-b, swinlstm-d, swinlstm-direct, convlstm, simvp, predformer, st-resnet."
+    ),
 ]
 ScaleOption = Annotated[
     str,

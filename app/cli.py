@@ -218,7 +218,8 @@ def train(
     network: Annotated[
         str | None,
         typer.Option(
-            help="swinlstm-b (default), swinlstm-d, convlstm, simvp, predformer, st-resnet."
+            help="swinlstm-b (default), swinlstm-d, swinlstm-direct, convlstm, simvp, predformer, "
+            "st-resnet."
         ),
     ] = None,
     device: DeviceOption = "auto",

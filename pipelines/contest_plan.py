@@ -123,7 +123,7 @@ CONTESTANTS: tuple[Contestant, ...] = (
     *(Contestant(name, "baselines", "", Baseline(name)) for name in BASELINES),
     Contestant("trees, plain", "trees", "plain", Trees(context=False)),
     Contestant("trees, context", "trees", "context", Trees(context=True)),
-    *_networks((*PEERS, "swinlstm-d", MAIN)),
+    *_networks((*PEERS, "swinlstm-d", "swinlstm-direct", MAIN)),
 )
 """Who may take part in the table."""
 
@@ -134,6 +134,7 @@ ABLATIONS: tuple[Contestant, ...] = (
         for part in PARTS
     ),
     Contestant("without final fit", ABLATION, "", Network(MAIN, final=False)),
+    Contestant("all leads at once", ABLATION, "", Network("swinlstm-direct")),
     Contestant("squared loss", ABLATION, "", Network(MAIN, training=(("loss", "squared"),))),
 )
 """The city's own forecaster with one thing changed each; a further row is a further line."""

@@ -15,6 +15,7 @@ from forecasting.models.simvp import SimVP, SimVPConfig
 from forecasting.models.stresnet import STResNet, STResNetConfig
 from forecasting.models.swinlstm import SwinLSTM, SwinLSTMConfig
 from forecasting.models.swinlstm_d import SwinLSTMD, SwinLSTMDConfig
+from forecasting.models.swinlstm_direct import SwinLSTMDirect, SwinLSTMDirectConfig
 
 
 class Network(NamedTuple):
@@ -53,6 +54,7 @@ STRESNET_RECIPE = {
 NETWORKS: dict[str, Network] = {
     "swinlstm-b": Network(SwinLSTMConfig, SwinLSTM, SWINLSTM_RECIPE),
     "swinlstm-d": Network(SwinLSTMDConfig, SwinLSTMD, SWINLSTM_RECIPE),
+    "swinlstm-direct": Network(SwinLSTMDirectConfig, SwinLSTMDirect, SWINLSTM_RECIPE),
     "convlstm": Network(ConvLSTMConfig, ConvLSTM, OPENSTL_RECIPE | {"learning_rate": 5e-4}),
     "simvp": Network(SimVPConfig, SimVP, OPENSTL_RECIPE | {"learning_rate": 5e-4}),
     "predformer": Network(PredFormerConfig, PredFormer, PREDFORMER_RECIPE),

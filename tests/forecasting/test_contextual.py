@@ -29,6 +29,9 @@ SMALL: dict[str, dict[str, Any]] = {
         **{"patch": 1, "width": 8, "window": 2, "down_depths": (2,), "down_heads": (2,)},
         **{"up_depths": (2,), "up_heads": (4,)},
     },
+    "swinlstm-direct": {
+        **{"patch": 2, "width": 8, "window": 2, "depths": (2,), "heads": (2,), "ahead": 4},
+    },
     "convlstm": {"patch": 2, "widths": (4, 4), "kernel": 3},
     "simvp": {"features": 4, "layers": 2, "width": 8, "blocks": 3, "mlp_ratio": 2},
     "predformer": {"patch": 2, "width": 8, "heads": 2, "layers": 1, "mlp_ratio": 2},
@@ -140,7 +143,7 @@ def test_a_network_is_told_of_the_steps_that_it_makes(
     if isinstance(network, ContextualStep):
         assert config.targets(3) == (-2, -1, 0, 1, 2, 3)
         return
-    # SimVP and PredFormer make four frames at once, ST-ResNet one.
+    # SimVP, PredFormer and the direct head make four frames at once, ST-ResNet one.
     assert isinstance(network, ContextualBlocks)
     assert config.targets(4) == (1, 2, 3, 4)
     assert len(config.targets(5)) == (5 if config.block == 1 else 8)

@@ -31,6 +31,9 @@ SMALL: dict[str, dict[str, Any]] = {
         "up_depths": (2,),
         "up_heads": (4,),
     },
+    "swinlstm-direct": {
+        **{"patch": 2, "width": 8, "window": 2, "depths": (2,), "heads": (2,), "ahead": 3},
+    },
     "convlstm": {"patch": 2, "widths": (4, 4), "kernel": 3},
     "simvp": {"features": 4, "layers": 2, "width": 8, "blocks": 3, "mlp_ratio": 2},
     "predformer": {"patch": 2, "width": 8, "heads": 2, "layers": 1, "mlp_ratio": 2},
