@@ -208,8 +208,8 @@ def train(
         str,
         typer.Option(
             metavar="PARTS",
-            help="Parts of the context to switch off: anomaly, expected, yesterday, hour, holiday, "
-            "weather, place.",
+            help="Parts of the context to switch off: anomaly, expected, last_week, yesterday, hour, "
+            "holiday, weather, place.",
         ),
     ] = "",
     also: Annotated[
@@ -321,7 +321,7 @@ def evaluate(
         str, typer.Option(help="What networks see: plain, context or both.")
     ] = "plain,context",
     minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="For each training, at most; 4.")
+        float | None, typer.Option(min=0.01, help="For each training, at most; 15.")
     ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Trainings at a time; as cores and memory allow.")

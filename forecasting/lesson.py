@@ -96,7 +96,9 @@ class Lesson:
         known, rows = study(parts.train, shown, weather)
         around = None
         if not shown.plain:
-            around = Surroundings(shown.maps, known.features, shown.place, growth=shown.growth)
+            around = Surroundings(
+                shown.maps, known.features, shown.place, growth=shown.growth, shares=True
+            )
         return cls(
             parts.train,
             both,

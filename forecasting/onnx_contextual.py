@@ -3,6 +3,8 @@
 Sizes: b batch, c channels, m maps, v numbers, d features.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from forecasting.models.contextual import Surroundings
@@ -64,9 +66,21 @@ def leave(
     hidden = graph.add("Conv", both, *first, pads=[around.kernel // 2] * 4)
     hidden = graph.add(f"{CONTRIBUTED}:Gelu", hidden)
     change = graph.add("Conv", hidden, *(part.astype(np.float32) for part in last))
-    keep = weights["keep"][:, 0, 0]
-    channels = len(last[1])
-    kept = np.concatenate([np.diag(part) for part in np.split(keep, len(keep) // channels)], axis=1)
-    return graph.add(
-        "Add", change, graph.add("Conv", seen, kept[..., None, None].astype(np.float32))
-    )
+    keep = weights["keep"]
+    kept = graph.add("Mul", seen, keep.astype(np.float32))
+    channels = len(keep) // (1 + around.growth)
+    if around.shares:
+        change, kept = _shared(graph, change, seen, kept, [channels, *[len(keep)] * 3])
+    # A convolution with ones and zeros adds up what is kept of each channel.
+    total = np.tile(np.eye(channels, dtype=np.float32), len(keep) // channels)
+    return graph.add("Add", change, graph.add("Conv", kept, total[..., None, None]))
+
+
+def _shared(graph: Graph, made: str, seen: str, kept: str, sizes: Sequence[int]) -> tuple[str, str]:
+    """Returns the change, and what is kept with the shares that follow it in `made` added."""
+    change, *shares = graph.add_many(4, "Split", made, np.array(sizes, dtype=np.int64), axis=1)
+    window = {"kernel_shape": [3, 3], "pads": [1] * 4, "count_include_pad": 1}
+    nearby = graph.add("AveragePool", seen, **window)
+    for share, of in zip(shares, (seen, nearby, graph.add("GlobalAveragePool", seen)), strict=True):
+        kept = graph.add("Add", kept, graph.add("Mul", share, of))
+    return change, kept

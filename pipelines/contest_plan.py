@@ -62,7 +62,7 @@ class Plan:
     """
 
     horizon: int = 4
-    minutes: float = 4.0
+    minutes: float = 15.0
 
     def __post_init__(self) -> None:
         if not self.minutes > 0:

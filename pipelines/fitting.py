@@ -31,7 +31,7 @@ from forecasting.training import Event, fit
 DEFAULT = "swinlstm-b"
 USUAL = TrainingConfig(epochs=6, batch=32, average=0.99, loss="huber", patience=3)
 """How networks of cities are trained unless something else is asked for."""
-FEWEST, ENOUGH = 2, 60_000
+FEWEST, ENOUGH = 2, 120_000
 """Epochs that a fit has at least, and windows that it sees in all after which it has no more of them."""
 MOST_MEMBERS, MANY = 3, 30_000
 """Members, as many as see no more than so many windows in an epoch of each, but one."""

@@ -4,14 +4,18 @@ The network within stays as it is published; it works on features in place of fr
 convolution makes the features of a frame, the maps and numbers that come with its step and learnt
 features of the cell; another one makes of them and of what the network puts out the change to the
 newest frame. Where the expected flow grows, differences from it grow alike: the newest frame is shown,
-and kept in part, grown so too. What is fed back is the forecast itself. Sizes at line ends: b batch,
+and kept in part, grown so too. How much of it is kept may differ from cell to cell and step to step, and
+so what is added of the cells around and of the whole city: a network that puts out shares of what is
+seen follows days like none before. What is fed back is the forecast itself. Sizes at line ends: b batch,
 t frames, s steps, c channels, m maps, v numbers, d features.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from forecasting.models.network import NetworkConfig, Recurrent
@@ -20,6 +24,25 @@ PLACE = 4
 """Learnt features of every cell."""
 KEPT = 0.8
 """Share of the newest frame that an untrained network keeps."""
+
+
+def itself(seen: Tensor) -> Tensor:
+    """Returns what is seen."""
+    return seen
+
+
+def nearby(seen: Tensor) -> Tensor:
+    """Returns the mean of each cell and the eight around it, those beyond the edge being 0."""
+    return F.avg_pool2d(seen, kernel_size=3, stride=1, padding=1)
+
+
+def everywhere(seen: Tensor) -> Tensor:
+    """Returns the mean of all cells, `(b, c, 1, 1)`."""
+    return seen.mean(dim=(2, 3), keepdim=True)
+
+
+FIELDS: tuple[Callable[[Tensor], Tensor], ...] = (itself, nearby, everywhere)
+"""Of what shares are put out: each takes what is seen, `(b, c, y, x)`."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +57,7 @@ class Surroundings:
         dropout: probability that a whole map, or a number, is hidden from a window in training.
         kernel: cells along the side of what the doors look at, an odd number.
         growth: whether the last c maps tell by what part the expected flow grows.
+        shares: whether the network tells for each cell what share of what is seen it keeps.
     """
 
     maps: int
@@ -43,6 +67,7 @@ class Surroundings:
     dropout: float = 0.1
     kernel: int = 1
     growth: bool = False
+    shares: bool = False
 
 
 def inner(config: NetworkConfig, around: Surroundings) -> NetworkConfig:
@@ -66,8 +91,9 @@ class Doors(nn.Module):
         same: dict[str, Any] = {"kernel_size": around.kernel, "padding": "same"}
         self.enter = nn.Conv2d(kinds * c + around.maps + place, d, **same)
         self.told = nn.Linear(around.numbers, d)
+        made = c * (1 + len(FIELDS) * kinds * around.shares)
         self.leave = nn.Sequential(
-            nn.Conv2d(2 * d, 2 * d, **same), nn.GELU(), nn.Conv2d(2 * d, c, kernel_size=1)
+            nn.Conv2d(2 * d, 2 * d, **same), nn.GELU(), nn.Conv2d(2 * d, made, kernel_size=1)
         )
         self.keep = nn.Parameter(torch.full((kinds * c, 1, 1), KEPT / kinds))
         last = self.leave[-1]
@@ -86,8 +112,13 @@ class Doors(nn.Module):
     def forecast(self, newest: Tensor, maps: Tensor, output: Tensor, features: Tensor) -> Tensor:
         """Returns the next frame `(b, c, y, x)` of the newest one and features `(b, d, y, x)`."""
         change: Tensor = self.leave(torch.cat([output, features], dim=1))
-        kept = (self.keep * self.both(newest, maps)).unflatten(1, (-1, newest.shape[1]))
-        forecast: Tensor = kept.sum(dim=1) + change
+        seen, c = self.both(newest, maps), newest.shape[1]
+        kept: Tensor = self.keep * seen
+        if change.shape[1] > c:
+            shares = change[:, c:].chunk(len(FIELDS), dim=1)
+            for share, of in zip(shares, FIELDS, strict=True):
+                kept = kept + share * of(seen)
+        forecast: Tensor = kept.unflatten(1, (-1, c)).sum(dim=1) + change[:, :c]
         return forecast
 
     def both(self, frame: Tensor, maps: Tensor) -> Tensor:

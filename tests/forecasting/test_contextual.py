@@ -43,6 +43,7 @@ AROUND = {
     "no numbers": Surroundings(maps=2, numbers=0, features=8),
     "places alone": Surroundings(maps=0, numbers=0, features=8),
     "no places": Surroundings(maps=6, numbers=8, place=False, features=8),
+    "shares": Surroundings(maps=6, numbers=8, features=8, shares=True),
 }
 # Of layers for nothing torch says that there is nothing to begin with.
 pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
@@ -249,6 +250,26 @@ def test_in_training_whole_maps_and_numbers_are_hidden_at_times() -> None:
     assert torch.equal(maps.amin((2, 3)), maps.amax((2, 3)))
     assert maps.mean() == pytest.approx(0.75, abs=0.02)
     assert doors.eval()._hidden(torch.ones(9, 5)).all()
+
+
+def test_shares_are_of_a_cell_of_those_around_it_and_of_all_as_they_grow() -> None:
+    config = config_of("swinlstm-b", {"grid": (3, 4), **SMALL["swinlstm-b"]})
+    doors = Doors(config, Surroundings(maps=2, numbers=0, growth=True, shares=True))
+    shares = torch.tensor([0.5, 0.25, -1.0, 2.0, 0.125, 3.0]).repeat_interleave(2)
+    with torch.no_grad():
+        doors.keep.zero_()
+        doors.leave[-1].bias.copy_(torch.cat([torch.tensor([7.0, 0.0]), shares]))
+    frame = torch.randint(-9, 9, (1, 2, 3, 4)).float()
+    growth = torch.randint(-1, 3, (1, 2, 3, 4)).float()
+    features = torch.zeros(1, 16, 3, 4)
+    made = doors.forecast(frame, growth, features, features)
+    cell = (1, 2)  # in the middle of the rows 0 to 2 and the columns 1 to 3
+    for channel, change in enumerate((7.0, 0.0)):
+        own, larger = frame[0, channel], (frame * (1 + growth))[0, channel]
+        near, far = own[:, 1:].sum() / 9, larger[:, 1:].sum() / 9
+        expected = 0.5 * own[cell] + 0.25 * larger[cell] - near + 2 * far
+        expected += 0.125 * own.sum() / 12 + 3 * larger.sum() / 12 + change
+        torch.testing.assert_close(made[0, channel][cell], expected)
 
 
 def test_the_network_within_takes_and_gives_features() -> None:

@@ -89,10 +89,10 @@ def test_minutes_are_shared_by_all_fits_and_their_days(parts: Split, city: City)
 
 def test_many_windows_need_fewer_epochs_and_members() -> None:
     recipe = Recipe.asked()
-    settled = [recipe.settled(count) for count in (500, 12_000, 20_000, 1_000_000)]
+    settled = [recipe.settled(count) for count in (500, 12_000, 40_000, 1_000_000)]
     assert [one.members for one in settled] == [3, 2, 1, 1]
-    # 60,000 windows in all, at least two epochs and at most six.
-    assert [one.training.epochs for one in settled] == [6, 5, 3, 2]
+    # 120,000 windows in all, at least two epochs and at most six.
+    assert [one.training.epochs for one in settled] == [6, 6, 3, 2]
     asked = Recipe.asked(members=4, epochs=11).settled(1_000_000)
     assert (asked.members, asked.training.epochs, asked.epochs) == (4, 11, 11)
     assert asked.settled(5) == asked
