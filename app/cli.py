@@ -6,22 +6,29 @@ that says what to do, 2 wrong usage.
 
 import dataclasses
 import gc
-import json
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-import pandas as pd
 import typer
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
 
-from app import benchmark
+from app import benchmark, models, operation
 from app.console import ERR, OUT
+from app.options import (
+    CityOption,
+    CompileOption,
+    DeviceOption,
+    HorizonOption,
+    JsonOption,
+    PrecisionOption,
+    RecomputeOption,
+    parse_time,
+    print_json,
+    print_table,
+)
 from data.city import City, load_city, parse_grid, parse_step
 from data.errors import FlowcastError
 
@@ -36,21 +43,7 @@ app = typer.Typer(
 )
 
 app.add_typer(benchmark.app, name="benchmark")
-
-CityOption = Annotated[str, typer.Option("--city", help="bj, nyc, demo, or one of your own.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-PrecisionOption = Annotated[
-    str, typer.Option("--precision", help="Of matrix products in training: float32 or bfloat16.")
-]
-CompileOption = Annotated[
-    bool,
-    typer.Option("--compile", help="Let torch compile the network first, which takes minutes."),
-]
-RecomputeOption = Annotated[
-    bool, typer.Option("--recompute", help="Less memory for about a third more time.")
-]
-HorizonOption = Annotated[int, typer.Option(min=1, max=1008, help="Steps ahead.")]
+app.add_typer(models.app, name="models")
 
 
 def main() -> None:
@@ -105,7 +98,7 @@ def forecast(
 def _forecast(
     city: City, horizon: int, at: str, model: str, files: Sequence[Path], as_json: bool
 ) -> None:
-    init_time = _parse_time(at, city) if at else None
+    init_time = parse_time(at, city) if at else None
     from app.export import export_forecast
     from app.text import forecast_object, forecast_table, notes
     from data.store import Store
@@ -120,9 +113,9 @@ def _forecast(
         export_forecast(path, result, city, seen[0] if len(seen) else None)
         ERR.print(f"wrote {path}", markup=False)
     if as_json:
-        _print_json(forecast_object(result, city))
+        print_json(forecast_object(result, city))
     else:
-        _print_table(forecast_table(result, city))
+        print_table(forecast_table(result, city))
 
 
 @app.command()
@@ -160,7 +153,7 @@ def check(city: CityOption, as_json: JsonOption = False) -> None:
 
     result = run(Store(), place)
     if as_json:
-        _print_json(check_object(result, place))
+        print_json(check_object(result, place))
     else:
         for line in check_lines(result, place):
             OUT.print(line, markup=False)
@@ -352,7 +345,7 @@ def evaluate(
         raise typer.BadParameter(
             "--seeds, --minutes, --jobs and --output go with --networks, such as --networks all"
         )
-    span = [_parse_time(text, place) if text else None for text in (begin, end)]
+    span = [parse_time(text, place) if text else None for text in (begin, end)]
     from app.coverage import coverage_table
     from app.evaluation import evaluation_object, evaluation_table, show_evaluation
     from data.store import Store
@@ -373,11 +366,11 @@ def evaluate(
     for name in result.left_out:
         ERR.print(f"note: {name} is left out: no window of the span has all its input")
     if as_json:
-        _print_json(evaluation_object(result, place))
+        print_json(evaluation_object(result, place))
     else:
-        _print_table(evaluation_table(result, place))
+        print_table(evaluation_table(result, place))
         if result.coverage is not None:
-            _print_table(coverage_table(result))
+            print_table(coverage_table(result))
 
 
 def _contest(city: City, asked: "Asked", as_json: bool) -> None:
@@ -387,9 +380,9 @@ def _contest(city: City, asked: "Asked", as_json: bool) -> None:
 
     content = contest(Store(), city, asked)
     if as_json:
-        _print_json(content)
+        print_json(content)
     else:
-        _print_table(contest_table(content))
+        print_table(contest_table(content))
         for line in sentences(content):
             OUT.print(line, markup=False)
     if failed := content["failed"]:
@@ -450,34 +443,19 @@ def _simulated_city(grid: str, step: str, weeks: int, seed: int) -> City:
     )
 
 
-def _parse_time(text: str, city: City) -> np.datetime64:
-    """Returns UTC of a time in the city's zone, or with an offset of its own."""
-    try:
-        time = pd.Timestamp(text)
-        if pd.isna(time):
-            raise ValueError("no time")
-        zoned = time if time.tzinfo else time.tz_localize(city.timezone)
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"{text!r} is no time in {city.timezone}; write it like 2016-03-20T08:00"
-        ) from error
-    return np.datetime64(int(zoned.timestamp()), "s")
-
-
 def _names(text: str) -> list[str]:
     """Returns the names between commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _print_table(table: Table) -> None:
-    """Prints a table at its own width: a figure that is cut off is worse than a long line."""
-    natural = Measurement.get(OUT, OUT.options.update_width(1000), table).maximum
-    Console(width=max(OUT.width, natural), highlight=False).print(table, crop=False)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False))  # noqa: T201
-
+for verb in (
+    operation.schedule,
+    operation.step,
+    operation.nightly,
+    operation.replay,
+    operation.doctor,
+):
+    app.command()(verb)
 
 if __name__ == "__main__":
     main()

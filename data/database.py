@@ -1,9 +1,11 @@
 """The database under the store: engine, transactions, schema, and what its errors mean.
 
-SQLite runs with a write-ahead log and `synchronous=FULL`; a writer takes the lock when it begins, so
-that what it read is still so when it writes.
+SQLite runs with a write-ahead log and `synchronous=FULL`. On SQLite and PostgreSQL alike there is one
+writer at a time, which takes a lock when it begins, so that what it read is still so when it writes;
+readers see one state throughout and wait for nobody.
 """
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -12,18 +14,34 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from data.database_errors import EXAMPLE, NAMED, NOT_OURS, PATIENCE, place, sentences
 from data.errors import StoreError
 from data.files import make_folder
 from data.home import home
 from data.schema import SCHEMA
 
-PATIENCE = 30
-"""Seconds to wait for another writer."""
-NOT_OURS = "is not a flowcast database; move it away to start anew"
+WRITER = 0x666C6F77
+"""Key of the lock that PostgreSQL gives to one writer at a time."""
+DIALECTS = ("sqlite", "postgresql")
 
 
 def default_url() -> sa.URL:
-    """Returns the URL of the SQLite database in the user's home for flowcast; makes the folder."""
+    """Returns the URL that `FLOWCAST_STORE` names, or of the SQLite database in the user's home.
+
+    Raises:
+        StoreError: what it names is no URL of SQLite or PostgreSQL.
+    """
+    if named := os.environ.get(NAMED):
+        try:
+            url = sa.make_url(named)
+        except sa.exc.ArgumentError as error:
+            raise StoreError(f"{NAMED} is no URL of a database; write it like {EXAMPLE}") from error
+        if url.get_backend_name() not in DIALECTS:
+            raise StoreError(
+                f"{NAMED} names {url.get_backend_name()}; the store is SQLite or PostgreSQL, such as "
+                f"{EXAMPLE}"
+            )
+        return url
     path = home() / "flowcast.db"
     make_folder(path.parent)
     return sa.URL.create("sqlite", database=str(path))  # a path may hold "?" and "%"
@@ -37,25 +55,39 @@ class Database:
     """
 
     def __init__(self, url: str | sa.URL) -> None:
-        self._url = sa.make_url(url)
-        self._engine = sa.create_engine(url, connect_args={"timeout": PATIENCE})
-        sa.event.listen(self._engine, "connect", _on_connect)
-        sa.event.listen(self._engine, "begin", _on_begin)
+        self.url = sa.make_url(url)
+        self._engine = _engine(self.url)
         self._migrate()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a file of this host."""
+        return self.url.get_backend_name() == "sqlite"
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Gives a connection that sees one state of the database throughout."""
-        with _sentences(self._url), self._engine.connect() as connection:
-            yield connection
+        with sentences(self.url), self._engine.connect() as connection:
+            if self.is_local:
+                yield connection
+            else:
+                yield connection.execution_options(isolation_level="REPEATABLE READ")
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """Gives a connection whose changes are kept all together, or none if an error leaves it."""
-        with _sentences(self._url), self._engine.connect() as connection:
+        with sentences(self.url), self._engine.connect() as connection:
             writer = connection.execution_options(writes=True)
             with writer.begin():
+                if not self.is_local:
+                    writer.execute(sa.text(f"SET LOCAL lock_timeout = '{PATIENCE}s'"))
+                    writer.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER)))
                 yield writer
+
+    def connect(self) -> sa.Connection:
+        """Returns a connection of its own, without a transaction; to be closed by the caller."""
+        with sentences(self.url):
+            return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
     def close(self) -> None:
         """Closes the connections."""
@@ -71,8 +103,28 @@ class Database:
         with self.write() as connection:
             revision = _revision(connection)
             if revision is None and sa.inspect(connection).get_table_names():
-                raise StoreError(f"{self._url.database} {NOT_OURS}")
+                raise StoreError(f"{place(self.url)} {NOT_OURS}")
             upgrade(connection, revision)
+
+
+def _engine(url: sa.URL) -> sa.Engine:
+    """Returns the engine of a database.
+
+    Raises:
+        StoreError: its driver is not installed.
+    """
+    if url.get_backend_name() != "sqlite":
+        try:
+            return sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+        except ModuleNotFoundError as error:
+            raise StoreError(
+                f"the driver of {url.drivername} is not installed ({error.name}); "
+                f"install it: pip install 'flowcast[postgresql]', and write {EXAMPLE}"
+            ) from error
+    engine = sa.create_engine(url, connect_args={"timeout": PATIENCE})
+    sa.event.listen(engine, "connect", _on_connect)
+    sa.event.listen(engine, "begin", _on_begin)
+    return engine
 
 
 def _on_connect(connection: Any, record: object) -> None:
@@ -101,30 +153,6 @@ def _log_ahead(cursor: Any) -> None:
 def _on_begin(connection: sa.Connection) -> None:
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-@contextmanager
-def _sentences(url: sa.URL) -> Iterator[None]:
-    """Turns what the database says into a sentence with a way out."""
-    place = url.database or url.render_as_string()
-    try:
-        yield
-    except sa.exc.DatabaseError as error:
-        text = str(error.orig).lower()
-        known = {
-            "full": f"no space is left for {place}; nothing was written; make room and run it again",
-            "locked": f"another process has held {place} for {PATIENCE} s; run it again when it is done",
-            "readonly": f"{place} may not be written; give this user the right to write it",
-            "unable to open": f"{place} cannot be opened; does its folder exist, and may it be written?",
-            "not a database": f"{place} {NOT_OURS}",
-            "malformed": f"{place} is damaged; restore it from a backup, or move it away to start anew",
-            "disk i/o": f"{place} could not be read or written ({text}); nothing was changed; "
-            f"check the disk and run it again",
-        }
-        for sign, sentence in known.items():
-            if sign in text:
-                raise StoreError(sentence) from error
-        raise
 
 
 def _revision(connection: sa.Connection) -> str | None:

@@ -13,7 +13,7 @@ from data.city import City
 from data.clock import Clock
 from data.database import Database
 from data.flow import CHANNELS
-from data.ledger import as_seconds, as_times, key_of, now
+from data.ledger import as_second, as_times, key_of, now
 from data.schema import CALIBRATION, FORECAST
 
 ROWS = 64
@@ -29,7 +29,7 @@ def add_forecast(database: Database, city: City, forecast: xr.DataArray) -> int:
         result = connection.execute(
             sa.insert(FORECAST).values(
                 city=city.name,
-                init_time=_second(forecast["init_time"].values[0]),
+                init_time=as_second(forecast["init_time"].values[0]),
                 created_at=now(),
                 horizon=forecast.sizes["lead_time"],
                 forecaster=str(forecast.attrs["forecaster"]),
@@ -49,7 +49,7 @@ def read_forecast(
     if init_time is None:
         query = query.order_by(FORECAST.c.init_time.desc(), FORECAST.c.id.desc())
     else:
-        query = query.where(FORECAST.c.init_time == _second(init_time))
+        query = query.where(FORECAST.c.init_time == as_second(init_time))
         query = query.order_by(FORECAST.c.id.desc())
     with database.read() as connection:
         row = connection.execute(query.limit(1)).first()
@@ -66,7 +66,7 @@ def read_forecasts(
     query = (
         sa.select(FORECAST)
         .where(FORECAST.c.city == city.name)
-        .where(FORECAST.c.init_time > _second(after), FORECAST.c.init_time <= _second(until))
+        .where(FORECAST.c.init_time > as_second(after), FORECAST.c.init_time <= as_second(until))
         .order_by(FORECAST.c.init_time, FORECAST.c.id)
     )
     with database.read() as connection:
@@ -83,7 +83,7 @@ def keep_calibration(
         connection.execute(sa.delete(CALIBRATION).where(*of))
         connection.execute(
             sa.insert(CALIBRATION).values(
-                city=city.name, version=version, time=_second(time), content=content
+                city=city.name, version=version, time=as_second(time), content=content
             )
         )
 
@@ -117,7 +117,3 @@ def _forecast(row: "sa.Row[Any]", city: City) -> xr.DataArray:
         attrs=json.loads(row.attributes),
     )
     return with_band(forecast, unpacked(row.band, forecast.shape)) if row.band else forecast
-
-
-def _second(time: np.datetime64) -> int:
-    return int(as_seconds(np.asarray(time)))

@@ -82,6 +82,11 @@ def as_seconds(time: np.ndarray) -> np.ndarray:
     return time.astype("datetime64[s]").astype(np.int64)
 
 
+def as_second(time: np.datetime64) -> int:
+    """Returns one time as the store writes it."""
+    return int(as_seconds(np.asarray(time)))
+
+
 def as_times(stored: Any) -> np.ndarray:
     """Returns the times, `datetime64[s]`, that the store wrote as seconds."""
     return np.asarray(stored, dtype=np.int64).astype("datetime64[s]")

@@ -1,7 +1,8 @@
 """Readers: which function reads which format, and the files that a path stands for.
 
-A city's flow is in the format that its TOML names. Its weather may stand beside it: in CSV files, and
-in HDF5 files that tell themselves that they hold weather.
+A city's flow is in the format that its TOML names, or in tables, CSV or Parquet, which tell by their
+columns what they hold. Its weather may stand beside it: in CSV files, and in HDF5 files that tell
+themselves that they hold weather.
 """
 
 from collections.abc import Callable, Iterable
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from data.city import City
 from data.errors import FlowcastError
+from data.flow_table import is_flow_table, open_flow_table
 from data.meteorology import open_meteorology
 from data.sandbox import HoldsWeather
 from data.taxibj import Reading, open_taxibj
@@ -17,7 +19,7 @@ from data.weather_csv import is_weather_csv, open_weather_csv
 
 READERS: dict[str, Callable[[Path, City], Reading]] = {"taxibj": open_taxibj}
 SUFFIXES = (".h5", ".hdf5")
-WEATHER_SUFFIX = ".csv"
+TABLES = (".csv", ".parquet")
 
 
 def reader_of(city: City) -> Callable[[Path, City], Reading]:
@@ -39,8 +41,8 @@ def read_file(path: Path, city: City) -> Reading | WeatherReading:
     Raises:
         FlowcastError: the file is refused, or the city names a reader that there is not.
     """
-    if path.suffix.lower() == WEATHER_SUFFIX:
-        return open_weather_csv(path, city)
+    if path.suffix.lower() in TABLES:
+        return open_flow_table(path, city) if is_flow_table(path) else open_weather_csv(path, city)
     try:
         return reader_of(city)(path, city)
     except HoldsWeather:
@@ -50,8 +52,7 @@ def read_file(path: Path, city: City) -> Reading | WeatherReading:
 def input_files(paths: Iterable[Path]) -> list[Path]:
     """Returns the files that `paths` stand for, those of a folder by name.
 
-    They are files as given, and of folders the HDF5 files and the CSV files whose header is that of
-    weather.
+    They are files as given, and of folders the HDF5 files and the tables of flow or weather.
 
     Raises:
         FlowcastError: a path is missing, a folder has no such file, or a file is an `.npz`.
@@ -82,7 +83,7 @@ def _files_of(folder: Path) -> list[Path]:
     ]
     if not files:
         raise FlowcastError(
-            f"the folder {folder} has no {_suffixes()} file and no CSV file of weather; name one "
+            f"the folder {folder} has no {_suffixes()} file and no table of flow or weather; name one "
             f"that has"
         )
     return files
@@ -90,7 +91,9 @@ def _files_of(folder: Path) -> list[Path]:
 
 def _serves(path: Path) -> bool:
     suffix = path.suffix.lower()
-    return suffix in SUFFIXES or (suffix == WEATHER_SUFFIX and is_weather_csv(path))
+    return suffix in SUFFIXES or (
+        suffix in TABLES and (is_flow_table(path) or is_weather_csv(path))
+    )
 
 
 def _suffixes() -> str:

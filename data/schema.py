@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-SCHEMA = "0003"
+SCHEMA = "0004"
 """The newest revision in `data/migrations/versions`."""
 
 METADATA = sa.MetaData()
@@ -102,4 +102,69 @@ WEATHER_REVISION = sa.Table(
     sa.Column("value", sa.Float, nullable=False),
     sa.Column("ingest", sa.Integer, sa.ForeignKey("ingest.id"), nullable=False),
     sa.Column("replaced_by", sa.Integer, sa.ForeignKey("ingest.id"), nullable=False),
+)
+RUN = sa.Table(
+    "run",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("job", sa.String, nullable=False),
+    sa.Column("city", sa.String, nullable=False),
+    sa.Column("scheduled_for", sa.BigInteger, nullable=False),
+    sa.Column("started_at", sa.BigInteger, nullable=False),
+    sa.Column("ended_at", sa.BigInteger, nullable=True),
+    sa.Column("outcome", sa.String, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("host", sa.String, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("message", sa.String, nullable=False),
+    sa.Column("detail", sa.String, nullable=False),
+    sa.UniqueConstraint("job", "city", "scheduled_for", name="run_once"),
+)
+SCORE = sa.Table(
+    "score",
+    METADATA,
+    sa.Column("city", sa.String, primary_key=True),
+    sa.Column("init_time", sa.BigInteger, primary_key=True),
+    sa.Column("lead", sa.Integer, primary_key=True),
+    sa.Column("forecaster", sa.String, primary_key=True),
+    sa.Column("forecast", sa.Integer, sa.ForeignKey("forecast.id"), nullable=False),
+    sa.Column("ingest", sa.Integer, sa.ForeignKey("ingest.id"), nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("squared", sa.Float, nullable=False),
+    sa.Column("absolute", sa.Float, nullable=False),
+    sa.Column("difference", sa.Float, nullable=False),
+)
+DRIFT = sa.Table(
+    "drift",
+    METADATA,
+    sa.Column("city", sa.String, primary_key=True),
+    sa.Column("time", sa.BigInteger, primary_key=True),
+    sa.Column("total", sa.Float, nullable=False),
+    sa.Column("usual_total", sa.Float, nullable=False),
+    sa.Column("error", sa.Float, nullable=True),
+    sa.Column("usual_error", sa.Float, nullable=True),
+    sa.Column("flagged", sa.Boolean, nullable=False),
+    sa.Column("message", sa.String, nullable=False),
+)
+JUDGEMENT = sa.Table(
+    "judgement",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("city", sa.String, nullable=False, index=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.String, nullable=False),
+    sa.Column("champion", sa.String, nullable=False),
+    sa.Column("verdict", sa.String, nullable=False),
+    sa.Column("gates", sa.String, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+)
+HEARTBEAT = sa.Table(
+    "heartbeat",
+    METADATA,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("host", sa.String, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("detail", sa.String, nullable=False),
 )

@@ -6,6 +6,7 @@ runs as `database.py` says. Times are whole seconds since 1970 UTC.
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,15 @@ from data.forecast_store import (
     read_forecast,
     read_forecasts,
 )
+from data.judgements import Judgements
 from data.ledger import Added as Added
 from data.ledger import Source as Source
 from data.ledger import as_seconds, as_times, now, record
+from data.lock import Held, scheduler_lock
+from data.runs import Runs
 from data.schema import ARCHIVE, FLOW, INGEST, PROMOTION, REVISION
+from data.scores import Scores
+from data.signs import Drifts, Heartbeats
 from data.weather_store import add_weather, read_weather, weather_revisions
 
 ROWS = 512
@@ -37,7 +43,16 @@ PIECE = 2**24
 
 
 class Store:
-    """The database at `url`, SQLite in the user's home by default; made when first opened.
+    """The database at `url`; by default as `FLOWCAST_STORE` says, else SQLite in the user's home.
+
+    It is made when first opened.
+
+    Attributes:
+        runs: the ledger of what was done for which slot.
+        scores: of stored forecasts.
+        judgements: of versions.
+        drifts: of flow.
+        heartbeats: of schedulers.
 
     Raises:
         StoreError: it cannot be opened, is no database of ours, or a newer flowcast wrote it.
@@ -45,6 +60,11 @@ class Store:
 
     def __init__(self, url: str | None = None) -> None:
         self._database = Database(url or default_url())
+        self.runs = Runs(self._database)
+        self.scores = Scores(self._database)
+        self.judgements = Judgements(self._database)
+        self.drifts = Drifts(self._database)
+        self.heartbeats = Heartbeats(self._database)
 
     def add_flow(
         self,
@@ -300,6 +320,10 @@ class Store:
         """Returns the promotions, oldest first: `at`, `version`, `reason`."""
         query = sa.select(PROMOTION).where(PROMOTION.c.city == city.name).order_by(PROMOTION.c.id)
         return self._table(query, times=["at"])
+
+    def scheduler_lock(self) -> AbstractContextManager[Held | None]:
+        """Gives the lock of the one scheduler of this store, None where another process holds it."""
+        return scheduler_lock(self._database)
 
     def close(self) -> None:
         """Closes the connections to the database."""

@@ -195,6 +195,65 @@ def load_version(root: Path, city: City, version: str) -> NeuralForecaster:
         ) from error
 
 
+def load_weights(root: Path, manifest: Manifest, member: int) -> dict[str, np.ndarray]:
+    """Returns the weights of one of the networks of a version by name.
+
+    Raises:
+        FlowcastError: they are missing or damaged.
+    """
+    folder = root / manifest.city / manifest.version
+    try:
+        tensors = load(_verified(folder / WEIGHTS, manifest.weights_sha256))
+    except (OSError, SafetensorError) as error:
+        raise FlowcastError(f"{folder} cannot be read ({error}); train again") from error
+    prefix = f"network.{member}."
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def verify(root: Path, city: str, version: str) -> list[str]:
+    """Returns what is wrong with the files of a version, a sentence each; nothing where all is well.
+
+    Each file is hashed anew and compared with the manifest; one that the manifest does not tell of is
+    wrong too.
+    """
+    try:
+        manifest = read_manifest(root, city, version)
+    except FlowcastError as error:
+        return [str(error)]
+    folder = root / city / version
+    hashes = {WEIGHTS: manifest.weights_sha256} | {
+        NETWORK.format(member): one for member, one in enumerate(manifest.export.get("sha256", []))
+    }
+    wrong = []
+    for name, expected in hashes.items():
+        try:
+            if sha256(folder / name) != expected:
+                wrong.append(f"{folder / name} is damaged: its SHA-256 is not the manifest's")
+        except OSError as error:
+            wrong.append(f"{folder / name} cannot be read ({error.strerror})")
+    others = {path.name for path in folder.iterdir()} - {*hashes, MANIFEST}
+    return wrong + [f"{folder / name} is none of its files" for name in sorted(others)]
+
+
+def remove_version(root: Path, city: str, version: str) -> None:
+    """Removes a version: first its name is hidden, so that none is ever seen in part.
+
+    Raises:
+        FlowcastError: it cannot be removed.
+    """
+    folder = root / city / version
+    hidden = folder.with_name(f".removing-{version}")
+    try:
+        folder.rename(hidden)
+        shutil.rmtree(hidden)
+    except OSError as error:
+        raise FlowcastError(f"{folder} cannot be removed ({error.strerror})") from error
+
+
 def load_bands(root: Path, city: City, version: str) -> Bands | None:
     """Returns the bands of a version as it was calibrated, None where it never was.
 

@@ -1,8 +1,9 @@
 """A candidate: the best epoch of a training as a version, judged as it will serve, and kept."""
 
 import importlib.metadata
+import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 
 from data.city import City
 from data.errors import FlowcastError
+from data.judgements import PROMOTED, REFUSED
 from data.store import Store
 from forecasting.export import EXPORTS, export
 from forecasting.intervals import calibrated
@@ -21,7 +23,9 @@ from forecasting.registry import (
     Manifest,
     context_fields,
     flow_hash,
+    load_weights,
     models_root,
+    read_manifest,
     save_version,
 )
 from forecasting.state import TrainingState
@@ -119,12 +123,22 @@ def keep_best(store: Store, city: City, fits: Fits, serve: str, stopped: bool) -
     It is judged by the networks that know the training days alone; those that serve may know the
     validation days too.
     """
+    made = keep_candidate(store, city, fits, serve, stopped)
+    promoted, reason = judge(made.manifest.metrics)
+    verdict = PROMOTED if promoted else REFUSED
+    now = np.datetime64(pd.Timestamp.now("UTC").tz_localize(None), "s")
+    gates = {"validation RMSE": made.manifest.metrics}
+    store.judgements.add(city, made.manifest.version, verdict, reason, now, gates)
+    return replace(made, promoted=promoted, reason=reason)
+
+
+def keep_candidate(store: Store, city: City, fits: Fits, serve: str, stopped: bool) -> Trained:
+    """Saves the fits as a version, with its errors on the validation days, and promotes nothing."""
     judged = fits.course.lesson
     service = service_of(judged, [chosen(state) for state in fits.selected], serve)
     scores = scores_of(service.forecaster, champion_of(store, city, judged), judged)
     if (former := former_of(store, city, judged)) is not None:
         scores["champion"] = former
-    promoted, reason = judge(scores)
     serving = fits.final or fits.selected
     networks, served = [chosen(state) for state in serving], service
     if fits.final:
@@ -136,13 +150,27 @@ def keep_best(store: Store, city: City, fits: Fits, serve: str, stopped: bool) -
     # Errors of the days held back, which the networks that serve then learn from: a little too wide.
     bands = calibrated(service.forecaster, judged.known, judged.init_times, judged.config.horizon)
     save_version(models_root(), manifest, weights, fits.lesson.context, served.models, bands)
-    if promoted:
-        store.promote(city, manifest.version, reason)
     notes = (
         *dict.fromkeys((*service.notes, *served.notes)),
         *unknown_years(judged.known, judged.known["time"].values),
     )
-    return Trained(manifest, promoted, reason, stopped, notes)
+    return Trained(manifest, False, "it is to be judged", stopped, notes)
+
+
+def starting_weights(
+    city: City, version: str, member: int, lesson: Lesson
+) -> dict[str, np.ndarray] | None:
+    """Returns the weights of a member of a version, None where they do not fit the lesson.
+
+    Raises:
+        FlowcastError: the version cannot be read.
+    """
+    manifest = read_manifest(models_root(), city.name, version)
+    ours = (lesson.name, asdict(lesson.network), asdict(lesson.around) if lesson.around else {})
+    written = json.loads(json.dumps(ours))
+    if [manifest.network, manifest.config, manifest.around] != list(written):
+        return None
+    return load_weights(models_root(), manifest, member % manifest.members)
 
 
 def service_of(

@@ -4,11 +4,12 @@ Epochs are chosen by the validation days; then the networks that serve are train
 too, for as many epochs as were found. Several members, which differ in their seed, make one forecaster.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import nn
@@ -50,6 +51,9 @@ class Recipe:
             number of windows that there are.
         epochs: of each fit, at most. None: by the number of windows, at most those of `training`.
         final: whether what serves is trained on the validation days too.
+        until: newest slot that is known, ISO 8601, UTC; "" for all that is stored.
+        held: days at the end that no fit sees; None: the city's test days.
+        start: version whose weights the fits begin with where they fit; "" for none.
     """
 
     network: str = DEFAULT
@@ -61,6 +65,9 @@ class Recipe:
     without: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     swapped: tuple[str, ...] = ()
+    until: str = ""
+    held: int | None = None
+    start: str = ""
 
     def __post_init__(self) -> None:
         ContextConfig().changed(without=self.without, also=(*self.also, *self.swapped))
@@ -258,11 +265,18 @@ def fitted(
     return Fitted(served, selected, epochs, seconds)
 
 
-def begin(lesson: Lesson, device: torch.device) -> TrainingState:
-    """Returns the state before the first epoch of a lesson."""
-    return TrainingState.start(
-        lambda: build_network(lesson.name, lesson.network, lesson.around), lesson.config, device
-    )
+def begin(
+    lesson: Lesson, device: torch.device, weights: Mapping[str, np.ndarray] | None = None
+) -> TrainingState:
+    """Returns the state before the first epoch of a lesson, with drawn weights or those given."""
+
+    def network() -> nn.Module:
+        built = build_network(lesson.name, lesson.network, lesson.around)
+        if weights is not None:
+            built.load_state_dict({name: torch.from_numpy(one) for name, one in weights.items()})
+        return built
+
+    return TrainingState.start(network, lesson.config, device)
 
 
 def training(

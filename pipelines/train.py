@@ -8,8 +8,9 @@ import sys
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 
 from data.city import City
@@ -23,7 +24,7 @@ from forecasting.lesson import Lesson
 from forecasting.state import Epoch, TrainingState
 from forecasting.stopping import Stop, heeded
 from forecasting.training import Event, Mark, NotFinite, is_finished
-from pipelines.candidate import SERVED, Fits, Trained, keep_best
+from pipelines.candidate import SERVED, Fits, Trained, keep_best, keep_candidate, starting_weights
 from pipelines.fitting import Course, Recipe, begin, training
 from pipelines.unfinished import (
     alone,
@@ -66,12 +67,14 @@ class Means:
         serve: precision that the version is to serve in, `float32` or `int8`.
         group: the processes that train together.
         stop: once set, training ends after the step at hand with the best epoch so far.
+        promote: whether the version may become the champion by the validation days alone.
     """
 
     computing: Computing = field(default_factory=Computing)
     serve: str = "float32"
     group: Group = field(default_factory=Group)
     stop: threading.Event | None = None
+    promote: bool = True
 
     def __post_init__(self) -> None:
         if self.serve not in SERVED:
@@ -140,8 +143,10 @@ def resume(
 
 
 def _course(store: Store, city: City, recipe: Recipe) -> Course:
-    weather = store.weather(city)
-    parts = split(store.flow(city), city)
+    until = np.datetime64(recipe.until) if recipe.until else None
+    weather = store.weather(city, last=until)
+    held = city.test_days if recipe.held is None else recipe.held
+    parts = split(store.flow(city, last=until), replace(city, test_days=held))
     return Course.prepare(parts, city, recipe, weather if weather.size else None)
 
 
@@ -170,7 +175,7 @@ class _Run:
         final: list[TrainingState] = []
         for member in range(self.course.members):
             lesson = self.course.selection(member)
-            state = saved.get(f"selection-{member}") or begin(lesson, self.device)
+            state = saved.get(f"selection-{member}") or self._begin(lesson, member)
             yield from self._fit("selection", member, lesson, state)
             if state.history:
                 selected.append(state)
@@ -180,9 +185,8 @@ class _Run:
             for member, state in enumerate(selected):
                 lesson = self.course.final(member, state)
                 kept = saved.get(f"final-{member}")
-                whole = (
-                    kept if kept and kept.config == lesson.config else begin(lesson, self.device)
-                )
+                same = kept is not None and kept.config == lesson.config
+                whole = kept if kept and same else self._begin(lesson, member)
                 yield from self._fit("final", member, lesson, whole)
                 if not is_finished(whole):
                     break
@@ -194,7 +198,14 @@ class _Run:
         )
         fits = Fits(self.course, selected, final if complete else [])
         stopped = not complete or not all(map(is_finished, selected))
-        yield keep_best(self.store, self.city, fits, self.means.serve, stopped)
+        keep = keep_best if self.means.promote else keep_candidate
+        yield keep(self.store, self.city, fits, self.means.serve, stopped)
+
+    def _begin(self, lesson: Lesson, member: int) -> TrainingState:
+        """Returns the state before the first epoch, with the weights that the recipe begins with."""
+        version = self.course.recipe.start
+        weights = starting_weights(self.city, version, member, lesson) if version else None
+        return begin(lesson, self.device, weights)
 
     def _fit(
         self, kind: str, member: int, lesson: Lesson, state: TrainingState

@@ -6,13 +6,17 @@ import os
 import resource
 import shutil
 import struct
+import uuid
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from hypothesis import settings
+
+from tests.postgresql import programs, server
 
 settings.register_profile("flowcast", deadline=None)
 settings.load_profile("flowcast")
@@ -24,7 +28,44 @@ def flowcast_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own for every test."""
     home = tmp_path / "home"
     monkeypatch.setenv("FLOWCAST_HOME", str(home))
+    monkeypatch.delenv("FLOWCAST_STORE", raising=False)
     return home
+
+
+ON_A_FILE = {"path", "small_files", "few_pages"}
+"""Fixtures of tests that look at the file of SQLite itself."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Lets what stands on a store run on both databases."""
+    if "database" in metafunc.fixturenames:
+        on_a_file = ON_A_FILE & {*metafunc.fixturenames}
+        kinds = ["sqlite"] if on_a_file else ["sqlite", "postgresql"]
+        metafunc.parametrize("database", kinds, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The URL of a PostgreSQL of this session's own."""
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    with server() as url:
+        yield url
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The kind of database that stores are made in: a file of the home, or a new one of PostgreSQL."""
+    kind: str = request.param
+    if kind == "postgresql":
+        url = request.getfixturevalue("postgresql")
+        name = f"test_{uuid.uuid4().hex}"
+        engine = sa.create_engine(f"{url}/postgres", isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        monkeypatch.setenv("FLOWCAST_STORE", f"{url}/{name}")
+    return kind
 
 
 @pytest.fixture

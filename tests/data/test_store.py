@@ -32,7 +32,7 @@ FILE = Source("toy16.h5", "0" * 64)
 
 
 @pytest.fixture
-def store() -> Iterator[Store]:
+def store(database: str) -> Iterator[Store]:
     store = Store()
     yield store
     store.close()

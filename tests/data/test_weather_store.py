@@ -21,7 +21,7 @@ MISSING = float("nan")
 
 
 @pytest.fixture
-def store() -> Iterator[Store]:
+def store(database: str) -> Iterator[Store]:
     store = Store()
     yield store
     store.close()

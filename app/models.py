@@ -1,0 +1,148 @@
+"""`forecast models`: the versions of a city, their history, and who is champion."""
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from app.console import OUT
+from app.options import CityOption, JsonOption, print_json, print_table
+from data.city import City, load_city
+from data.clock import stamp
+from data.errors import FlowcastError
+from data.judgements import PROMOTED, ROLLED_BACK
+from data.store import Store
+from forecasting.registry import Manifest, models_root, read_manifest, verify, versions
+
+app = typer.Typer(
+    help="Versions of a city's forecaster: list, show, promote, rollback, verify.",
+    no_args_is_help=True,
+)
+BY_HAND = "by hand"
+
+
+@app.command("list")
+def list_versions(city: CityOption, as_json: JsonOption = False) -> None:
+    """Lists the versions that are there and the history of judgements."""
+    place, store = load_city(city), Store()
+    champion, previous = store.champion(place), store.judgements.previous(place)
+    history = store.judgements.table(place)
+    known = versions(models_root(), city)
+    if as_json:
+        rows = history.assign(at=[f"{np.datetime64(at, 's')}Z" for at in history["at"]])
+        print_json(
+            {
+                **{"champion": champion, "previous": previous, "versions": known},
+                "history": rows.to_dict("records"),
+            }
+        )
+        return
+    table = Table("version", "", "knows the flow until", "validation RMSE")
+    for version in known:
+        role = {champion: "champion", previous: "previous"}.get(version, "")
+        table.add_row(version, role, *_figures(place, version))
+    print_table(table)
+    told = Table("when", "version", "verdict", "reason")
+    for row in history.astype(str).to_numpy().tolist():
+        at, version, _, verdict, _, reason = row
+        told.add_row(stamp(np.datetime64(at), place.timezone), version, verdict, reason)
+    if len(history):
+        print_table(told)
+
+
+@app.command()
+def show(city: CityOption, version: str, as_json: JsonOption = False) -> None:
+    """Shows what is known of a version, and each gate that it was asked to pass."""
+    place, store = load_city(city), Store()
+    manifest = read_manifest(models_root(), city, version)
+    history = store.judgements.table(place)
+    own = history[history["version"] == version]
+    if as_json:
+        judgements = own.assign(at=[f"{np.datetime64(at, 's')}Z" for at in own["at"]])
+        print_json({"manifest": vars(manifest), "judgements": judgements.to_dict("records")})
+        return
+    for name, text in _facts(manifest).items():
+        OUT.print(f"{name}: {text}", markup=False)
+    for row in own.to_dict("records"):
+        at = stamp(np.datetime64(str(row["at"])), place.timezone)
+        OUT.print(f"{at} {row['verdict']}: {row['reason']}", markup=False)
+        gates: dict[str, dict[str, object]] = dict(row["gates"])
+        for name, gate in gates.items():
+            if "passed" in gate:
+                word = "passed" if gate["passed"] else "failed"
+                OUT.print(f"  {word}  {name}: {gate['sentence']}", markup=False)
+
+
+@app.command()
+def promote(
+    city: CityOption, version: str, reason: str = typer.Option(BY_HAND, help="Kept in the history.")
+) -> None:
+    """Makes a version the champion, after verifying its files."""
+    place, store = load_city(city), Store()
+    _check(place, version)
+    store.judgements.add(place, version, PROMOTED, reason, _now())
+    OUT.print(f"version {version} is the champion of {city} now", markup=False)
+
+
+@app.command()
+def rollback(
+    city: CityOption, reason: str = typer.Option(BY_HAND, help="Kept in the history.")
+) -> None:
+    """Makes the version that was champion before the champion again, after verifying its files."""
+    place, store = load_city(city), Store()
+    previous = store.judgements.previous(place)
+    if previous is None:
+        raise FlowcastError(
+            f"{city} had no champion before this one; to choose: forecast models promote --city {city} "
+            f"VERSION"
+        )
+    _check(place, previous)
+    store.judgements.add(place, previous, ROLLED_BACK, reason, _now())
+    OUT.print(f"version {previous} is the champion of {city} again", markup=False)
+
+
+@app.command("verify")
+def verify_versions(city: CityOption, version: str = typer.Argument("")) -> None:
+    """Hashes the files of a version, or of all, anew and compares them with the manifest."""
+    names = [version] if version else versions(models_root(), city)
+    if not names:
+        raise FlowcastError(f"{city} has no version; to train one: forecast train --city {city}")
+    wrong = {name: verify(models_root(), city, name) for name in names}
+    for name, sentences in wrong.items():
+        OUT.print(f"{name}: {'; '.join(sentences) or 'well'}", markup=False)
+    if any(wrong.values()):
+        raise typer.Exit(1)
+
+
+def _check(city: City, version: str) -> None:
+    read_manifest(models_root(), city.name, version)
+    if wrong := verify(models_root(), city.name, version):
+        raise FlowcastError(f"{wrong[0]}; nothing was changed; choose another version")
+
+
+def _now() -> np.datetime64:
+    from pipelines.job import present
+
+    return present()
+
+
+def _figures(city: City, version: str) -> tuple[str, str]:
+    """Returns until when a version knows the flow and its error, for people."""
+    try:
+        manifest = read_manifest(models_root(), city.name, version)
+    except FlowcastError as error:
+        return str(error), ""
+    until = np.datetime64(manifest.trained[1].removesuffix("Z"))
+    rmse = manifest.metrics.get("candidate", {}).get("all", float("nan"))
+    return stamp(until, city.timezone), f"{rmse:.2f}"
+
+
+def _facts(manifest: Manifest) -> dict[str, str]:
+    errors = {name: f"{one['all']:.2f}" for name, one in manifest.metrics.items()}
+    return {
+        "version": manifest.version,
+        "network": f"{manifest.network}, {manifest.members} of them",
+        "trained": f"{manifest.trained[0]} to {manifest.trained[1]}",
+        "validation RMSE": ", ".join(f"{name} {text}" for name, text in errors.items()),
+        "code": manifest.code_version,
+        "weights": manifest.weights_sha256,
+    }

@@ -1,0 +1,151 @@
+"""The verbs of operation: schedule, step, nightly, replay, doctor."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from app.console import ERR, OUT
+from app.options import CityOption, HorizonOption, JsonOption, parse_time, print_json, print_table
+from data.city import City, load_city
+
+CitiesOption = Annotated[
+    list[str] | None,
+    typer.Option("--city", help="City; again for more. All that have flow by default."),
+]
+AtOption = Annotated[
+    str, typer.Option(help="When nights begin, in each city's time, such as 02:00.")
+]
+MinutesOption = Annotated[
+    float, typer.Option(min=0.1, max=720, help="Of a night's training, at most.")
+]
+WarmOption = Annotated[
+    bool, typer.Option("--warm", help="Begin with the champion's weights where they fit.")
+]
+
+
+def schedule(
+    city: CitiesOption = None,
+    horizon: HorizonOption = 4,
+    at: AtOption = "02:00",
+    minutes: MinutesOption = 30.0,
+    warm: WarmOption = False,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Prometheus text file; FLOWCAST_HOME/metrics/flowcast.prom."
+        ),
+    ] = None,
+) -> None:
+    """Keeps cities forecast, scored and retrained every night; Ctrl-C or SIGTERM ends it."""
+    from data.home import home
+    from data.store import Store
+    from pipelines import log
+    from pipelines.due import time_of_day
+    from pipelines.metrics_file import write_metrics
+    from pipelines.schedule import Plan, serve, served_cities, until_signalled
+
+    try:
+        time_of_day(at)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    stop = until_signalled()
+    log.to_stderr()
+    store = Store()
+    cities = served_cities(store, city or [])
+    path = metrics or home() / "metrics" / "flowcast.prom"
+    plan = Plan(
+        cities,
+        horizon,
+        at,
+        minutes,
+        warm,
+        after=lambda now: write_metrics(path, store, cities, now),
+    )
+    serve(store, plan, stop)
+    store.close()
+
+
+def step(city: CityOption, horizon: HorizonOption = 4) -> None:
+    """Does for a city what is due once: inbox, forecast, scores, drift; for cron and Kubernetes."""
+    _job("step", city, ["--horizon", str(horizon)])
+
+
+def nightly(
+    city: CityOption,
+    horizon: HorizonOption = 4,
+    at: AtOption = "02:00",
+    minutes: MinutesOption = 30.0,
+    warm: WarmOption = False,
+) -> None:
+    """Trains a candidate for a city, once a night, and promotes it if it passes every gate."""
+    more = ["--horizon", str(horizon), "--at", at, "--minutes", f"{minutes:g}"]
+    _job("nightly", city, [*more, *(["--warm"] if warm else [])])
+
+
+def _job(job: str, city: str, more: list[str]) -> None:
+    from pipelines.job import main
+
+    if code := main([job, "--city", city, *more]):
+        raise typer.Exit(code)
+
+
+def replay(
+    city: CityOption,
+    into: Annotated[
+        str, typer.Option(help="City that is played into; made where it is not there.")
+    ] = "",
+    speed: Annotated[
+        float, typer.Option(min=0.001, help="Times as fast as the clock; 600.")
+    ] = 600.0,
+    begin: Annotated[
+        str,
+        typer.Option("--from", metavar="TIME", help="First slot, in the city's time; test days."),
+    ] = "",
+) -> None:
+    """Plays a city's archive back as if it were live, slot by slot, into the inbox of another one."""
+    from data.store import Store
+    from pipelines import replay as run
+
+    place, store = load_city(city), Store()
+    other = run.town(place, into or f"{city}-live")
+    first = parse_time(begin, place) if begin else None
+    stored, times = run.begin(store, place, other, first)
+    ERR.print(
+        f"{stored:,} slots before are stored; {len(times):,} are played into {other.name}, one every "
+        f"{_seconds(place) / speed:.3g} s; "
+        f"to forecast them: forecast schedule --city {other.name}",
+        markup=False,
+    )
+    for now in run.play(store, place, other, times):
+        OUT.print(run.told(now, place), markup=False)
+        time.sleep(_seconds(place) / speed)
+
+
+def _seconds(city: City) -> float:
+    return float(city.step / np.timedelta64(1, "s"))
+
+
+def doctor(city: CitiesOption = None, as_json: JsonOption = False) -> None:
+    """Tells what is well and what is not; exits with 0 well, 1 someone should look, 2 failure."""
+    from data.store import Store
+    from pipelines.doctor import examine
+    from pipelines.job import present
+    from pipelines.metrics_file import exit_code
+    from pipelines.schedule import served_cities
+
+    store = Store()
+    found = examine(store, served_cities(store, city or []), present())
+    if as_json:
+        print_json({"status": exit_code(found), "findings": [vars(one) for one in found]})
+    else:
+        table = Table("", "city", "status", "")
+        colours = {"ok": "green", "warning": "yellow", "failure": "red"}
+        for one in found:
+            status = f"[{colours[one.status]}]{one.status}[/]"
+            table.add_row(one.name, one.city, status, one.message)
+        print_table(table)
+    raise typer.Exit(exit_code(found))

@@ -1,0 +1,73 @@
+"""What a database says, as sentences with a way out."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+
+from data.errors import StoreError
+
+PATIENCE = 30
+"""Seconds to wait for another writer."""
+NAMED = "FLOWCAST_STORE"
+"""The environment's name for another database than the one in the user's home."""
+EXAMPLE = "postgresql+psycopg://USER@HOST/DATABASE"
+NOT_OURS = "is not a flowcast database; move it away to start anew"
+
+HELD = f"another process has held {{place}} for {PATIENCE} s; run it again when it is done"
+FULL = "no space is left for {place}; nothing was written; make room and run it again"
+SILENT = "{place} does not answer; is PostgreSQL running there?"
+ENDED = "{place} ended the connection; nothing was written; run it again"
+SQLITE = {
+    "full": FULL,
+    "locked": HELD,
+    "readonly": "{place} may not be written; give this user the right to write it",
+    "unable to open": "{place} cannot be opened; does its folder exist, and may it be written?",
+    "not a database": f"{{place}} {NOT_OURS}",
+    "malformed": "{place} is damaged; restore it from a backup, or move it away to start anew",
+    "disk i/o": "{place} could not be read or written (disk I/O error); nothing was changed; "
+    "check the disk and run it again",
+}
+POSTGRESQL = {
+    "no space left": FULL,
+    "lock timeout": HELD,
+    "connection refused": SILENT,
+    "timeout expired": SILENT,
+    "could not translate host": f"the host of {{place}} is not known; check {NAMED}",
+    "failed to resolve host": f"the host of {{place}} is not known; check {NAMED}",
+    "authentication failed": f"{{place}} refuses this user; check name and password in {NAMED}",
+    "no password supplied": f"{{place}} asks for a password; give it in {NAMED} or in ~/.pgpass",
+    'role "': f"{{place}} does not know this user; check {NAMED}",
+    'database "': f"{{place}} is not there; make it (createdb), or check {NAMED}",
+    "permission denied": "{place} may not be written by this user; give it the right to",
+    "terminating connection": ENDED,
+    "server closed the connection": ENDED,
+    "connection is lost": ENDED,
+    "starting up": "{place} is starting; run it again in a moment",
+}
+"""For a part of what the database says, the sentence."""
+
+
+@contextmanager
+def sentences(url: sa.URL) -> Iterator[None]:
+    """Turns what the database says into a sentence with a way out.
+
+    Raises:
+        StoreError: it said something that is known.
+    """
+    known = SQLITE if url.get_backend_name() == "sqlite" else POSTGRESQL
+    try:
+        yield
+    except sa.exc.DatabaseError as error:
+        text = str(error.orig).lower()
+        for sign, sentence in known.items():
+            if sign in text:
+                raise StoreError(sentence.format(place=place(url))) from error
+        raise
+
+
+def place(url: sa.URL) -> str:
+    """Returns where a database is, for people: a file, or a URL without its password."""
+    if url.get_backend_name() == "sqlite" and url.database:
+        return url.database
+    return url.render_as_string(hide_password=True)

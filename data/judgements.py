@@ -1,0 +1,93 @@
+"""Judgements: what was decided of each version, and why; rows are added and never changed."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from data.city import City
+from data.database import Database
+from data.ledger import as_second, as_times
+from data.schema import JUDGEMENT, PROMOTION
+
+PROMOTED, REFUSED, ROLLED_BACK = "promoted", "refused", "rolled back"
+
+
+class Judgements:
+    """The judgements in `database`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(
+        self,
+        city: City,
+        version: str,
+        verdict: str,
+        reason: str,
+        now: np.datetime64,
+        gates: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Stores a judgement, and makes the version champion where it says so, in one transaction.
+
+        Args:
+            city: whose version it is.
+            version: that was judged, or is gone back to.
+            verdict: `promoted` and `rolled back` make it the champion, `refused` does not.
+            reason: for people.
+            now: UTC.
+            gates: what was asked and found, for JSON.
+        """
+        with self._database.write() as connection:
+            former = _champion(connection, city)
+            connection.execute(
+                sa.insert(JUDGEMENT).values(
+                    **{"city": city.name, "at": as_second(now), "version": version},
+                    **{"champion": former or "", "verdict": verdict, "reason": reason},
+                    gates=json.dumps(dict(gates or {})),
+                )
+            )
+            if verdict != REFUSED and version != former:
+                connection.execute(
+                    sa.insert(PROMOTION).values(
+                        city=city.name, at=as_second(now), version=version, reason=reason
+                    )
+                )
+
+    def table(self, city: City) -> pd.DataFrame:
+        """Returns the judgements, oldest first.
+
+        Its columns are `at` (UTC), `version`, `champion` (before it, "" where there was none),
+        `verdict`, `gates` (dicts) and `reason`.
+        """
+        query = sa.select(JUDGEMENT).where(JUDGEMENT.c.city == city.name).order_by(JUDGEMENT.c.id)
+        with self._database.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        table = pd.DataFrame(rows, columns=query.selected_columns.keys())
+        table["at"] = as_times(table["at"].to_numpy(dtype=np.int64))
+        table["gates"] = [json.loads(text) for text in table["gates"]]
+        return table.drop(columns=["city", "id"])
+
+    def previous(self, city: City) -> str | None:
+        """Returns the version that was champion before the one that is, None where there was none."""
+        query = (
+            sa.select(PROMOTION.c.version)
+            .where(PROMOTION.c.city == city.name)
+            .order_by(PROMOTION.c.id.desc())
+        )
+        with self._database.read() as connection:
+            versions = [str(one) for one in connection.execute(query).scalars()]
+        return next((one for one in versions if one != versions[0]), None)
+
+
+def _champion(connection: sa.Connection, city: City) -> str | None:
+    query = (
+        sa.select(PROMOTION.c.version)
+        .where(PROMOTION.c.city == city.name)
+        .order_by(PROMOTION.c.id.desc())
+        .limit(1)
+    )
+    return connection.execute(query).scalar()

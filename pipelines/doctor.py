@@ -1,0 +1,157 @@
+"""Doctor: what is well with flowcast and what is not, for people and for monitoring."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data import windows
+from data.city import City
+from data.clock import Clock, duration, stamp
+from data.errors import FlowcastError
+from data.home import home
+from data.runs import FAILED
+from data.store import Store
+from forecasting.registry import models_root, read_manifest, verify
+
+WELL, WARNING, FAILURE = "ok", "warning", "failure"
+LATE = 3
+"""Steps after which the newest slot is late; twice as many are a failure."""
+OLD = np.timedelta64(3, "D")
+"""Age of a champion that is retrained every night from which on someone should look."""
+BEATS = 120
+"""Seconds without a heartbeat after which a scheduler is dead."""
+ROOM = 2**30
+"""Bytes of the disk below which someone should look; a tenth of them is a failure."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        name: of it, such as `data`.
+        city: whose, "" for all.
+        status: `ok`, `warning` or `failure`.
+        message: for people.
+        value: the figure behind it, for monitoring; None where there is none.
+        unit: of the figure.
+    """
+
+    name: str
+    city: str
+    status: str
+    message: str
+    value: float | None = None
+    unit: str = ""
+
+
+def examine(store: Store, cities: Sequence[City], now: np.datetime64) -> list[Finding]:
+    """Returns what was found of the cities, the scheduler and the machine.
+
+    Args:
+        store: with all that is known.
+        cities: that are looked at.
+        now: UTC.
+    """
+    found = [_scheduler(store, now), _disk(), _gpu()]
+    for city in cities:
+        found += [_data(store, city, now), _gaps(store, city), *_champion(store, city, now)]
+        found += [*_runs(store, city), _drift(store, city)]
+    return found
+
+
+def _scheduler(store: Store, now: np.datetime64) -> Finding:
+    beat = store.heartbeats.newest("scheduler")
+    if beat is None:
+        return Finding("scheduler", "", WARNING, "no scheduler has ever run: forecast schedule")
+    age = float((now - beat["at"]) / np.timedelta64(1, "s"))
+    place = f"on {beat['host']}, process {beat['pid']}"
+    if age > BEATS:
+        text = f"no heartbeat for {duration(age)}, the last {place}; start it: forecast schedule"
+        return Finding("scheduler", "", FAILURE, text, age, "seconds")
+    return Finding("scheduler", "", WELL, f"alive {place}", age, "seconds")
+
+
+def _disk() -> Finding:
+    folder = home()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    status = FAILURE if free < ROOM / 10 else WARNING if free < ROOM else WELL
+    return Finding(
+        "disk", "", status, f"{free / 2**30:,.1f} GiB free in {home()}", float(free), "bytes"
+    )
+
+
+def _gpu() -> Finding:
+    program = shutil.which("nvidia-smi")
+    text = "a GPU is there" if program else "no GPU; networks train on the processor"
+    return Finding("gpu", "", WELL, text, float(bool(program)))
+
+
+def _data(store: Store, city: City, now: np.datetime64) -> Finding:
+    span = store.span(city)
+    if span is None:
+        text = f"no flow; run: forecast ingest --city {city.name} PATH"
+        return Finding("data", city.name, FAILURE, text)
+    end = Clock(city.step, city.timezone).after(span[1], 1)
+    late = float((now - end) / np.timedelta64(1, "s"))
+    steps = late / float(city.step / np.timedelta64(1, "s"))
+    status = FAILURE if steps > 2 * LATE else WARNING if steps > LATE else WELL
+    text = f"newest slot {stamp(span[1], city.timezone)}, over for {duration(max(late, 0))}"
+    return Finding("data", city.name, status, text, late, "seconds")
+
+
+def _gaps(store: Store, city: City) -> Finding:
+    span = store.span(city)
+    if span is None:
+        return Finding("gaps", city.name, WELL, "no flow, no gaps")
+    clock = Clock(city.step, city.timezone)
+    back = clock.after(span[1], 1 - city.slots_per_day)
+    flow = store.flow(city, first=back, last=span[1])
+    lacking = len(windows.missing(flow, span[1], range(city.slots_per_day)))
+    status = WARNING if lacking else WELL
+    text = f"{lacking} of the newest {city.slots_per_day} slots are missing"
+    return Finding("gaps", city.name, status, text, float(lacking), "slots")
+
+
+def _champion(store: Store, city: City, now: np.datetime64) -> list[Finding]:
+    version = store.champion(city)
+    if version is None:
+        text = f"no champion; a baseline serves (to train: forecast train --city {city.name})"
+        return [Finding("champion", city.name, WARNING, text)]
+    if wrong := verify(models_root(), city.name, version):
+        return [Finding("champion", city.name, FAILURE, f"{wrong[0]}; a baseline serves")]
+    try:
+        manifest = read_manifest(models_root(), city.name, version)
+    except FlowcastError as error:
+        return [Finding("champion", city.name, FAILURE, str(error))]
+    age = now - np.datetime64(manifest.trained[1].removesuffix("Z"), "s")
+    days = float(age / np.timedelta64(1, "D"))
+    status = WARNING if age > OLD + np.timedelta64(7, "D") else WELL
+    text = f"version {version} knows the flow until {days:.1f} days ago"
+    return [Finding("champion", city.name, status, text, days, "days")]
+
+
+def _runs(store: Store, city: City) -> list[Finding]:
+    found = []
+    for job in ("step", "nightly"):
+        table = store.runs.table(city.name, job, last=1)
+        if table.empty:
+            found.append(Finding(job, city.name, WELL, "has never run"))
+            continue
+        row = table.iloc[0]
+        at = stamp(np.datetime64(row["scheduled_for"], "s"), city.timezone)
+        status = FAILURE if row["outcome"] == FAILED else WELL
+        text = f"{row['outcome']} for {at}: {row['message']}".removesuffix(": ")
+        found.append(Finding(job, city.name, status, text))
+    return found
+
+
+def _drift(store: Store, city: City) -> Finding:
+    table = store.drifts.table(city, last=1)
+    if table.empty or not table.iloc[0]["flagged"]:
+        return Finding("drift", city.name, WELL, "nothing unusual", 0.0)
+    return Finding("drift", city.name, WARNING, str(table.iloc[0]["message"]), 1.0)

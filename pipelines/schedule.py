@@ -1,0 +1,251 @@
+"""Schedule: starts the jobs of cities when they are due, each slot at most once, for months.
+
+APScheduler ticks; what is due follows from the clock and the ledger alone, so that a scheduler that was
+away, or whose clock was wrong, goes on with the newest slot of each job. Jobs are child processes with a
+time limit, which end with the scheduler. There is one scheduler for a store; others wait for its lock.
+"""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from data.city import City
+from data.errors import FlowcastError, StoreError
+from data.lock import Held
+from data.runs import DONE
+from data.store import Store
+from pipelines import log
+from pipelines.due import AT, JOBS, missed, slot_of
+from pipelines.inbox import waiting
+from pipelines.job import LIMITS, present
+
+TICK = 1.0
+"""Seconds between two looks at what is due."""
+BEAT = 30
+"""Seconds between two heartbeats."""
+RETRY = 60.0
+"""Seconds until what failed is tried again."""
+ENDING = 8.0
+"""Seconds that jobs are given to end with the scheduler."""
+NAME = "scheduler"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a scheduler does.
+
+    Attributes:
+        cities: that it serves.
+        horizon: steps ahead.
+        at: when nights begin, in each city's time.
+        minutes: of a night's training.
+        warm: whether it begins with the champion's weights.
+        after: called after each heartbeat with the time, such as to write figures.
+    """
+
+    cities: tuple[City, ...]
+    horizon: int = 4
+    at: str = AT
+    minutes: float = 30.0
+    warm: bool = False
+    after: Callable[[np.datetime64], None] | None = None
+
+
+@dataclass
+class _Child:
+    process: subprocess.Popen[bytes]
+    key: tuple[str, str, np.datetime64]
+    began: float
+    asked: float | None = None
+
+
+@dataclass
+class Scheduler:
+    """Starts and watches jobs; its state is what runs at the moment, all else is in the store.
+
+    Attributes:
+        store: with the ledger.
+        plan: what to do.
+        children: that run, by city and kind of work.
+        again: when a slot that failed may be tried anew, by its key, of the monotonic clock.
+    """
+
+    store: Store
+    plan: Plan
+    children: dict[tuple[str, str], _Child] = field(default_factory=dict)
+    again: dict[tuple[str, str, np.datetime64], float] = field(default_factory=dict)
+    beaten: float = float("-inf")
+
+    def tick(self, now: np.datetime64) -> None:
+        """Ends what takes too long, starts what is due, and tells that it lives."""
+        self._watch()
+        for city in self.plan.cities:
+            for job in JOBS:
+                self._look(job, city, now)
+            if (city.name, "step") not in self.children and waiting(city, time.time()):
+                self._start("arrival", city, now)
+        if time.monotonic() - self.beaten >= BEAT:
+            self.beaten = time.monotonic()
+            cities = [city.name for city in self.plan.cities]
+            self.store.heartbeats.beat(NAME, now, {"cities": cities})
+            if self.plan.after is not None:
+                self.plan.after(now)
+
+    def end(self) -> None:
+        """Ends all jobs, which lose nothing: what they were at is claimed again later."""
+        for child in self.children.values():
+            _ask(child)
+        end = time.monotonic() + ENDING
+        for child in self.children.values():
+            try:
+                child.process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+        self.children.clear()
+
+    def _look(self, job: str, city: City, now: np.datetime64) -> None:
+        """Starts a job where it is due and neither done nor at work."""
+        if (city.name, job) in self.children or (job == "nightly" and self._trains()):
+            return
+        slot = slot_of(job, city, now, self.plan.at)
+        key = (job, city.name, slot)
+        if self.again.get(key, 0.0) > time.monotonic():
+            return
+        if self.store.runs.outcome(job, city.name, slot) == DONE:
+            self.again[key] = float("inf")
+            return
+        newest = self.store.runs.newest(job, city.name)
+        slots = missed(job, city, newest, slot, self.plan.at)
+        if skipped := self.store.runs.skip(
+            job, city.name, slots, now, "no scheduler was at work when it was due"
+        ):
+            log.warn(f"{skipped} missed slots are skipped", city=city.name, job=job)
+        self._start(job, city, slot)
+
+    def _trains(self) -> bool:
+        return any(kind == "nightly" for _, kind in self.children)
+
+    def _start(self, job: str, city: City, slot: np.datetime64) -> None:
+        plan = self.plan
+        command = [sys.executable, "-m", "pipelines.job", job, "--city", city.name]
+        command += ["--for", f"{slot}Z", "--horizon", str(plan.horizon), "--child"]
+        command += ["--minutes", f"{plan.minutes:g}", *(["--warm"] if plan.warm else [])]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=Path(__file__).parents[1])
+        kind = "nightly" if job == "nightly" else "step"
+        key = (job, city.name, slot)
+        self.again[key] = time.monotonic() + RETRY
+        self.children[city.name, kind] = _Child(process, key, time.monotonic())
+
+    def _watch(self) -> None:
+        """Forgets jobs that ended, and ends those that take too long."""
+        for place, child in [*self.children.items()]:
+            job, city, slot = child.key
+            if child.process.poll() is not None:
+                del self.children[place]
+                if child.process.returncode:
+                    log.warn(
+                        f"ended with {child.process.returncode}; tried again in {RETRY:.0f} s where "
+                        f"tries are left",
+                        **{"city": city, "job": job, "slot": f"{slot}Z"},
+                    )
+            elif child.asked is not None and time.monotonic() - child.asked > ENDING:
+                child.process.kill()
+            elif child.asked is None and time.monotonic() - child.began > LIMITS[job]:
+                log.fail(f"ended: it took more than {LIMITS[job]:.0f} s", city=city, job=job)
+                _ask(child)
+
+
+def _ask(child: _Child) -> None:
+    child.asked = time.monotonic()
+    child.process.terminate()
+
+
+def serve(store: Store, plan: Plan, stop: threading.Event) -> None:
+    """Serves cities until `stop` is set, waiting first until no other scheduler does.
+
+    Args:
+        store: that it serves.
+        plan: what to do.
+        stop: ends it within ten seconds.
+    """
+    said = False
+    while not stop.is_set():
+        try:
+            with store.scheduler_lock() as held:
+                if held is not None:
+                    said = False
+                    log.info("this scheduler serves", cities=[city.name for city in plan.cities])
+                    _serve(Scheduler(store, plan), held, stop)
+                elif not said:
+                    said = True
+                    log.info("another scheduler serves this store; this one waits for it to end")
+        except StoreError as error:
+            log.fail(str(error))
+        stop.wait(5 * TICK)
+
+
+def _serve(scheduler: Scheduler, held: Held, stop: threading.Event) -> None:
+    """Ticks until `stop` is set or the lock is lost."""
+    lost = threading.Event()
+
+    def tick() -> None:
+        try:
+            if not held.lasts():
+                log.fail("the lock of the scheduler is lost; it is asked for anew")
+                lost.set()
+            elif not stop.is_set() and not lost.is_set():
+                scheduler.tick(present())
+        except FlowcastError as error:
+            log.fail(str(error))
+        except Exception as error:  # one tick that fails must not be the last one
+            log.fail(repr(error), traceback=True)
+
+    ticking = BackgroundScheduler(timezone="UTC")
+    ticking.add_job(tick, "interval", seconds=TICK, max_instances=1, coalesce=True)
+    ticking.start()
+    try:
+        while not stop.is_set() and not lost.is_set():
+            stop.wait(0.2)
+    finally:
+        ticking.shutdown(wait=False)
+        scheduler.end()
+
+
+def until_signalled() -> threading.Event:
+    """Returns what SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def served_cities(store: Store, names: Sequence[str]) -> tuple[City, ...]:
+    """Returns the cities that are named, or all that have flow in the store.
+
+    Raises:
+        FlowcastError: there is no such city, or none has any flow.
+    """
+    from data.city import city_files, load_city
+
+    if names:
+        return tuple(load_city(name) for name in dict.fromkeys(names))
+    known = []
+    for name in city_files():
+        try:
+            city = load_city(name)
+            if store.span(city) is not None:
+                known.append(city)
+        except FlowcastError as error:
+            log.warn(str(error), city=name)
+    if not known:
+        raise FlowcastError("no city has any flow; run: forecast ingest --city CITY PATH")
+    return tuple(known)

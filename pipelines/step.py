@@ -1,0 +1,107 @@
+"""Step: what is done for a city whenever there may be something new, as often as one likes.
+
+Inbox -> archive -> forecast of the next steps -> scores of what has come due -> rollback, drift. Every
+part looks for what is not done yet, so that a step that died is made good by the next one.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.city import City
+from data.errors import FlowcastError, StoreError
+from data.store import Store
+from pipelines.drift import drift
+from pipelines.forecast import forecast
+from pipelines.inbox import QUIET, take_in
+from pipelines.rollback import roll_back
+from pipelines.score import score
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """What a step did.
+
+    Attributes:
+        files: that were taken in.
+        refused: files that were refused.
+        slots: that are new or have other values.
+        init_time: of the forecast that was made, UTC; None where there was nothing new.
+        forecaster: that made it.
+        scored: leads of forecasts.
+        drifted: what is unusual, "" where nothing is.
+        rolled_back: that, and why, the champion gave way to the one before; "" where it did not.
+        notes: for people.
+    """
+
+    files: int
+    refused: int
+    slots: int
+    init_time: np.datetime64 | None
+    forecaster: str
+    scored: int
+    drifted: str
+    rolled_back: str
+    notes: tuple[str, ...] = ()
+
+
+def step(
+    store: Store,
+    city: City,
+    now: np.datetime64,
+    *,
+    horizon: int = 4,
+    wall: float | None = None,
+    quiet: float = QUIET,
+) -> Stepped:
+    """Does for a city what is due.
+
+    Args:
+        store: with all that is known.
+        city: that is forecast.
+        now: UTC; slots that begin later are not looked at.
+        horizon: steps ahead.
+        wall: seconds since 1970 by which files of the inbox are whole; None: those of `now`.
+        quiet: seconds without a change after which a file is whole.
+
+    Raises:
+        StoreError: the store cannot be written; what was done before is kept.
+    """
+    moment = float(now.astype("datetime64[s]").astype(np.int64)) if wall is None else wall
+    taken = list(take_in(store, city, moment, quiet))
+    notes = [f"refused: {one.refused}" for one in taken if one.refused]
+    made, forecaster = None, ""
+    span = store.span(city, last=now)
+    if span is not None and _is_new(store, city, span[1]):
+        try:
+            result = forecast(store, city, horizon, at=span[1])
+            made, forecaster = span[1], str(result.attrs["forecaster"])
+            notes += [note for note in str(result.attrs["notes"]).splitlines() if note]
+        except StoreError:
+            raise
+        except FlowcastError as error:
+            notes.append(f"no forecast: {error}")
+    # The newest slot, not the clock, says what is recent: an archive may be played back.
+    scored = score(store, city, span[1]) if span is not None else 0
+    back = roll_back(store, city, span[1], now) if scored and span is not None else ""
+    found = drift(store, city, now) if made is not None else None
+    return Stepped(
+        files=len(taken),
+        refused=sum(bool(one.refused) for one in taken),
+        slots=sum(one.added.added + one.added.replaced for one in taken),
+        init_time=made,
+        forecaster=forecaster,
+        scored=scored,
+        drifted=found.message if found else "",
+        rolled_back=back,
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _is_new(store: Store, city: City, newest: np.datetime64) -> bool:
+    """Returns whether there is no forecast of the newest slot by what serves now."""
+    stored = store.forecast(city, newest)
+    if stored is None:
+        return True
+    version = store.champion(city)
+    return version is not None and stored.attrs["model_version"] not in ("", version)

@@ -1,0 +1,118 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import app
+from data.city import City, load_city
+from data.signs import Drift
+from data.store import Store
+from pipelines.doctor import Finding, examine
+from pipelines.metrics_file import exit_code, metrics, write_metrics
+
+HOUR = np.timedelta64(3600, "s")
+RUN = CliRunner()
+
+
+@pytest.fixture
+def store(small_home: Path) -> Iterator[Store]:
+    store = Store()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def city(store: Store) -> City:
+    return load_city("small")
+
+
+@pytest.fixture
+def fresh(store: Store, city: City) -> np.datetime64:
+    """The moment at which the newest slot is over."""
+    span = store.span(city)
+    assert span is not None
+    return span[1] + HOUR
+
+
+def of(found: list[Finding], name: str) -> Finding:
+    return next(one for one in found if one.name == name)
+
+
+def test_a_city_in_order_is_well(store: Store, city: City, fresh: np.datetime64) -> None:
+    store.heartbeats.beat("scheduler", fresh + HOUR / 2)
+    found = examine(store, [city], fresh + HOUR / 2)
+    assert {one.name: one.status for one in found if one.status != "ok"} == {}
+    assert exit_code(found) == 0
+    assert of(found, "data").value == 1800
+
+
+@pytest.mark.parametrize(("steps", "status"), [(3, "ok"), (4, "warning"), (7, "failure")])
+def test_data_that_are_late_are_told(
+    store: Store, city: City, fresh: np.datetime64, steps: int, status: str
+) -> None:
+    found = examine(store, [city], fresh + steps * HOUR)
+    assert of(found, "data").status == status
+
+
+def test_each_fault_is_found(store: Store, city: City, fresh: np.datetime64) -> None:
+    store.heartbeats.beat("scheduler", fresh - HOUR)
+    claim = store.runs.claim("step", "small", fresh, fresh, 600)
+    assert claim is not None
+    store.runs.finish(claim, fresh, "failed", "no space is left")
+    store.drifts.add(city, Drift(fresh, 1.0, 2.0, None, None, True, "half as many vehicles"))
+    version = str(store.champion(city))
+    folder = Path(examine.__globals__["models_root"]()) / "small" / version
+    (folder / "network-0.onnx").write_bytes(b"")
+    found = examine(store, [city], fresh)
+    assert of(found, "scheduler").status == "failure"
+    assert (of(found, "step").status, "no space" in of(found, "step").message) == ("failure", True)
+    assert (of(found, "drift").status, of(found, "drift").message) == (
+        "warning",
+        "half as many vehicles",
+    )
+    assert of(found, "champion").status == "failure"
+    assert exit_code(found) == 2
+
+
+def test_an_empty_city_is_a_failure_with_the_way_out(store: Store, fresh: np.datetime64) -> None:
+    found = examine(store, [load_city("demo")], fresh)
+    assert of(found, "data").message == "no flow; run: forecast ingest --city demo PATH"
+    assert of(found, "champion").status == "warning"
+
+
+def test_figures_are_in_prometheus_text(
+    store: Store, city: City, fresh: np.datetime64, tmp_path: Path
+) -> None:
+    write_metrics(tmp_path / "x" / "flowcast.prom", store, [city], fresh)
+    text = (tmp_path / "x" / "flowcast.prom").read_text()
+    again = metrics(store, [city], fresh)  # where only the room on the disk may differ
+    assert [line for line in text.splitlines() if "disk" not in line] == [
+        line for line in again.splitlines() if "disk" not in line
+    ]
+    assert "# TYPE flowcast_status gauge" in text
+    assert 'flowcast_value{name="data",city="small",unit="seconds"} 0' in text.splitlines()
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            float(line.rpartition(" ")[2])
+
+
+def test_the_verbs_tell_it(store: Store, city: City) -> None:
+    told = RUN.invoke(app, ["doctor", "--city", "small"])
+    assert told.exit_code == 2  # the archive ended in 2025
+    assert "newest slot 2025-04-06 23:00" in told.stdout
+    version = str(store.champion(city))
+    for arguments, text in (
+        (["list"], version),
+        (["show", version], "weights"),
+        (["verify"], f"{version}: well"),
+        (["promote", version], f"version {version} is the champion"),
+        (["list", "--json"], '"history"'),
+    ):
+        done = RUN.invoke(app, ["models", arguments[0], "--city", "small", *arguments[1:]])
+        assert done.exit_code == 0, done.output
+        assert text in done.stdout
+    refused = RUN.invoke(app, ["models", "rollback", "--city", "small"])
+    assert refused.exit_code == 1
+    assert "had no champion before" in str(refused.exception)

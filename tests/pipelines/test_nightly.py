@@ -1,0 +1,233 @@
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+
+from data.city import City, load_city
+from data.files import sha256
+from data.store import Store
+from forecasting import registry
+from forecasting.computing import Computing
+from forecasting.registry import models_root, read_manifest, verify, versions
+from pipelines.candidate import Trained
+from pipelines.fitting import Recipe
+from pipelines.nightly import KEPT, Night, nightly, prune, settle
+from pipelines.train import Means, train
+
+HORIZON = 4
+RECIPE = Recipe.asked(members=1, final=False, epochs=1)
+MEANS = Means(Computing("cpu"))
+
+
+class Place(NamedTuple):
+    """The trained city, and the moment of its newest slot."""
+
+    store: Store
+    city: City
+    now: np.datetime64
+
+    @property
+    def champion(self) -> str:
+        """The version that was trained."""
+        return str(self.store.champion(self.city))
+
+    def settled(self, version: str) -> Night:
+        """What becomes of a candidate."""
+        return settle(self.store, self.city, version, now=self.now, until=self.now, horizon=HORIZON)
+
+
+@pytest.fixture
+def place(small_home: Path) -> Iterator[Place]:
+    store, city = Store(), load_city("small")
+    span = store.span(city)
+    assert span is not None
+    yield Place(store, city, span[1])
+    store.close()
+
+
+def made(
+    place: Place, change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]], **fields: Any
+) -> str:
+    """A version like the champion, but for its weights, which torch runs; honestly hashed."""
+    folder = models_root() / place.city.name / place.champion
+    other = folder.with_name(
+        f"2099{len(versions(models_root(), place.city.name)):04d}-000000-abcd00"
+    )
+    shutil.copytree(folder, other)
+    for path in other.glob("*.onnx"):
+        path.unlink()
+    weights = other / "weights.safetensors"
+    weights.write_bytes(save(change(load(weights.read_bytes()))))
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest |= {"version": other.name, "weights_sha256": sha256(weights), "export": {}, **fields}
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    return other.name
+
+
+def same(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return tensors
+
+
+def keep(share: float) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """What makes the share of the newest frame that is kept another one."""
+
+    def change(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        name = "network.0.doors.keep"
+        return tensors | {name: np.full_like(tensors[name], share)}
+
+    return change
+
+
+# Bad candidates made on purpose
+
+
+def test_one_as_good_as_the_champion_is_promoted(place: Place) -> None:
+    former, version = place.champion, made(place, same)
+    night = place.settled(version)
+    failed = [gate for gate in night.gates if not gate.passed and not gate.name.startswith("band")]
+    assert failed == []
+    if night.promoted:  # the bands of two epochs may be what fails
+        assert (place.champion, place.store.judgements.previous(place.city)) == (version, former)
+
+
+@pytest.mark.parametrize(
+    ("change", "gate"),
+    [(keep(np.nan), "finite"), (keep(5.0), "baseline"), (keep(-1.0), "baseline")],
+    ids=["nan", "far off", "unlike all"],
+)
+def test_a_bad_candidate_is_refused_with_its_reason(place: Place, change: Any, gate: str) -> None:
+    former = place.champion
+    night = place.settled(made(place, change))
+    assert not night.promoted
+    assert night.reason.startswith(gate)
+    assert place.champion == former
+    last = place.store.judgements.table(place.city).iloc[-1]
+    assert (last["verdict"], last["reason"], last["champion"]) == ("refused", night.reason, former)
+
+
+def test_a_constant_candidate_is_refused(place: Place) -> None:
+    def constant(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        still = {name: np.zeros_like(one) for name, one in tensors.items() if "network" in name}
+        return tensors | still | {"context.usual": np.full_like(tensors["context.usual"], 30.0)}
+
+    night = place.settled(made(place, constant))
+    assert not night.promoted and night.reason.startswith("baseline")
+
+
+def test_one_whose_files_were_altered_after_judging_does_not_serve(place: Place) -> None:
+    version = made(place, same)
+    weights = models_root() / "small" / version / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    night = place.settled(version)
+    assert not night.promoted and night.reason.startswith("files")
+    assert "SHA-256" in night.reason
+    assert place.champion != version
+
+
+def test_one_without_its_weights_or_manifest_is_refused(place: Place) -> None:
+    for name in ("weights.safetensors", "manifest.json"):
+        version = made(place, same)
+        (models_root() / "small" / version / name).unlink()
+        night = place.settled(version)
+        assert not night.promoted and night.reason.startswith("files")
+
+
+def test_one_that_knows_the_days_it_is_judged_by_is_not_judged(place: Place) -> None:
+    until = f"{place.now}Z"
+    night = place.settled(made(place, same, trained=[until, until]))
+    assert not night.promoted
+    assert night.reason.startswith("it could not be judged: small has 0 whole windows")
+
+
+def test_a_champion_that_is_gone_need_not_be_beaten(place: Place) -> None:
+    shutil.rmtree(models_root() / "small" / place.champion)
+    place.store.promote(place.city, "20200101-000000-abcd00", "gone")
+    # No version is left to copy: one is trained.
+    events = nightly(place.store, place.city, place.now, recipe=RECIPE, means=MEANS, days=7)
+    night = [event for event in events if isinstance(event, Night)][-1]
+    assert not any(gate.name in ("overall", "peak hours") for gate in night.gates)
+
+
+# Nights
+
+
+def test_a_night_trains_on_frozen_days_and_judges_by_later_ones(place: Place) -> None:
+    until = place.now - np.timedelta64(30, "h")
+    events = list(nightly(place.store, place.city, until, recipe=RECIPE, means=MEANS, days=5))
+    night = events[-1]
+    assert isinstance(night, Night)
+    assert not any(isinstance(event, Trained) for event in events)
+    manifest = read_manifest(models_root(), "small", night.version)
+    trained = np.datetime64(manifest.trained[1].removesuffix("Z"))
+    assert trained == until - np.timedelta64(5 * 24, "h")
+    names = {gate.name for gate in night.gates}
+    assert {"files", "finite", "overall", "lead 4", "peak hours", "busiest cells"} <= names
+    assert {"baseline recent-and-anomaly", "band 80%"} <= names
+    last = place.store.judgements.table(place.city).iloc[-1]
+    assert last["version"] == night.version
+    assert last["gates"].keys() == names
+    assert len(place.store.promotions(place.city)) == 1 + night.promoted
+
+
+def test_a_night_that_was_interrupted_goes_on_with_the_same_days(place: Place) -> None:
+    two = Recipe.asked(members=2, final=False, epochs=1)
+    events = nightly(place.store, place.city, place.now - 7200, recipe=two, means=MEANS, days=5)
+    for event in events:
+        if type(event).__name__ == "Epoch":  # the first member is done
+            break
+    events.close()  # type: ignore[attr-defined]
+    again = list(nightly(place.store, place.city, place.now, recipe=two, means=MEANS, days=5))
+    assert sum(type(event).__name__ == "Epoch" for event in again) == 1
+    night = again[-1]
+    assert isinstance(night, Night)
+    manifest = read_manifest(models_root(), "small", night.version)
+    trained = np.datetime64(manifest.trained[1].removesuffix("Z"))
+    assert trained == place.now - 7200 - np.timedelta64(5 * 24, "h")
+
+
+def test_a_night_may_begin_with_the_champions_weights(place: Place) -> None:
+    recipe = Recipe.asked(members=1, final=False, epochs=1, learning_rate=0.0)
+    events = nightly(
+        place.store, place.city, place.now, recipe=recipe, means=MEANS, days=7, warm=True
+    )
+    night = [event for event in events if isinstance(event, Night)][-1]
+    weights = [
+        registry.load_weights(models_root(), read_manifest(models_root(), "small", version), 0)
+        for version in (place.champion, night.version)
+    ]
+    for name, value in weights[0].items():
+        np.testing.assert_array_equal(weights[1][name], value)
+
+
+def test_old_versions_go_and_champion_previous_and_newest_stay(place: Place) -> None:
+    first = place.champion
+    copies = [made(place, same) for _ in range(KEPT + 3)]
+    place.store.judgements.add(place.city, copies[1], "promoted", "for the test", place.now)
+    assert prune(place.store, place.city) == [copies[0], copies[2]]
+    left = versions(models_root(), "small")
+    assert {first, copies[1], *copies[-KEPT:]} == {*left}
+    assert not [path for path in (models_root() / "small").iterdir() if "removing" in path.name]
+
+
+def test_a_version_is_verified_file_by_file(place: Place) -> None:
+    assert verify(models_root(), "small", place.champion) == []
+    folder = models_root() / "small" / place.champion
+    (folder / "strange.txt").touch()
+    (folder / "network-0.onnx").write_bytes(b"")
+    assert len(verify(models_root(), "small", place.champion)) == 2
+    assert len(verify(models_root(), "small", "20200101-000000-abcd00")) == 1
+
+
+def test_training_by_hand_keeps_its_judgement(place: Place) -> None:
+    trained = list(train(place.store, place.city, RECIPE, means=MEANS))[-1]
+    assert isinstance(trained, Trained)
+    last = place.store.judgements.table(place.city).iloc[-1]
+    assert (last["version"], last["reason"]) == (trained.manifest.version, trained.reason)
+    assert last["verdict"] == ("promoted" if trained.promoted else "refused")

@@ -1,0 +1,211 @@
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from data.city import City, load_city
+from data.clock import wall
+from data.flow import split
+from data.scores import SERVED
+from data.store import Source, Store
+from forecasting.baselines import BASELINES
+from pipelines.drift import drift
+from pipelines.forecast import forecast
+from pipelines.replay import begin, play, town
+from pipelines.rollback import roll_back
+from pipelines.score import score
+from pipelines.step import step
+
+HORIZON = 3
+
+
+class Live(NamedTuple):
+    """A city whose archive ends before the test days, and the one that is played into it."""
+
+    store: Store
+    source: City
+    city: City
+    times: np.ndarray
+
+
+@pytest.fixture
+def live(small_home: Path) -> Iterator[Live]:
+    store, source = Store(), load_city("small")
+    city = town(source, "small-live")
+    _, times = begin(store, source, city, None)
+    yield Live(store, source, city, times)
+    store.close()
+
+
+def stepped(live: Live, count: int) -> list[np.datetime64]:
+    """Plays some slots, a step after each; returns the moments."""
+    moments = []
+    for now in play(live.store, live.source, live.city, live.times[:count]):
+        step(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
+        moments.append(now)
+    return moments
+
+
+def test_each_slot_is_forecast_once_and_each_matured_lead_scored(live: Live) -> None:
+    stepped(live, 8)
+    store, city = live.store, live.city
+    made = list(store.forecasts(city, live.times[0] - 1, live.times[7]))
+    assert [one["init_time"].values[0] for one in made] == [*live.times[:8]]
+    table = store.scores.table(city, live.times[0] - 1, live.times[7])
+    served = table[table["forecaster"] == SERVED]
+    pairs = {
+        (int(at), int(lead))
+        for at, lead in zip(
+            np.searchsorted(live.times, served["init_time"]), served["lead"], strict=True
+        )
+    }
+    assert pairs == {(n, lead) for n in range(8) for lead in (1, 2, 3) if n + lead < 8}
+    assert {*table["forecaster"]} == {SERVED, *BASELINES}
+    assert (table["revision"] == 0).all()
+    again = step(store, city, live.times[7] + np.timedelta64(3599, "s"), horizon=HORIZON)
+    assert (again.init_time, again.scored, again.files) == (None, 0, 0)
+
+
+def test_scores_are_those_of_the_stored_forecast_and_of_baselines_that_know_no_future(
+    live: Live,
+) -> None:
+    stepped(live, 4)
+    store, city = live.store, live.city
+    first = live.times[0]
+    table = store.scores.table(city, first - 1, first).set_index(["forecaster", "lead"])
+    flow = store.flow(city, first=first, last=live.times[3])
+    stored = store.forecast(city, first)
+    assert stored is not None
+    for lead in (1, 2, 3):
+        error = stored.values[0, lead - 1].astype(float) - flow.values[lead]
+        row = table.loc[(SERVED, lead)]
+        assert row["squared"] == pytest.approx(np.square(error).sum(), rel=1e-6)
+        assert row["absolute"] == pytest.approx(np.abs(error).sum(), rel=1e-6)
+        assert row["difference"] == pytest.approx(error.sum(), rel=1e-5, abs=1e-3)
+        assert row["count"] == error.size
+        kept = flow.values[0].astype(float) - flow.values[lead]
+        assert table.loc[("persistence", lead)]["squared"] == pytest.approx(
+            np.square(kept).sum(), rel=1e-6
+        )
+    # The average of all but what came after the first forecast.
+    known = store.flow(city, last=first)
+    shown = wall(known["time"].values, city.timezone) - wall(live.times[1], city.timezone)
+    usual = known.values[shown % np.timedelta64(7, "D") == np.timedelta64(0)].mean(axis=0)
+    expected = np.square(usual.astype(float) - flow.values[1]).sum()
+    assert table.loc[("historical-average", 1)]["squared"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_slot_that_comes_late_or_is_corrected_is_scored_anew(live: Live) -> None:
+    store, city = live.store, live.city
+    late = store.flow(live.source, first=live.times[2], last=live.times[2])
+    late.attrs["city"] = city.name
+    without = live._replace(times=np.delete(live.times, 2))
+    stepped(without, 5)
+    before = store.scores.table(city, live.times[0] - 1, live.times[5])
+    assert not (
+        before["init_time"] + before["lead"] * np.timedelta64(1, "h") == live.times[2]
+    ).any()
+    store.add_flow(city, late, source=Source("late.h5", ""))
+    now = live.times[5] + np.timedelta64(3600, "s")
+    done = step(store, city, now, horizon=HORIZON)
+    assert (done.init_time, done.scored) == (None, 2)  # as lead 1 and 2 of the forecasts before
+    store.add_flow(city, late + 1, source=Source("corrected.h5", ""), replace=True)
+    assert step(store, city, now, horizon=HORIZON).scored == 2
+    table = store.scores.table(city, live.times[0] - 1, live.times[5])
+    assert [*table[table["forecaster"] == SERVED]["revision"]].count(1) == 2
+
+
+def test_a_champion_that_cannot_serve_leaves_a_forecast_all_the_same(live: Live) -> None:
+    store = live.store
+    store.promote(live.city, "20200101-000000-abcd00", "for the test")
+    stepped(live, 1)
+    stored = store.forecast(live.city)
+    assert stored is not None and stored.attrs["model_version"] == ""
+    assert "stands in" in stored.attrs["notes"]
+
+
+def test_a_city_without_flow_steps_without_an_error(live: Live) -> None:
+    empty = town(live.source, "empty")
+    done = step(live.store, empty, live.times[0], horizon=HORIZON)
+    assert (done.init_time, done.scored, done.files) == (None, 0, 0)
+
+
+def test_drift_is_flagged_where_totals_leave_those_of_the_weeks_before(live: Live) -> None:
+    store, city = live.store, live.city
+    newest = store.span(city)
+    assert newest is not None
+    calm = drift(store, city, newest[1])
+    assert calm is not None and not calm.flagged
+    last = store.flow(city, first=newest[1] - np.timedelta64(23, "h"))
+    store.add_flow(city, last * 0.5, source=Source("half.h5", ""), replace=True)
+    found = drift(store, city, newest[1])
+    assert found is not None and found.flagged
+    assert found.total == pytest.approx(calm.total / 2, rel=1e-6)
+    assert found.usual_total == pytest.approx(calm.usual_total)
+    assert "below" in found.message
+    assert len(store.drifts.table(city)) == 1
+
+
+def test_a_champion_far_off_gives_way_once(small_home: Path) -> None:
+    store, city = Store(), load_city("small")
+    good = str(store.champion(city))
+    folder = small_home / "models" / "small"
+    bad = "20990101-000000-abcd00"
+    _copied(folder / good, folder / bad)
+    now = np.datetime64("2026-01-01T00:00", "s")
+    store.judgements.add(city, bad, "promoted", "for the test", now)
+    times = split(store.times(city), city).test.values[:12]
+    for time_ in times[:9]:
+        forecast(store, city, HORIZON, at=time_)
+    _spoil(store, city)
+    score(store, city, times[-1])
+    text = roll_back(store, city, times[-1], now)
+    assert text.startswith(f"went back to version {good}")
+    assert store.champion(city) == good
+    assert [*store.judgements.table(city)["verdict"]][-1] == "rolled back"
+    assert roll_back(store, city, times[-1], now) == ""
+    store.close()
+
+
+def test_a_champion_that_errs_as_expected_stays(small_home: Path) -> None:
+    store, city = Store(), load_city("small")
+    good = str(store.champion(city))
+    folder = small_home / "models" / "small"
+    other = "20990101-000000-abcd00"
+    _copied(folder / good, folder / other)
+    now = np.datetime64("2026-01-01T00:00", "s")
+    store.judgements.add(city, other, "promoted", "for the test", now)
+    times = split(store.times(city), city).test.values[:12]
+    for time_ in times[:9]:
+        forecast(store, city, HORIZON, at=time_)
+    score(store, city, times[-1])
+    assert roll_back(store, city, times[-1], now) == ""
+    assert store.champion(city) == other
+    store.close()
+
+
+def _copied(version: Path, to: Path) -> None:
+    """Copies a version under another name."""
+    import json
+    import shutil
+
+    shutil.copytree(version, to)
+    manifest = json.loads((to / "manifest.json").read_text())
+    (to / "manifest.json").write_text(json.dumps(manifest | {"version": to.name}))
+
+
+def _spoil(store: Store, city: City) -> None:
+    """Makes every stored forecast wrong by 500 vehicles a cell."""
+    import sqlalchemy as sa
+
+    from data.schema import FORECAST
+
+    with store._database.write() as connection:
+        for row in connection.execute(sa.select(FORECAST.c.id, FORECAST.c.frames)).all():
+            frames = (np.frombuffer(row.frames, "<f4") + np.float32(500)).tobytes()
+            connection.execute(
+                sa.update(FORECAST).where(FORECAST.c.id == row.id).values(frames=frames)
+            )
