@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ import sqlalchemy as sa
 from hypothesis import settings
 
 from tests.postgresql import programs, server
+
+if TYPE_CHECKING:
+    from data.store import Store
 
 settings.register_profile("flowcast", deadline=None)
 settings.load_profile("flowcast")
@@ -170,6 +174,7 @@ def _trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("trained") / "home"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLOWCAST_HOME", str(home))
+        patch.delenv("FLOWCAST_STORE", raising=False)
         (home / "cities").mkdir(parents=True)
         (home / "cities" / "small.toml").write_text(SMALL)
         city = load_city("small")
@@ -187,6 +192,38 @@ def small_home(_trained_home: Path, flowcast_home: Path) -> Path:
     """A copy of the home with the trained city `small`, for one test."""
     shutil.copytree(_trained_home, flowcast_home)
     return flowcast_home
+
+
+@pytest.fixture
+def small_store(database: str, small_home: Path) -> "Iterator[Store]":
+    """The store with the trained city `small`, on either database."""
+    from data.store import Store
+
+    store = Store()
+    if database == "postgresql":
+        _copy(small_home / "flowcast.db", os.environ["FLOWCAST_STORE"])
+    yield store
+    store.close()
+
+
+def _copy(path: Path, url: str) -> None:
+    """Copies all that a database of SQLite holds into one of PostgreSQL."""
+    from data.schema import METADATA
+
+    source, target = sa.create_engine(f"sqlite:///{path}"), sa.create_engine(url)
+    with source.connect() as old, target.begin() as new:
+        for table in METADATA.sorted_tables:
+            if rows := [dict(row) for row in old.execute(sa.select(table)).mappings()]:
+                new.execute(sa.insert(table), rows)
+            if "id" in table.c:  # whose numbers go on behind those that are there
+                name = f"pg_get_serial_sequence('{table.name}', 'id')"
+                new.execute(
+                    sa.text(
+                        f"SELECT setval({name}, coalesce(max(id), 0) + 1, false) FROM {table.name}"
+                    )
+                )
+    for engine in (source, target):
+        engine.dispose()
 
 
 @pytest.fixture

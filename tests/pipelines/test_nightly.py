@@ -1,7 +1,6 @@
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,12 +41,11 @@ class Place(NamedTuple):
 
 
 @pytest.fixture
-def place(small_home: Path) -> Iterator[Place]:
-    store, city = Store(), load_city("small")
+def place(small_store: Store) -> Place:
+    store, city = small_store, load_city("small")
     span = store.span(city)
     assert span is not None
-    yield Place(store, city, span[1])
-    store.close()
+    return Place(store, city, span[1])
 
 
 def made(

@@ -21,10 +21,8 @@ HOUR = np.timedelta64(3600, "s")
 
 
 @pytest.fixture
-def store(small_home: Path) -> Iterator[Store]:
-    store = Store()
-    yield store
-    store.close()
+def store(small_store: Store) -> Store:
+    return small_store
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,12 +31,11 @@ class Live(NamedTuple):
 
 
 @pytest.fixture
-def live(small_home: Path) -> Iterator[Live]:
-    store, source = Store(), load_city("small")
+def live(small_store: Store) -> Live:
+    store, source = small_store, load_city("small")
     city = town(source, "small-live")
     _, times = begin(store, source, city, None)
-    yield Live(store, source, city, times)
-    store.close()
+    return Live(store, source, city, times)
 
 
 def stepped(live: Live, count: int) -> list[np.datetime64]:
@@ -149,10 +147,10 @@ def test_drift_is_flagged_where_totals_leave_those_of_the_weeks_before(live: Liv
     assert len(store.drifts.table(city)) == 1
 
 
-def test_a_champion_far_off_gives_way_once(small_home: Path) -> None:
-    store, city = Store(), load_city("small")
+def test_a_champion_far_off_gives_way_once(small_store: Store, flowcast_home: Path) -> None:
+    store, city = small_store, load_city("small")
     good = str(store.champion(city))
-    folder = small_home / "models" / "small"
+    folder = flowcast_home / "models" / "small"
     bad = "20990101-000000-abcd00"
     _copied(folder / good, folder / bad)
     now = np.datetime64("2026-01-01T00:00", "s")
@@ -167,13 +165,12 @@ def test_a_champion_far_off_gives_way_once(small_home: Path) -> None:
     assert store.champion(city) == good
     assert [*store.judgements.table(city)["verdict"]][-1] == "rolled back"
     assert roll_back(store, city, times[-1], now) == ""
-    store.close()
 
 
-def test_a_champion_that_errs_as_expected_stays(small_home: Path) -> None:
-    store, city = Store(), load_city("small")
+def test_a_champion_that_errs_as_expected_stays(small_store: Store, flowcast_home: Path) -> None:
+    store, city = small_store, load_city("small")
     good = str(store.champion(city))
-    folder = small_home / "models" / "small"
+    folder = flowcast_home / "models" / "small"
     other = "20990101-000000-abcd00"
     _copied(folder / good, folder / other)
     now = np.datetime64("2026-01-01T00:00", "s")
@@ -184,7 +181,6 @@ def test_a_champion_that_errs_as_expected_stays(small_home: Path) -> None:
     score(store, city, times[-1])
     assert roll_back(store, city, times[-1], now) == ""
     assert store.champion(city) == other
-    store.close()
 
 
 def _copied(version: Path, to: Path) -> None:
