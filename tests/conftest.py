@@ -36,8 +36,13 @@ def flowcast_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-ON_A_FILE = {"path", "small_files", "few_pages"}
-"""Fixtures of tests that look at the file of SQLite itself."""
+ON_A_FILE = {"path", "small_files", "few_pages", "on_sqlite"}
+"""Fixtures of tests that look at the file of SQLite itself, or would learn nothing by another."""
+
+
+@pytest.fixture
+def on_sqlite() -> None:
+    """Lets a test run on SQLite alone."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from safetensors.numpy import load, save
 
 from data.city import City, load_city
 from data.files import sha256
-from data.store import Store
+from data.store import Source, Store
 from forecasting import registry
 from forecasting.computing import Computing
 from forecasting.registry import models_root, read_manifest, verify, versions
@@ -106,6 +107,30 @@ def test_a_bad_candidate_is_refused_with_its_reason(place: Place, change: Any, g
     assert place.champion == former
     last = place.store.judgements.table(place.city).iloc[-1]
     assert (last["verdict"], last["reason"], last["champion"]) == ("refused", night.reason, former)
+
+
+def test_one_that_was_trained_on_shifted_data_is_refused(
+    place: Place, on_sqlite: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = place.store.flow(place.city)
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(models_root().parent / "cities", elsewhere / "cities")
+    shutil.copytree(models_root(), elsewhere / "models")
+    with monkeypatch.context() as patch:
+        patch.setenv("FLOWCAST_HOME", str(elsewhere))
+        patch.delenv("FLOWCAST_STORE", raising=False)
+        other = Store()
+        shifted = flow.copy(data=np.roll(flow.values, (11, 2), axis=(0, 3)))
+        other.add_flow(place.city, shifted, source=Source("shifted.h5", ""))
+        thorough = Recipe.asked(members=1, final=False, epochs=4, learning_rate=0.01)
+        trained = list(train(other, place.city, thorough, means=MEANS))[-1]
+        other.close()
+    assert isinstance(trained, Trained)
+    version = trained.manifest.version
+    shutil.copytree(elsewhere / "models" / "small" / version, models_root() / "small" / version)
+    night = place.settled(version)
+    assert not night.promoted
+    assert {"overall", "peak hours"} & {gate.name for gate in night.gates if not gate.passed}
 
 
 def test_a_constant_candidate_is_refused(place: Place) -> None:
