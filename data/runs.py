@@ -163,6 +163,16 @@ class Runs:
             time = connection.execute(query).scalar()
         return None if time is None else as_times([time])[0]
 
+    def is_over(self, job: str, city: str, scheduled_for: np.datetime64) -> bool:
+        """Returns whether a slot is done, or failed as often as it is tried."""
+        query = sa.select(RUN.c.outcome, RUN.c.attempt).where(
+            *(RUN.c.job == job, RUN.c.city == city),
+            RUN.c.scheduled_for == as_second(scheduled_for),
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).mappings().first()
+        return row is not None and _is_over(row)
+
     def outcome(self, job: str, city: str, scheduled_for: np.datetime64) -> str | None:
         """Returns what became of a slot, None where the ledger does not know it."""
         query = sa.select(RUN.c.outcome).where(
@@ -173,13 +183,17 @@ class Runs:
             return connection.execute(query).scalar()
 
 
+def _is_over(row: Mapping[Any, Any]) -> bool:
+    """Returns whether nothing more will be done for a row."""
+    tries = row["outcome"] == FAILED and int(row["attempt"]) >= ATTEMPTS
+    return row["outcome"] == DONE or tries
+
+
 def _is_open(row: Mapping[Any, Any], now: int, limit: float) -> bool:
     """Returns whether the work of a row may be begun, again or at last."""
-    if row["outcome"] == SKIPPED:
-        return True
-    if row["outcome"] == FAILED:
-        return int(row["attempt"]) < ATTEMPTS
-    return row["outcome"] == RUNNING and not _is_alive(row, now, limit)
+    if row["outcome"] == RUNNING:
+        return not _is_alive(row, now, limit)
+    return not _is_over(row)
 
 
 def _is_alive(row: Mapping[Any, Any], now: int, limit: float) -> bool:

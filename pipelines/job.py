@@ -119,7 +119,8 @@ def _night(
 
 def _ends_with_parent(stop: threading.Event) -> None:
     """Asks for a stop when standard input ends, which is when the scheduler does."""
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not sys.stdin, whose lock would outlive this thread
+        pass
     _ask(stop)
 
 

@@ -20,7 +20,6 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from data.city import City
 from data.errors import FlowcastError, StoreError
 from data.lock import Held
-from data.runs import DONE
 from data.store import Store
 from pipelines import log
 from pipelines.due import AT, JOBS, missed, slot_of
@@ -120,7 +119,7 @@ class Scheduler:
         key = (job, city.name, slot)
         if self.again.get(key, 0.0) > time.monotonic():
             return
-        if self.store.runs.outcome(job, city.name, slot) == DONE:
+        if self.store.runs.is_over(job, city.name, slot):
             self.again[key] = float("inf")
             return
         newest = self.store.runs.newest(job, city.name)

@@ -54,6 +54,8 @@ def test_what_failed_is_tried_again_some_times_in_the_same_row(store: Store) -> 
     assert store.runs.claim("step", "toy", SLOT, SLOT, LIMIT) is None
     assert len(store.runs.table()) == 1
     assert store.runs.outcome("step", "toy", SLOT) == "failed"
+    assert store.runs.is_over("step", "toy", SLOT)
+    assert not store.runs.is_over("step", "toy", SLOT + MINUTE)
 
 
 def test_the_slot_of_a_process_that_died_is_taken_over(store: Store, database: str) -> None:

@@ -137,6 +137,17 @@ def test_a_job_that_fails_says_why_in_the_ledger_and_may_be_tried_again(
     assert "forecast ingest" in capfd.readouterr().err
 
 
+def test_a_job_that_is_done_ends_in_order_while_its_parent_lives(store: Store) -> None:
+    command = [sys.executable, "-m", "pipelines.job", "step", "--city", "small", "--child"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    lines = process.stderr.read().splitlines()
+    assert process.wait(timeout=60) == 0
+    assert len(lines) == 1 and json.loads(lines[0])["level"] == "info"
+    assert process.stdin
+    process.stdin.close()
+
+
 def test_a_job_ends_with_what_started_it(store: Store) -> None:
     command = [sys.executable, "-m", "pipelines.job", "nightly", "--city", "small", "--child"]
     process = subprocess.Popen(
