@@ -84,6 +84,8 @@ def _work(
         log.warn(done.rolled_back, city=city.name, job=job)
     if done.drifted:
         log.warn(done.drifted, city=city.name, job=job)
+    if done.failed:
+        raise FlowcastError(done.failed)
     made = "no new slot" if done.init_time is None else f"forecast of {done.init_time}Z"
     message = f"{made}, {done.scored} leads scored, {done.files} files taken in"
     detail = {

@@ -119,6 +119,9 @@ class Scheduler:
         key = (job, city.name, slot)
         if self.again.get(key, 0.0) > time.monotonic():
             return
+        older = [one for one in self.again if one[:2] == key[:2] and one[2] != slot]
+        for one in older:  # months have many slots
+            del self.again[one]
         if self.store.runs.is_over(job, city.name, slot):
             self.again[key] = float("inf")
             return

@@ -14,6 +14,7 @@ from data.store import Store
 from pipelines.drift import drift
 from pipelines.forecast import forecast
 from pipelines.inbox import QUIET, take_in
+from pipelines.ingest import Ingested
 from pipelines.rollback import roll_back
 from pipelines.score import score
 
@@ -32,6 +33,7 @@ class Stepped:
         drifted: what is unusual, "" where nothing is.
         rolled_back: that, and why, the champion gave way to the one before; "" where it did not.
         notes: for people.
+        failed: why there is no forecast where there should be one, "" where all is well.
     """
 
     files: int
@@ -43,6 +45,7 @@ class Stepped:
     drifted: str
     rolled_back: str
     notes: tuple[str, ...] = ()
+    failed: str = ""
 
 
 def step(
@@ -68,9 +71,8 @@ def step(
         StoreError: the store cannot be written; what was done before is kept.
     """
     moment = float(now.astype("datetime64[s]").astype(np.int64)) if wall is None else wall
-    taken = list(take_in(store, city, moment, quiet))
-    notes = [f"refused: {one.refused}" for one in taken if one.refused]
-    made, forecaster = None, ""
+    taken, notes = _taken(store, city, moment, quiet)
+    made, forecaster, failed = None, "", ""
     span = store.span(city, last=now)
     if span is not None and _is_new(store, city, span[1]):
         try:
@@ -80,7 +82,7 @@ def step(
         except StoreError:
             raise
         except FlowcastError as error:
-            notes.append(f"no forecast: {error}")
+            failed = str(error)
     # The newest slot, not the clock, says what is recent: an archive may be played back.
     scored = score(store, city, span[1]) if span is not None else 0
     back = roll_back(store, city, span[1], now) if scored and span is not None else ""
@@ -95,7 +97,26 @@ def step(
         drifted=found.message if found else "",
         rolled_back=back,
         notes=tuple(dict.fromkeys(notes)),
+        failed=failed,
     )
+
+
+def _taken(
+    store: Store, city: City, moment: float, quiet: float
+) -> tuple[list[Ingested], list[str]]:
+    """Returns what became of the files of the inbox, and what people must know of it.
+
+    A file that cannot be put away, or another process that is at it, is no reason not to forecast.
+    """
+    taken: list[Ingested] = []
+    notes = []
+    try:
+        taken.extend(take_in(store, city, moment, quiet))
+    except StoreError:
+        raise
+    except FlowcastError as error:
+        notes.append(str(error))
+    return taken, [*(f"refused: {one.refused}" for one in taken if one.refused), *notes]
 
 
 def _is_new(store: Store, city: City, newest: np.datetime64) -> bool:

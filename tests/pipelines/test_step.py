@@ -7,6 +7,7 @@ import pytest
 
 from data.city import City, load_city
 from data.clock import wall
+from data.files import only_one
 from data.flow import split
 from data.scores import SERVED
 from data.store import Source, Store
@@ -123,6 +124,19 @@ def test_a_champion_that_cannot_serve_leaves_a_forecast_all_the_same(live: Live)
     stored = store.forecast(live.city)
     assert stored is not None and stored.attrs["model_version"] == ""
     assert "stands in" in stored.attrs["notes"]
+
+
+def test_where_another_process_takes_in_the_files_there_is_a_forecast_all_the_same(
+    live: Live, flowcast_home: Path
+) -> None:
+    now = next(play(live.store, live.source, live.city, live.times[:1]))
+    lock = flowcast_home / "inbox" / f".{live.city.name}.lock"
+    with only_one(lock, "another"):
+        done = step(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
+    assert done.files == 0 and done.init_time is not None
+    assert "another process is taking in" in done.notes[0]
+    again = step(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
+    assert (again.files, again.init_time) == (1, live.times[0])
 
 
 def test_a_city_without_flow_steps_without_an_error(live: Live) -> None:
