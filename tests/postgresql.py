@@ -44,7 +44,6 @@ def _as_user(program: str, *arguments: object) -> None:
     folder = programs()
     assert folder is not None
     command = [str(folder / program), *map(str, arguments)]
-    if os.geteuid() == 0:
-        command = ["runuser", "-u", USER, "--", *command]
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
+    user = USER if os.geteuid() == 0 else None
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", user=user, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
