@@ -18,6 +18,9 @@ from pipelines.ingest import Ingested
 from pipelines.rollback import roll_back
 from pipelines.score import score
 
+MOST = 48
+"""Slots that are forecast after one another where many came at once."""
+
 
 @dataclass(frozen=True)
 class Stepped:
@@ -27,7 +30,7 @@ class Stepped:
         files: that were taken in.
         refused: files that were refused.
         slots: that are new or have other values.
-        init_time: of the forecast that was made, UTC; None where there was nothing new.
+        init_time: of the newest forecast that was made, UTC; None where there was nothing new.
         forecaster: that made it.
         scored: leads of forecasts.
         drifted: what is unusual, "" where nothing is.
@@ -74,15 +77,16 @@ def step(
     taken, notes = _taken(store, city, moment, quiet)
     made, forecaster, failed = None, "", ""
     span = store.span(city, last=now)
-    if span is not None and _is_new(store, city, span[1]):
-        try:
-            result = forecast(store, city, horizon, at=span[1])
-            made, forecaster = span[1], str(result.attrs["forecaster"])
+    slots = [] if span is None else _new(store, city, span[1])
+    try:
+        for made in slots:
+            result = forecast(store, city, horizon, at=made)
+            forecaster = str(result.attrs["forecaster"])
             notes += [note for note in str(result.attrs["notes"]).splitlines() if note]
-        except StoreError:
-            raise
-        except FlowcastError as error:
-            failed = str(error)
+    except StoreError:
+        raise
+    except FlowcastError as error:
+        made, failed = None, str(error)
     # The newest slot, not the clock, says what is recent: an archive may be played back.
     scored = score(store, city, span[1]) if span is not None else 0
     back = roll_back(store, city, span[1], now) if scored and span is not None else ""
@@ -119,10 +123,19 @@ def _taken(
     return taken, [*(f"refused: {one.refused}" for one in taken if one.refused), *notes]
 
 
-def _is_new(store: Store, city: City, newest: np.datetime64) -> bool:
-    """Returns whether there is no forecast of the newest slot by what serves now."""
-    stored = store.forecast(city, newest)
-    if stored is None:
-        return True
+def _new(store: Store, city: City, newest: np.datetime64) -> list[np.datetime64]:
+    """Returns the slots, oldest first, that came since the newest forecast, or that one's own.
+
+    Where several came at once each is forecast, with what was known at its time, so that none lacks in
+    the scores; where there is no forecast yet, or another version serves now, it is the newest alone.
+    """
+    last = store.forecast(city)
+    if last is None:
+        return [newest]
+    init_time = last["init_time"].values[0]
+    if init_time < newest:
+        flow = store.flow(city, first=max(init_time + 1, newest - MOST * city.step), last=newest)
+        return [*flow["time"].values]
     version = store.champion(city)
-    return version is not None and stored.attrs["model_version"] not in ("", version)
+    other = version is not None and last.attrs["model_version"] not in ("", version)
+    return [newest] if other and init_time == newest else []

@@ -20,6 +20,7 @@ from pipelines.score import score
 from pipelines.step import step
 
 HORIZON = 3
+NOW = np.datetime64("2026-01-01T00:00", "s")
 
 
 class Live(NamedTuple):
@@ -117,6 +118,19 @@ def test_a_slot_that_comes_late_or_is_corrected_is_scored_anew(live: Live) -> No
     assert [*table[table["forecaster"] == SERVED]["revision"]].count(1) == 2
 
 
+def test_slots_that_come_together_are_each_forecast_by_what_was_known(live: Live) -> None:
+    stepped(live, 1)
+    for _ in play(live.store, live.source, live.city, live.times[1:5]):
+        pass
+    now = live.times[5]
+    done = step(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
+    assert (done.files, done.init_time) == (4, live.times[4])
+    made = list(live.store.forecasts(live.city, live.times[0] - 1, now))
+    assert [one["init_time"].values[0] for one in made] == [*live.times[:5]]
+    alone = forecast(live.store, live.city, HORIZON, at=live.times[2])
+    np.testing.assert_allclose(made[2].values, alone.values, rtol=1e-6)
+
+
 def test_a_champion_that_cannot_serve_leaves_a_forecast_all_the_same(live: Live) -> None:
     store = live.store
     store.promote(live.city, "20200101-000000-abcd00", "for the test")
@@ -161,40 +175,43 @@ def test_drift_is_flagged_where_totals_leave_those_of_the_weeks_before(live: Liv
     assert len(store.drifts.table(city)) == 1
 
 
-def test_a_champion_far_off_gives_way_once(small_store: Store, flowcast_home: Path) -> None:
-    store, city = small_store, load_city("small")
-    good = str(store.champion(city))
-    folder = flowcast_home / "models" / "small"
-    bad = "20990101-000000-abcd00"
-    _copied(folder / good, folder / bad)
-    now = np.datetime64("2026-01-01T00:00", "s")
-    store.judgements.add(city, bad, "promoted", "for the test", now)
-    times = split(store.times(city), city).test.values[:12]
-    for time_ in times[:9]:
-        forecast(store, city, HORIZON, at=time_)
-    _spoil(store, city)
-    score(store, city, times[-1])
-    text = roll_back(store, city, times[-1], now)
-    assert text.startswith(f"went back to version {good}")
-    assert store.champion(city) == good
-    assert [*store.judgements.table(city)["verdict"]][-1] == "rolled back"
-    assert roll_back(store, city, times[-1], now) == ""
+class Two(NamedTuple):
+    """A city with a champion, the version before it, and scored forecasts of the champion."""
+
+    store: Store
+    city: City
+    good: str
+    other: str
+    times: np.ndarray
 
 
-def test_a_champion_that_errs_as_expected_stays(small_store: Store, flowcast_home: Path) -> None:
+@pytest.fixture
+def two(small_store: Store, flowcast_home: Path) -> Two:
     store, city = small_store, load_city("small")
-    good = str(store.champion(city))
+    good, other = str(store.champion(city)), "20990101-000000-abcd00"
     folder = flowcast_home / "models" / "small"
-    other = "20990101-000000-abcd00"
     _copied(folder / good, folder / other)
-    now = np.datetime64("2026-01-01T00:00", "s")
-    store.judgements.add(city, other, "promoted", "for the test", now)
+    store.judgements.add(city, other, "promoted", "for the test", NOW)
     times = split(store.times(city), city).test.values[:12]
     for time_ in times[:9]:
         forecast(store, city, HORIZON, at=time_)
-    score(store, city, times[-1])
-    assert roll_back(store, city, times[-1], now) == ""
-    assert store.champion(city) == other
+    return Two(store, city, good, other, times)
+
+
+def test_a_champion_far_off_gives_way_once(two: Two) -> None:
+    _spoil(two.store, two.city)
+    score(two.store, two.city, two.times[-1])
+    text = roll_back(two.store, two.city, two.times[-1], NOW)
+    assert text.startswith(f"went back to version {two.good}")
+    assert two.store.champion(two.city) == two.good
+    assert [*two.store.judgements.table(two.city)["verdict"]][-1] == "rolled back"
+    assert roll_back(two.store, two.city, two.times[-1], NOW) == ""
+
+
+def test_a_champion_that_errs_as_expected_stays(two: Two) -> None:
+    score(two.store, two.city, two.times[-1])
+    assert roll_back(two.store, two.city, two.times[-1], NOW) == ""
+    assert two.store.champion(two.city) == two.other
 
 
 def _copied(version: Path, to: Path) -> None:
