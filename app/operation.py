@@ -52,10 +52,10 @@ def schedule(
         time_of_day(at)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    stop = until_signalled()
     log.to_stderr()
     store = Store()
     cities = served_cities(store, city or [])
+    stop = until_signalled()
     path = metrics or home() / "metrics" / "flowcast.prom"
     plan = Plan(
         cities,

@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     log.to_stderr()
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: _ask(stop))
+    former = signal.signal(signal.SIGTERM, lambda *_: _ask(stop))
     if options.child:
         threading.Thread(target=_ends_with_parent, args=(stop,), daemon=True).start()
     try:
@@ -160,6 +160,8 @@ def main(arguments: list[str] | None = None) -> int:
     except FlowcastError as error:
         log.fail(str(error), city=options.city, job=options.job)
         return 1
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 if __name__ == "__main__":

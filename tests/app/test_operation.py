@@ -1,0 +1,57 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import app
+
+RUN = CliRunner()
+
+
+def test_an_archive_is_played_into_another_city_and_stepped(
+    small_home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    begin = ["--from", "2025-04-06T21:00", "--speed", "1000000"]
+    played = RUN.invoke(app, ["replay", "--city", "small", *begin])
+    assert played.exit_code == 0, played.output
+    assert played.stdout.splitlines()[-3:] == [
+        "2025-04-06 22:00",
+        "2025-04-06 23:00",
+        "2025-04-07 00:00",
+    ]
+    folder = small_home / "inbox" / "small-live"
+    assert len(list(folder.glob("*.h5"))) == 3
+    assert (small_home / "cities" / "small-live.toml").is_file()
+    capfd.readouterr()
+    stepped = RUN.invoke(app, ["step", "--city", "small-live"])
+    assert stepped.exit_code == 0
+    again = RUN.invoke(app, ["replay", "--city", "small", *begin])
+    assert again.exit_code == 0
+    assert len(list(folder.glob("*.h5"))) == 3  # the files are not whole yet, and are written again
+
+
+def test_a_city_is_not_played_into_itself(small_home: Path) -> None:
+    refused = RUN.invoke(app, ["replay", "--city", "small", "--into", "small"])
+    assert refused.exit_code == 1
+    assert "--into small-live" in str(refused.exception)
+
+
+def test_a_night_without_any_flow_says_so(small_home: Path) -> None:
+    done = RUN.invoke(app, ["nightly", "--city", "demo"])
+    assert done.exit_code == 1
+    line = json.loads(done.stderr.splitlines()[-1])
+    assert line["message"] == "no flow for demo; run: forecast ingest --city demo PATH"
+
+
+@pytest.mark.parametrize("at", ["25:00", "two"])
+def test_a_scheduler_refuses_what_is_no_time_of_day(small_home: Path, at: str) -> None:
+    refused = RUN.invoke(app, ["schedule", "--at", at])
+    assert refused.exit_code == 2
+    assert "write it like 02:00" in refused.output
+
+
+def test_a_scheduler_without_any_flow_says_so() -> None:
+    refused = RUN.invoke(app, ["schedule"])
+    assert refused.exit_code == 1
+    assert "forecast ingest" in str(refused.exception)
