@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint install clean
+.PHONY: demo dashboard test lint install clean
 
 install: $(READY)
 
@@ -17,8 +17,11 @@ $(READY): requirements.txt pyproject.toml
 demo: install
 	$(BIN)/forecast demo
 
+dashboard: install
+	$(BIN)/forecast dashboard --city demo --replayed
+
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check .

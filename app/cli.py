@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from app import benchmark, models, operation
+from app import benchmark, models, operation, serve
 from app.console import ERR, OUT
 from app.options import (
     CityOption,
@@ -454,6 +454,7 @@ for verb in (
     operation.nightly,
     operation.replay,
     operation.doctor,
+    serve.dashboard,
 ):
     app.command()(verb)
 

@@ -160,7 +160,7 @@ def _write_csv(path: Path, forecast: xr.DataArray, city: City, newest: xr.DataAr
 
 
 def _write_png(path: Path, forecast: xr.DataArray, city: City, newest: xr.DataArray | None) -> None:
-    from app.charts import forecast_maps  # half a second, which only a picture needs
+    from app.maps import forecast_maps  # half a second, which only a picture needs
 
     forecast_maps(forecast, city, newest).savefig(path, format="png", dpi=120)
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
 from PIL import Image, ImageDraw, ImageFont
 
-from app.charts import COLOURS, MISSING
+from app.maps import COLOURS, MISSING
 from app.spread import spread
 
 MOST_FRAMES = 10

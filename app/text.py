@@ -17,6 +17,16 @@ if TYPE_CHECKING:  # They load what a forecast can do without.
     from pipelines.ingest import Ingested
 
 MOST_LINES = 20
+PLAIN = {
+    "persistence": "what was seen last",
+    "last-week": "last week's value",
+    "historical-average": "the historical average",
+    "average-and-anomaly": "the historical average with the last difference",
+    "recent-weeks": "the mean of recent weeks",
+    "recent-and-anomaly": "recent weeks with the last difference",
+    "served": "what was served",
+}
+"""What scored forecasters are called among people, by their key in `BASELINES`."""
 SHOWN = 0.8
 """Coverage of the bands that stand beside a forecast for people."""
 

@@ -88,9 +88,11 @@ def stamp(time: np.datetime64, timezone: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Returns seconds as `1 h 02 min`, `3 min 20 s` or `12 s`."""
+    """Returns seconds as `3 days`, `1 h 02 min`, `3 min 20 s` or `12 s`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes_left = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} days"
     if hours:
         return f"{hours} h {minutes_left:02} min"
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

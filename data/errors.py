@@ -11,3 +11,7 @@ class FlowcastError(Exception):
 
 class StoreError(FlowcastError):
     """The database cannot be opened, read or written; nothing was changed."""
+
+
+class NotNowError(FlowcastError):
+    """A file could not be read by no fault of its own, such as for a full disk; nothing was changed."""

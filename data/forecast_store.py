@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import sqlalchemy as sa
 import xarray as xr
 
@@ -14,7 +15,7 @@ from data.clock import Clock
 from data.database import Database
 from data.flow import CHANNELS
 from data.ledger import as_second, as_times, key_of, now
-from data.schema import CALIBRATION, FORECAST
+from data.schema import CALIBRATION, FLOW, FORECAST
 
 ROWS = 64
 """Forecasts that are taken from the database at a time."""
@@ -72,6 +73,44 @@ def read_forecasts(
     with database.read() as connection:
         for row in connection.execute(query, execution_options={"yield_per": ROWS}):
             yield _forecast(row, city)
+
+
+def list_forecasts(database: Database, city: City, last: int) -> pd.DataFrame:
+    """Returns the newest forecasts without their frames, oldest first."""
+    columns = ("init_time", "created_at", "horizon", "forecaster", "attributes")
+    query = (
+        sa.select(*(FORECAST.c[name] for name in columns))
+        .where(FORECAST.c.city == city.name)
+        .order_by(FORECAST.c.init_time.desc(), FORECAST.c.id.desc())
+        .limit(last)
+    )
+    with database.read() as connection:
+        rows = connection.execute(query).mappings().all()
+    table = pd.DataFrame(rows[::-1], columns=columns)
+    for name in ("init_time", "created_at"):
+        table[name] = as_times(table[name].to_numpy(dtype=np.int64))
+    told = [json.loads(text) for text in table.pop("attributes")]
+    return table.assign(
+        version=[one["model_version"] for one in told], notes=[one["notes"] for one in told]
+    )
+
+
+def read_lacking(
+    database: Database, city: City, first: np.datetime64, last: np.datetime64
+) -> np.ndarray:
+    """Returns the slots from `first` to `last` that have no forecast though an earlier one has, UTC."""
+    made = sa.select(FORECAST.c.init_time).where(FORECAST.c.city == city.name)
+    oldest = sa.select(sa.func.min(FORECAST.c.init_time)).where(FORECAST.c.city == city.name)
+    span = as_second(first), as_second(last)
+    query = (
+        sa.select(FLOW.c.time)
+        .where(FLOW.c.city == city.name, FLOW.c.series == "observed", FLOW.c.time.between(*span))
+        .where(FLOW.c.time > oldest.scalar_subquery())
+        .where(FLOW.c.time.not_in(made.where(FORECAST.c.init_time.between(*span))))
+        .order_by(FLOW.c.time)
+    )
+    with database.read() as connection:
+        return as_times(connection.execute(query).scalars().all())
 
 
 def keep_calibration(

@@ -57,17 +57,22 @@ def record(
         sa.insert(INGEST).values(
             city=city.name,
             at=now(),
-            source=source.path,
+            source=storable(source.path),
             sha256=source.sha256,
             outcome=outcome,
             added=added.added,
             equal=added.equal,
             replaced=added.replaced,
             repairs=json.dumps(dict(repairs)),
-            message=message,
+            message=storable(message),
         )
     )
     return key_of(result)
+
+
+def storable(text: str) -> str:
+    """Returns a text that every database takes: names of files may hold bytes that are no text."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", r"\x00")
 
 
 def key_of(result: sa.CursorResult[Any]) -> int:

@@ -44,7 +44,7 @@ def open_meteorology(path: Path, city: City) -> WeatherReading:
             )
         types[~types.any(axis=1)] = np.nan  # no type at all
         values[~np.isfinite(values)] = np.nan
-        shown, twice = times(contents.dates, city)
+        shown, twice, _ = times(contents.dates, city)
         exists = ~np.isnat(shown)
         over = np.full_like(shown, "NaT")
         over[exists] = Clock(city.step, city.timezone).time(shown[exists], np.ones(1, dtype=int))

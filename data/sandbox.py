@@ -5,9 +5,11 @@ A file of 21 KB can declare 15 GiB, name another file as its data, or crash the 
 whatever happens to it is one sentence here.
 """
 
+import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from data.errors import FlowcastError
+from data.errors import FlowcastError, NotNowError
 from data.hdf5_child import ELSEWHERE, GIB, REFUSED
 
 
@@ -38,6 +40,12 @@ class Limits:
 
 
 LIMITS = Limits()
+
+
+NO_ROOM = f"[Errno {errno.ENOSPC}]"
+LEAST_ROOM = 2**16
+FROM_OUTSIDE = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
+"""Signals that come from who stops a service, or from a machine without memory, never from a file."""
 
 
 class HoldsWeather(FlowcastError):
@@ -69,6 +77,7 @@ def read_apart(path: Path, grid: tuple[int, int], limits: Limits = LIMITS) -> Co
 
     Raises:
         HoldsWeather: it is a file of weather.
+        NotNowError: the child was ended from outside, or the disk is full.
         FlowcastError: the file is refused, damaged, or costs more than the limits.
     """
     return _read(path, "data.taxibj_hdf5", (*grid, limits.declared), limits)
@@ -82,6 +91,7 @@ def read_weather_apart(path: Path, limits: Limits = LIMITS) -> Contents:
         limits: what it may cost.
 
     Raises:
+        NotNowError: the child was ended from outside, or the disk is full.
         FlowcastError: the file is refused, damaged, or costs more than the limits.
     """
     return _read(path, "data.meteorology_hdf5", (limits.declared,), limits)
@@ -111,8 +121,19 @@ def _read(path: Path, child: str, told: tuple[int, ...], limits: Limits) -> Cont
         if code == 0:
             return _contents(output)
         said = errors.read(4096).decode("utf-8", "replace").strip()
+        # On a full disk there may be no room for the sentence either.
+        full = NO_ROOM in said or shutil.disk_usage(tempfile.gettempdir()).free < LEAST_ROOM
     if code == ELSEWHERE:
         raise HoldsWeather(f"{path} holds weather, not flow; name a file of flow")
+    if full:
+        raise NotNowError(
+            f"no space is left in {tempfile.gettempdir()} to read {path}; make room and try again"
+        )
+    if -code in FROM_OUTSIDE:
+        raise NotNowError(
+            f"the process that read {path} was ended from outside ({signal.Signals(-code).name}); "
+            f"try again"
+        )
     if code == REFUSED:
         raise FlowcastError(f"{path} {said}")
     end = signal.Signals(-code).name if code < 0 else (said.splitlines() or [f"code {code}"])[-1]

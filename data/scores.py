@@ -9,12 +9,15 @@ import pandas as pd
 import sqlalchemy as sa
 
 from data.city import City
+from data.clock import Clock
 from data.database import Database
 from data.ledger import as_second, as_times
 from data.schema import FLOW, FORECAST, SCORE
 
 SERVED = "served"
 """Name of the forecast that was stored, whatever made it; the others are those of baselines."""
+MOVED = 2 * 3600
+"""Seconds by which clocks are moved at most."""
 SUMS = ("count", "squared", "absolute", "difference")
 COLUMNS = ("init_time", "lead", "forecaster", "forecast", "ingest", *SUMS)
 
@@ -80,6 +83,23 @@ class Scores:
         table["version"] = table.pop("attributes").str.extract(r'"model_version": "([^"]*)"')[0]
         return table.drop(columns="city")
 
+    def sums(self, city: City, after: np.datetime64, until: np.datetime64) -> pd.DataFrame:
+        """Returns the scores of forecasts made after `after` and until `until`, UTC, oldest first.
+
+        Its columns are `init_time` (UTC), `lead`, `forecaster` and the sums: all that means need.
+        """
+        names = ("init_time", "lead", "forecaster", *SUMS)
+        query = (
+            sa.select(*(SCORE.c[name] for name in names))
+            .where(SCORE.c.city == city.name)
+            .where(SCORE.c.init_time > as_second(after), SCORE.c.init_time <= as_second(until))
+            .order_by(SCORE.c.init_time, SCORE.c.lead, SCORE.c.forecaster)
+        )
+        with self._database.read() as connection:
+            table = pd.DataFrame(connection.execute(query).all(), columns=names)
+        table["init_time"] = as_times(table["init_time"].to_numpy(dtype=np.int64))
+        return table
+
     def due(self, city: City, first: np.datetime64) -> pd.DataFrame:
         """Returns the leads of stored forecasts whose slot has come and that are not scored by it.
 
@@ -103,9 +123,8 @@ class Scores:
             .join(newest, newest.c.id == FORECAST.c.id)
             .subquery()
         )
-        lead = (FLOW.c.time - made.c.init_time) / step
-        query = (
-            sa.select(made.c.init_time, FLOW.c.time, made.c.id.label("forecast"), FLOW.c.ingest)
+        came = (
+            sa.select(made.c.init_time, FLOW.c.time, made.c.horizon, made.c.id, FLOW.c.ingest)
             .join_from(
                 made,
                 FLOW,
@@ -113,30 +132,27 @@ class Scores:
                     FLOW.c.city == city.name,
                     FLOW.c.series == "observed",
                     FLOW.c.time > made.c.init_time,
-                    FLOW.c.time <= made.c.init_time + made.c.horizon * step,
+                    FLOW.c.time <= made.c.init_time + made.c.horizon * step + MOVED,
                 ),
-            )
-            .outerjoin(
-                SCORE,
-                sa.and_(
-                    SCORE.c.city == city.name,
-                    SCORE.c.init_time == made.c.init_time,
-                    SCORE.c.lead == sa.cast(lead, sa.Integer),
-                    SCORE.c.forecaster == SERVED,
-                ),
-            )
-            .where(
-                sa.or_(
-                    SCORE.c.forecast.is_(None),
-                    SCORE.c.forecast != made.c.id,
-                    SCORE.c.ingest != FLOW.c.ingest,
-                )
             )
             .order_by(made.c.init_time, FLOW.c.time)
         )
+        names = ("init_time", "lead", "forecast", "ingest")
+        scored = sa.select(*(SCORE.c[name] for name in names)).where(
+            SCORE.c.city == city.name,
+            SCORE.c.init_time >= as_second(first),
+            SCORE.c.forecaster == SERVED,
+        )
         with self._database.read() as connection:
-            rows = connection.execute(query).mappings().all()
-        table = pd.DataFrame(rows, columns=query.selected_columns.keys()).astype("int64")
-        table["lead"] = (table.pop("time") - table["init_time"]) // step
-        table["init_time"] = as_times(table["init_time"].to_numpy(dtype=np.int64))
-        return table
+            rows = connection.execute(came).all()
+            there = {tuple(row) for row in connection.execute(scored)}
+        table = pd.DataFrame(rows, columns=["init_time", "time", "horizon", "forecast", "ingest"])
+        table = table.astype("int64")
+        # On days when clocks are moved, slots of more than an hour are not all as long.
+        clock = Clock(city.step, city.timezone)
+        init_times = as_times(table["init_time"].to_numpy())
+        table["lead"] = clock.number(as_times(table.pop("time").to_numpy()), init_times)
+        table = table[(table["lead"] >= 1) & (table["lead"] <= table.pop("horizon"))]
+        keys = zip(*(table[name].tolist() for name in names), strict=True)
+        due = np.array([key not in there for key in keys], dtype=bool)
+        return table[due].assign(init_time=init_times[table.index[due]]).reset_index(drop=True)

@@ -21,9 +21,11 @@ from data.flow import CHANNELS, attributes, label
 from data.forecast_store import (
     add_forecast,
     keep_calibration,
+    list_forecasts,
     read_calibration,
     read_forecast,
     read_forecasts,
+    read_lacking,
 )
 from data.judgements import Judgements
 from data.ledger import Added as Added
@@ -34,6 +36,7 @@ from data.runs import Runs
 from data.schema import ARCHIVE, FLOW, INGEST, PROMOTION, REVISION
 from data.scores import Scores
 from data.signs import Drifts, Heartbeats
+from data.state import state
 from data.weather_store import add_weather, read_weather, weather_revisions
 
 ROWS = 512
@@ -158,12 +161,19 @@ class Store:
                 slot[:] = np.frombuffer(frame, "<f4").reshape(slot.shape)
         return label(values, as_times(time), city)
 
-    def times(self, city: City, series: str = "observed") -> xr.DataArray:
+    def times(
+        self, city: City, series: str = "observed", *, first: np.datetime64 | None = None
+    ) -> xr.DataArray:
         """Returns the start of each stored slot, UTC, dim `time`, with the attributes of a flow.
 
         It serves where a flow is asked only for its times, as by `windows.whole`.
+
+        Args:
+            city: whose archive it is.
+            series: `observed`, or `expected` of a simulated city.
+            first: UTC; slots that begin before it are left out.
         """
-        query = _slots(FLOW.c.time, city, series)
+        query = _slots(FLOW.c.time, city, series, first)
         with self._database.read() as connection:
             _check_archive_of(connection, city)
             time = as_times(connection.execute(query).scalars().all())
@@ -242,6 +252,30 @@ class Store:
         Of several with one `init_time` all come, the newest last.
         """
         return read_forecasts(self._database, city, after, until)
+
+    def forecast_list(self, city: City, last: int = 200) -> pd.DataFrame:
+        """Returns the newest forecasts without their frames, oldest first.
+
+        Args:
+            city: whose they are.
+            last: rows at most.
+
+        Returns:
+            columns `init_time` and `created_at` (UTC), `horizon`, `forecaster`, `version` (of the
+            model, "" without one) and `notes` (sentences, one a line).
+        """
+        return list_forecasts(self._database, city, last)
+
+    def state(self, city: City) -> str:
+        """Returns a text that changes whenever what is stored of a city does."""
+        return state(self._database, city)
+
+    def lacking(self, city: City, first: np.datetime64, last: np.datetime64) -> np.ndarray:
+        """Returns the slots from `first` to `last` that have no forecast, UTC, oldest first.
+
+        Before the city's first forecast none lacks.
+        """
+        return read_lacking(self._database, city, first, last)
 
     def keep_calibration(
         self, city: City, version: str, time: np.datetime64, content: bytes

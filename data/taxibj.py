@@ -7,7 +7,7 @@ Zhang, Zheng and Qi (AAAI 2017, arXiv 1610.00081). Files of others are opened in
 """
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,11 +46,14 @@ class Reading:
         flow: the checked flow, at least one slot of it.
         series: "observed", or "expected" where the file says that it holds the expected flow.
         repairs: how often each of `REPAIRS` was needed, where it was.
+        doubtful: second time of slots that clocks showed twice, by the first one, which they have in
+            `flow`, where nothing in the file tells which of the two it is.
     """
 
     flow: xr.DataArray
     series: str
     repairs: dict[str, int]
+    doubtful: dict[np.datetime64, np.datetime64] = field(default_factory=dict)
 
 
 def open_taxibj(path: Path, city: City) -> Reading:
@@ -61,10 +64,11 @@ def open_taxibj(path: Path, city: City) -> Reading:
     """
     contents = read_apart(path, city.grid)
     try:
-        flow, repairs = _repaired(contents, city)
+        flow, repairs, doubtful = _repaired(contents, city)
     except FlowcastError as error:
         raise FlowcastError(f"{path}: {error}") from error
-    return Reading(flow, "expected" if contents.content == EXPECTED else "observed", repairs)
+    series = "expected" if contents.content == EXPECTED else "observed"
+    return Reading(flow, series, repairs, doubtful)
 
 
 def write_taxibj(
@@ -110,9 +114,11 @@ class _Once(NamedTuple):
     merged: int
 
 
-def _repaired(contents: Contents, city: City) -> tuple[xr.DataArray, dict[str, int]]:
-    """Returns the flow and the repairs that it needed."""
-    time, twice = times(contents.dates, city)
+def _repaired(
+    contents: Contents, city: City
+) -> tuple[xr.DataArray, dict[str, int], dict[np.datetime64, np.datetime64]]:
+    """Returns the flow, the repairs that it needed, and its slots that may be others."""
+    time, twice, other = times(contents.dates, city)
     exists = ~np.isnat(time)
     finite = np.isfinite(contents.values).all(axis=(1, 2, 3))
     usable = np.flatnonzero(exists & finite)
@@ -141,7 +147,24 @@ def _repaired(contents: Contents, city: City) -> tuple[xr.DataArray, dict[str, i
         "empty_dropped" if drop_empty else "empty_kept": empty.sum(),
     }
     flow = label(once.values if kept.all() else once.values[kept], once.time[kept], city)
-    return flow, {name: int(count) for name, count in repairs.items() if count}
+    doubtful = _doubtful(flow["time"].values, time, other, city)
+    return flow, {name: int(count) for name, count in repairs.items() if count}, doubtful
+
+
+def _doubtful(
+    there: np.ndarray, time: np.ndarray, other: np.ndarray, city: City
+) -> dict[np.datetime64, np.datetime64]:
+    """Returns the slots that may be of the second pass of an hour: none before them tells.
+
+    Where the slot before stands in the file, they follow it, and so in a file of a whole day.
+    """
+    second = dict(zip(time[~np.isnat(other)], other[~np.isnat(other)], strict=True))
+    found: dict[np.datetime64, np.datetime64] = {}
+    for slot in sorted({*second} & {*there}):
+        before = slot - city.step
+        if before in found or before not in there:
+            found[slot] = second[slot]
+    return found
 
 
 def _each_once(values: np.ndarray, time: np.ndarray, usable: np.ndarray, city: City) -> _Once:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from data.city import City
-from data.clock import local
+from data.clock import HOUR, local
 from data.errors import FlowcastError
 
 YEARS = (1900, 2199)
@@ -23,10 +23,12 @@ class Times(NamedTuple):
     Attributes:
         time: start of each slot, `datetime64[s]`, NaT where the wall time does not exist.
         twice: whether the clocks showed the wall time twice.
+        other: where they did and it stands once, its second time, else NaT.
     """
 
     time: np.ndarray
     twice: np.ndarray
+    other: np.ndarray
 
 
 def dates(time: np.ndarray, city: City) -> np.ndarray:
@@ -61,7 +63,7 @@ def times(labels: np.ndarray, city: City) -> Times:
     """Returns the UTC times of `labels`, fixed-length bytes in the order of their file.
 
     A wall time that the clocks showed twice and that stands exactly twice in the file is first the
-    one, then the other; else it is the first.
+    one, then the other; else it is the first, and where it stands alone it may be the other.
 
     Raises:
         FlowcastError: dates that cannot be read, or slots that the city's day does not have.
@@ -70,7 +72,9 @@ def times(labels: np.ndarray, city: City) -> Times:
     first, second = shown(wall, city.timezone)
     twice = (first != second) & ~np.isnat(first)
     time = np.where(twice & (place_of_two(wall) == 2), second, first)
-    return Times(time, twice)
+    _, group, count = np.unique(wall, return_inverse=True, return_counts=True)
+    alone = twice & (count[group] == 1) & (city.step <= HOUR)
+    return Times(time, twice, np.where(alone, second, np.datetime64("NaT", "s")))
 
 
 def shown(wall: np.ndarray, timezone: str) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ forecast needs and the SHA-256 of each. Which version is champion stands in the 
 needs torch but a version without an export that can serve.
 """
 
+import errno
 import hashlib
 import json
 import shutil
@@ -32,6 +33,10 @@ from forecasting.neural import NeuralForecaster, Rollout
 
 FORMAT = 2
 WEIGHTS, NETWORK, MANIFEST = "weights.safetensors", "network-{}.onnx", "manifest.json"
+
+
+class VersionTakenError(FlowcastError):
+    """A version of that name stands already; it was left as it is."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,7 @@ def save_version(
         bands: calibrated on days that the networks were not trained on; None for none.
 
     Raises:
+        VersionTakenError: another version has its name.
         FlowcastError: the disk is full, or the folder may not be written.
     """
     folder = root / manifest.city / manifest.version
@@ -128,6 +134,8 @@ def save_version(
         temporary.replace(folder)
         sync(folder.parent)
     except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and folder.exists():
+            raise VersionTakenError(f"{folder} is there already; choose another name") from error
         raise FlowcastError(
             f"{folder} cannot be written ({error.strerror or error}); nothing was kept of this version; "
             f"make room, then go on with: forecast train --city {manifest.city} --resume"

@@ -21,6 +21,7 @@ from forecasting.neural import NeuralForecaster
 from forecasting.onnx_rollout import OnnxRollout
 from forecasting.registry import (
     Manifest,
+    VersionTakenError,
     context_fields,
     flow_hash,
     load_weights,
@@ -35,6 +36,8 @@ from pipelines.fitting import Course, chosen
 from pipelines.promotion import champion_of, former_of, judge, scores_of, span
 
 SERVED = ("float32", "int8")
+MADE = "%Y%m%d-%H%M%S"
+"""How a version's name begins: when it was made, in UTC."""
 MOST_CHANGE = 0.005
 """By how much of the RMSE on the validation days int8 may change it."""
 
@@ -149,7 +152,7 @@ def keep_candidate(store: Store, city: City, fits: Fits, serve: str, stopped: bo
     weights = [weights_of(network) for network in networks]
     # Errors of the days held back, which the networks that serve then learn from: a little too wide.
     bands = calibrated(service.forecaster, judged.known, judged.init_times, judged.config.horizon)
-    save_version(models_root(), manifest, weights, fits.lesson.context, served.models, bands)
+    manifest = _saved(manifest, weights, fits.lesson.context, served.models, bands)
     notes = (
         *dict.fromkeys((*service.notes, *served.notes)),
         *unknown_years(judged.known, judged.known["time"].values),
@@ -225,14 +228,28 @@ def _refused(exact: Service, measured: dict[str, Any], reason: str) -> Service:
     return Service(exact.forecaster, exact.models, facts, (f"float32 serves: {reason}",))
 
 
+def _saved(manifest: Manifest, *parts: Any) -> Manifest:
+    """Saves a version, under the name of a later second where another has its own."""
+    made, rest = manifest.version[:15], manifest.version[15:]
+    while True:
+        try:
+            save_version(models_root(), manifest, *parts)
+        except VersionTakenError:
+            later = pd.to_datetime(made, format=MADE) + pd.Timedelta(seconds=1)
+            made = f"{later:{MADE}}"
+            manifest = replace(manifest, version=made + rest)
+        else:
+            return manifest
+
+
 def _manifest(
     city: City, fits: Fits, scores: dict[str, dict[str, float]], facts: dict[str, Any]
 ) -> Manifest:
     judged, lesson = fits.course.lesson, fits.lesson
     digest = flow_hash(judged.known)
-    now = pd.Timestamp.now("UTC")
+    made = f"{pd.Timestamp.now('UTC'):{MADE}}"
     return Manifest(
-        version=f"{now:%Y%m%d-%H%M%S}-{digest[:4]}{judged.config.seed:02d}",
+        version=f"{made}-{digest[:4]}{judged.config.seed:02d}",
         city=city.name,
         timezone=city.timezone,
         step=int(city.step / np.timedelta64(1, "s")),

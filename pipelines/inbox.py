@@ -1,25 +1,36 @@
 """The inbox: files that are dropped in a city's folder are taken in once they are whole.
 
 A file is whole when it was renamed into the folder, or has not changed for some seconds. It is stored
-first and moved to `done/` after, or to `refused/` with the reason in a text beside it. Who dies between
-leaves it where it is; taken again it changes nothing, for equal slots stay as they are.
+first and moved to `done/` after, or to `refused/` with the reason in a text beside. Who dies between
+leaves it where it is; taken again it changes nothing, for equal slots stay as they are. No file keeps
+those after it from being taken in: what goes wrong with one is told at the end.
 """
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from data.city import City
-from data.errors import FlowcastError
+from data.errors import FlowcastError, StoreError
 from data.files import make_folder, only_one, sync, write_whole
 from data.home import home
-from data.readers import SUFFIXES, TABLES
-from data.store import Store
-from pipelines.ingest import Ingested, ingest
+from data.readers import SUFFIXES, TABLES, reader_of
+from data.store import Source, Store
+from pipelines import log
+from pipelines.ingest import Ingested, ingest_file, refuse
+from pipelines.visits import Visit, Visits, mark
 
 QUIET = 2.0
 """Seconds without a change after which a file is whole."""
+AHEAD = 60.0
+"""Seconds by which a change must lie ahead to show that the clock was set back since."""
 DONE, REFUSED, REASON = "done", "refused", ".reason.txt"
+LONGEST = 180
+"""Bytes of a name in `done/` and `refused/`, so that one with the reason, and a number, has room."""
+LAST, MOST = 3, 20
+"""Processes that died while they read a file: then it comes after the others; then it is refused."""
 
 
 def inbox(city: City) -> Path:
@@ -44,17 +55,32 @@ def waiting(city: City, now: float, quiet: float = QUIET) -> list[Path]:
         city: whose they are.
         now: seconds since 1970.
         quiet: seconds without a change after which a file is whole.
+
+    Raises:
+        FlowcastError: the folder cannot be read.
     """
     found = []
-    for entry in os.scandir(inbox(city)):
+    folder = inbox(city)
+    try:
+        entries = [*os.scandir(folder)]
+    except OSError as error:
+        raise FlowcastError(
+            f"the inbox {folder} cannot be read ({error.strerror}); give this user the right to"
+        ) from error
+    for entry in entries:
         if entry.name.startswith(".") or not entry.name.lower().endswith((*SUFFIXES, *TABLES)):
             continue
         if not entry.is_file(follow_symlinks=False):
             continue
-        told = entry.stat(follow_symlinks=False)
-        # Renaming changes the inode and not the content; copying changes both.
+        try:
+            told = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:  # taken back since
+            continue
+        # Renaming changes the inode and not the content; copying changes both. What was written last
+        # by a clock that is ahead of ours tells nothing; our own clock may have been set back.
         written, moved = told.st_mtime, told.st_ctime
-        if now - max(written, moved) >= quiet or moved - written >= quiet:
+        unchanged = now - moved >= quiet or moved - now > AHEAD
+        if unchanged or moved - written >= quiet:
             found.append((written, entry.name, Path(entry.path)))
     return [path for *_, path in sorted(found)]
 
@@ -70,27 +96,81 @@ def take_in(store: Store, city: City, now: float, quiet: float = QUIET) -> Itera
 
     Raises:
         StoreError: the store cannot be written; the files stay where they are.
-        FlowcastError: a file cannot be moved; it stays where it is and is in the store.
+        FlowcastError: some files cannot be read now, or moved; they stay where they are. All others
+            were yielded before.
     """
     if not waiting(city, now, quiet):
         return
+    reader_of(city)  # a wrong TOML refuses no file
     lock = home() / "inbox" / f".{city.name}.lock"
     with only_one(lock, f"another process is taking in the files of {city.name}"):
-        for path in waiting(city, now, quiet):
-            for taken in ingest(store, city, [path], replace=True):
-                _put_away(path, taken)
-                yield taken
+        files = waiting(city, now, quiet)
+        visits = Visits.read(home() / "inbox" / f".{city.name}.json", files)
+        problems = []
+        for path in sorted(files, key=lambda path: visits.of(path).begun >= LAST):
+            try:
+                yield from _visit(store, city, path, visits)
+            except StoreError:
+                raise
+            except FlowcastError as error:
+                problems.append(str(error))
+            except Exception as error:
+                log.fail(repr(error), traceback=True, city=city.name, path=str(path))
+                problems.append(f"{path} cannot be taken in ({error!r}); it is tried again")
+    if problems:
+        raise FlowcastError("; ".join(problems))
 
 
-def _put_away(path: Path, taken: Ingested) -> None:
+def _visit(store: Store, city: City, path: Path, visits: Visits) -> Iterator[Ingested]:
+    """Takes in a file, yields what became of it and puts it away.
+
+    One that was taken in before and could not be moved is not taken again: a newer one may have
+    corrected its slots since.
+    """
+    was, known = mark(path), visits.of(path)
+    if was is None:
+        return
+    taken, problem = None, None
+    if known.refused is None:
+        taken = _taken(store, city, path, visits, was)
+        known = Visit(known.begun, taken.refused)
+    if mark(path) == was:  # else somebody went on writing it: it is taken again once it is whole
+        try:
+            _put_away(path, known.refused or "")
+        except FlowcastError as error:
+            visits.keep(was, known)
+            problem = error
+    if taken is not None:
+        yield taken
+    if problem is not None:
+        raise problem
+
+
+def _taken(store: Store, city: City, path: Path, visits: Visits, was: str) -> Ingested:
+    """Returns what became of a file, which is known meanwhile as one whose reading was begun."""
+    known = visits.of(path)
+    if known.begun >= MOST:
+        reason = f"{path}: {MOST} processes ended while they read it; get it anew"
+        return refuse(store, city, Source(str(path), ""), reason)
+    visits.keep(was, Visit(known.begun + 1))
+    try:
+        return ingest_file(store, city, path, replace=True)
+    except MemoryError:
+        raise
+    except Exception:  # no fault of the file
+        visits.keep(was, known)
+        raise
+
+
+def _put_away(path: Path, refused: str) -> None:
     """Moves a file that was taken in or refused, the reason first."""
-    folder = path.parent / (REFUSED if taken.refused else DONE)
+    folder = path.parent / (REFUSED if refused else DONE)
     target = _free(folder, path.name)
     try:
-        if taken.refused:
+        if refused:
             with write_whole(target.with_name(target.name + REASON)) as temporary:
-                temporary.write_text(taken.refused + "\n", encoding="utf-8")
-        path.rename(target)
+                temporary.write_text(refused + "\n", encoding="utf-8", errors="backslashreplace")
+        _move(path, target)
         sync(folder)
     except OSError as error:
         raise FlowcastError(
@@ -99,10 +179,23 @@ def _put_away(path: Path, taken: Ingested) -> None:
         ) from error
 
 
+def _move(path: Path, target: Path) -> None:
+    """Moves a file, also to another disk."""
+    try:
+        path.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with write_whole(target) as temporary:
+            shutil.copy2(path, temporary)
+        path.unlink()
+
+
 def _free(folder: Path, name: str) -> Path:
     """Returns a path of the folder at which nothing is yet."""
-    tried, number = folder / name, 1
-    stem, suffix = tried.stem, tried.suffix
+    suffix = Path(name).suffix
+    stem = os.fsencode(Path(name).stem)[: LONGEST - len(suffix)].decode("utf-8", "replace")
+    tried, number = folder / f"{stem}{suffix}", 1
     while tried.exists() or tried.with_name(tried.name + REASON).exists():
         tried = folder / f"{stem}-{number}{suffix}"
         number += 1

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.city import City
-from data.errors import FlowcastError, StoreError
+from data.errors import FlowcastError, NotNowError, StoreError
 from data.files import sha256
 from data.readers import input_files, read_file, reader_of
 from data.store import Added, Source, Store
+from data.taxibj import Reading
 from data.weather import WeatherReading
+from pipelines import log
+from pipelines.repeated_hour import told_apart
 
 
 @dataclass(frozen=True)
@@ -49,33 +52,77 @@ def ingest(
 
     Raises:
         FlowcastError: a path is missing, or the city names a reader that there is not.
+        NotNowError: a file cannot be read at the moment, by no fault of its own.
         StoreError: the store cannot be written; the files yielded before are in it.
     """
     reader_of(city)  # a wrong TOML refuses no file
     for path in input_files(paths):
-        source = Source(str(path), "")
-        try:
-            source = Source(str(path), _hash(path))
-            taken = _take(store, city, source, path, replace=replace)
-        except StoreError:
-            raise
-        except FlowcastError as error:
-            store.add_refusal(city, source, str(error))
-            yield Ingested(path, "observed", Added(0, 0, 0), {}, str(error))
-        else:
-            yield taken
+        yield ingest_file(store, city, path, replace=replace)
 
 
-def _take(store: Store, city: City, source: Source, path: Path, *, replace: bool) -> Ingested:
+def ingest_file(store: Store, city: City, path: Path, *, replace: bool = False) -> Ingested:
+    """Takes a file into the city's archive and returns what became of it; a refusal is recorded.
+
+    Args:
+        store: that takes it.
+        city: whose reader, grid and rules hold; there is such a reader.
+        path: of the file.
+        replace: as in `ingest`.
+
+    Raises:
+        NotNowError: it cannot be read at the moment, by no fault of its own.
+        StoreError: the store cannot be written.
+    """
+    source = Source(str(path), "")
+    try:
+        source = Source(str(path), _hash(path))
+        return _stored(store, city, source, _read(path, city), replace=replace)
+    except (StoreError, NotNowError):
+        raise
+    except FlowcastError as error:
+        return refuse(store, city, source, str(error))
+
+
+def refuse(store: Store, city: City, source: Source, reason: str) -> Ingested:
+    """Records that a file is refused, and why."""
+    store.add_refusal(city, source, reason)
+    return Ingested(Path(source.path), "observed", Added(0, 0, 0), {}, reason)
+
+
+def _read(path: Path, city: City) -> Reading | WeatherReading:
+    """Returns what a file holds; one that leads a reader into a bug of ours is refused too."""
+    try:
+        return read_file(path, city)
+    except (FlowcastError, MemoryError):
+        raise
+    except OSError as error:
+        raise NotNowError(f"{path} cannot be read at the moment ({error}); try again") from error
+    except Exception as error:
+        log.fail(repr(error), traceback=True, city=city.name, path=str(path))
+        raise FlowcastError(
+            f"{path} holds something that no reader knows ({error!r}); get it anew from its source, or "
+            f"report it as a bug of flowcast"
+        ) from error
+
+
+def _stored(
+    store: Store, city: City, source: Source, reading: Reading | WeatherReading, *, replace: bool
+) -> Ingested:
     """Stores what a file holds."""
-    reading = read_file(path, city)
+    path = Path(source.path)
     if isinstance(reading, WeatherReading):
         added = store.add_weather(city, reading.weather, source=source, repairs=reading.repairs)
         variables = tuple(reading.weather["variable"].values.tolist())
         return Ingested(path, "weather", added, reading.repairs, variables=variables)
+    try:
+        flow = told_apart(store, city, reading) if reading.doubtful else reading.flow
+    except StoreError:
+        raise
+    except FlowcastError as error:
+        raise FlowcastError(f"{path}: {error}") from error
     added = store.add_flow(
         city,
-        reading.flow,
+        flow,
         source=source,
         series=reading.series,
         repairs=reading.repairs,

@@ -49,6 +49,8 @@ def run(
         options: `horizon`, `minutes` and `warm`.
     """
     store = Store()
+    if job == "arrival":
+        scheduled_for = _free(store, city, scheduled_for)
     facts: dict[str, Any] = {"city": city.name, "job": job, "slot": f"{scheduled_for}Z"}
     claim = store.runs.claim(job, city.name, scheduled_for, present(), LIMITS[job])
     if claim is None:
@@ -69,6 +71,16 @@ def run(
     log.info(message, **facts, **detail, seconds=round(time.monotonic() - began, 2))
     store.close()
     return 0
+
+
+def _free(store: Store, city: City, moment: np.datetime64) -> np.datetime64:
+    """Returns the first second from `moment` on that no arrival stands for.
+
+    Files may come twice in a second, or again in one that clocks were set back to.
+    """
+    while store.runs.outcome("arrival", city.name, moment) is not None:
+        moment += np.timedelta64(1, "s")
+    return moment
 
 
 def _work(

@@ -7,13 +7,15 @@ import numpy as np
 import pandas as pd
 
 from data.city import City, city_files, load_city
-from data.clock import Clock, stamp
+from data.clock import Clock, stamp, wall
 from data.errors import FlowcastError
 from data.files import write_whole
 from data.flow import no_flow, split
+from data.flow_table import write_flow_csv
 from data.home import home
 from data.store import Source, Store
 from data.taxibj import write_taxibj
+from data.taxibj_dates import shown
 from pipelines.inbox import inbox
 
 
@@ -84,10 +86,17 @@ def play(store: Store, city: City, into: City, times: np.ndarray) -> Iterator[np
     clock, folder = Clock(city.step, city.timezone), inbox(into)
     for time in times:
         slot = store.flow(city, first=time, last=time)
-        shown = pd.Timestamp(time)
-        path = folder / f"{into.name}-{shown:%Y%m%dT%H%MZ}.h5"
-        write_taxibj(path, slot.values, slot["time"].values, into)
+        path = folder / f"{into.name}-{pd.Timestamp(time):%Y%m%dT%H%MZ}.h5"
+        if _shown_twice(time, into):  # the TaxiBJ layout names it as another one
+            write_flow_csv(path.with_suffix(".csv"), slot)
+        else:
+            write_taxibj(path, slot.values, slot["time"].values, into)
         yield clock.after(time, 1)
+
+
+def _shown_twice(time: np.datetime64, city: City) -> bool:
+    first, second = shown(wall(np.array([time]), city.timezone), city.timezone)
+    return bool(first[0] != second[0])
 
 
 def told(time: np.datetime64, city: City) -> str:

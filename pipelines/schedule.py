@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -25,6 +26,7 @@ from pipelines import log
 from pipelines.due import AT, JOBS, missed, slot_of
 from pipelines.inbox import waiting
 from pipelines.job import LIMITS, present
+from pipelines.visits import mark
 
 TICK = 1.0
 """Seconds between two looks at what is due."""
@@ -32,6 +34,8 @@ BEAT = 30
 """Seconds between two heartbeats."""
 RETRY = 60.0
 """Seconds until what failed is tried again."""
+LONGEST = 600.0
+"""Seconds until what fails again and again is tried, or told, again."""
 ENDING = 8.0
 """Seconds that jobs are given to end with the scheduler."""
 NAME = "scheduler"
@@ -66,6 +70,15 @@ class _Child:
     asked: float | None = None
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """Files of an inbox that a step was started for, and when, of the monotonic clock, it may be again."""
+
+    files: set[str | None] = field(default_factory=set)
+    again: float = float("inf")
+    pause: float = RETRY
+
+
 @dataclass
 class Scheduler:
     """Starts and watches jobs; its state is what runs at the moment, all else is in the store.
@@ -75,22 +88,30 @@ class Scheduler:
         plan: what to do.
         children: that run, by city and kind of work.
         again: when a slot that failed may be tried anew, by its key, of the monotonic clock.
+        tried: files for which a step was started, by city.
+        told: until when what was logged is not logged again, of the monotonic clock.
     """
 
     store: Store
     plan: Plan
     children: dict[tuple[str, str], _Child] = field(default_factory=dict)
     again: dict[tuple[str, str, np.datetime64], float] = field(default_factory=dict)
+    tried: dict[str, _Tried] = field(default_factory=dict)
+    told: dict[str, float] = field(default_factory=dict)
     beaten: float = float("-inf")
 
     def tick(self, now: np.datetime64) -> None:
         """Ends what takes too long, starts what is due, and tells that it lives."""
         self._watch()
         for city in self.plan.cities:
-            for job in JOBS:
-                self._look(job, city, now)
-            if (city.name, "step") not in self.children and waiting(city, time.time()):
-                self._start("arrival", city, now)
+            try:
+                for job in JOBS:
+                    self._look(job, city, now)
+                self._look_in(city, now)
+            except StoreError:
+                raise
+            except FlowcastError as error:  # such as an inbox that may not be read
+                self.tell(str(error), city=city.name)
         if time.monotonic() - self.beaten >= BEAT:
             self.beaten = time.monotonic()
             cities = [city.name for city in self.plan.cities]
@@ -133,6 +154,34 @@ class Scheduler:
             log.warn(f"{skipped} missed slots are skipped", city=city.name, job=job)
         self._start(job, city, slot)
 
+    def _look_in(self, city: City, now: np.datetime64) -> None:
+        """Starts a step where there is a file in the inbox that none was started for.
+
+        Files that are still there when it has ended, such as those that cannot be moved, are tried again
+        after some time, which doubles.
+        """
+        files = {mark(path) for path in waiting(city, time.time())}
+        tried = self.tried.get(city.name, _Tried())
+        if not files:
+            self.tried.pop(city.name, None)
+        elif (city.name, "step") in self.children:
+            return
+        elif not files <= tried.files:
+            self.tried[city.name] = _Tried(files, time.monotonic() + RETRY, RETRY)
+            self._start("arrival", city, now)
+        elif tried.again <= time.monotonic():
+            pause = min(2 * tried.pause, LONGEST)
+            self.tried[city.name] = _Tried(files, time.monotonic() + pause, pause)
+            self._start("arrival", city, now)
+
+    def tell(self, message: str, **fields: Any) -> None:
+        """Logs what is wrong, and for as long as it stays so once a while."""
+        now = time.monotonic()
+        self.told = {text: until for text, until in self.told.items() if until > now}
+        if message not in self.told:
+            self.told[message] = now + LONGEST
+            log.fail(message, **fields)
+
     def _trains(self) -> bool:
         return any(kind == "nightly" for _, kind in self.children)
 
@@ -144,7 +193,8 @@ class Scheduler:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=Path(__file__).parents[1])
         kind = "nightly" if job == "nightly" else "step"
         key = (job, city.name, slot)
-        self.again[key] = time.monotonic() + RETRY
+        if job in JOBS:
+            self.again[key] = time.monotonic() + RETRY
         self.children[city.name, kind] = _Child(process, key, time.monotonic())
 
     def _watch(self) -> None:
@@ -207,7 +257,7 @@ def _serve(scheduler: Scheduler, held: Held, stop: threading.Event) -> None:
             elif not stop.is_set() and not lost.is_set():
                 scheduler.tick(present())
         except FlowcastError as error:
-            log.fail(str(error))
+            scheduler.tell(str(error))
         except Exception as error:  # one tick that fails must not be the last one
             log.fail(repr(error), traceback=True)
 

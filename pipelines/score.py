@@ -5,13 +5,12 @@ import pandas as pd
 
 from data import windows
 from data.city import City
-from data.clock import Clock
 from data.scores import SERVED
 from data.store import Store
 from forecasting.baselines import BASELINES
 from forecasting.climatology import Climatology
 from forecasting.forecaster import Forecaster
-from pipelines.slots import read_slots
+from pipelines.slots import observed_after, read_slots
 
 BACK = np.timedelta64(28, "D")
 """How far back slots that come late, or are corrected, are looked for."""
@@ -45,19 +44,14 @@ def _score(store: Store, city: City, due: pd.DataFrame) -> None:
     """Scores the leads that are due, of served forecasts and of baselines."""
     init_times = np.unique(due["init_time"].to_numpy()).astype("datetime64[s]")
     horizon = int(due["lead"].max())
-    leads = np.arange(1, horizon + 1)
     row = np.searchsorted(init_times, due["init_time"].to_numpy())
     place = row, due["lead"].to_numpy() - 1
-    observed = np.full((len(init_times), horizon, 2, *city.grid), np.nan, np.float32)
-    clock = Clock(city.step, city.timezone)
-    came = read_slots(store, city, init_times, leads)
-    found = windows.rows(came, clock.time(init_times[:, None], leads))
-    observed[found >= 0] = came.values[found[found >= 0]]
+    observed = observed_after(store, city, init_times, horizon)
     tables = []
     for name, values in _forecasts(store, city, init_times, horizon).items():
         error = values[place].astype(np.float64) - observed[place]
         known = np.isfinite(error).all(axis=(1, 2, 3))
-        flat = error[known].reshape(int(known.sum()), -1)
+        flat = error[known].reshape(int(known.sum()), error[0].size)
         tables.append(
             due[known].assign(
                 forecaster=name,

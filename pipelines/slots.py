@@ -3,6 +3,7 @@
 import numpy as np
 import xarray as xr
 
+from data import windows
 from data.city import City
 from data.clock import Clock
 from data.flow import CHANNELS
@@ -40,6 +41,27 @@ def read_slots(
         for run in runs
     ]
     return xr.concat(parts, "time") if len(parts) > 1 else parts[0]
+
+
+def observed_after(store: Store, city: City, init_times: np.ndarray, horizon: int) -> np.ndarray:
+    """Returns what came after each init_time, NaN where nothing has.
+
+    Args:
+        store: with the flow.
+        city: whose it is.
+        init_times: UTC, at least one.
+        horizon: steps.
+
+    Returns:
+        float32 vehicles per step, dims `(init_time, lead_time, channel, y, x)`.
+    """
+    leads = np.arange(1, horizon + 1)
+    came = read_slots(store, city, init_times, leads)
+    valid = Clock(city.step, city.timezone).time(init_times[:, None], leads)
+    found = windows.rows(came, valid)
+    observed = np.full((*found.shape, len(CHANNELS), *city.grid), np.nan, np.float32)
+    observed[found >= 0] = came.values[found[found >= 0]]
+    return observed
 
 
 def frame_bytes(city: City) -> int:

@@ -11,15 +11,16 @@ import numpy as np
 from data.city import City
 from data.errors import FlowcastError, StoreError
 from data.store import Store
+from pipelines import log
 from pipelines.drift import drift
 from pipelines.forecast import forecast
 from pipelines.inbox import QUIET, take_in
 from pipelines.ingest import Ingested
 from pipelines.rollback import roll_back
-from pipelines.score import score
+from pipelines.score import BACK, score
 
 MOST = 48
-"""Slots that are forecast after one another where many came at once."""
+"""Slots that are forecast in a step."""
 
 
 @dataclass(frozen=True)
@@ -75,18 +76,20 @@ def step(
     """
     moment = float(now.astype("datetime64[s]").astype(np.int64)) if wall is None else wall
     taken, notes = _taken(store, city, moment, quiet)
-    made, forecaster, failed = None, "", ""
     span = store.span(city, last=now)
-    slots = [] if span is None else _new(store, city, span[1])
-    try:
-        for made in slots:
-            result = forecast(store, city, horizon, at=made)
-            forecaster = str(result.attrs["forecaster"])
-            notes += [note for note in str(result.attrs["notes"]).splitlines() if note]
-    except StoreError:
-        raise
-    except FlowcastError as error:
-        made, failed = None, str(error)
+    made, forecaster, failed = None, "", ""
+    for slot in _due(store, city, span[1]) if span is not None else []:
+        try:
+            result = forecast(store, city, horizon, at=slot)
+        except StoreError:
+            raise
+        except Exception as error:  # of one slot; it is due again at the next step
+            if not isinstance(error, FlowcastError):
+                log.fail(repr(error), traceback=True, city=city.name, slot=f"{slot}Z")
+            failed = failed or f"no forecast of {slot}Z: {error or repr(error)}"
+            continue
+        made, forecaster = slot, str(result.attrs["forecaster"])
+        notes += [note for note in str(result.attrs["notes"]).splitlines() if note]
     # The newest slot, not the clock, says what is recent: an archive may be played back.
     scored = score(store, city, span[1]) if span is not None else 0
     back = roll_back(store, city, span[1], now) if scored and span is not None else ""
@@ -123,19 +126,19 @@ def _taken(
     return taken, [*(f"refused: {one.refused}" for one in taken if one.refused), *notes]
 
 
-def _new(store: Store, city: City, newest: np.datetime64) -> list[np.datetime64]:
-    """Returns the slots, oldest first, that came since the newest forecast, or that one's own.
+def _due(store: Store, city: City, newest: np.datetime64) -> list[np.datetime64]:
+    """Returns the slots that are to be forecast, oldest first.
 
-    Where several came at once each is forecast, with what was known at its time, so that none lacks in
-    the scores; where there is no forecast yet, or another version serves now, it is the newest alone.
+    Every slot is, that has come since the city's first forecast: in order, late, many at once, or when
+    a forecast of it failed, with what was known at its time, so that none lacks in the scores. Those of
+    the last four weeks are, the newest `MOST` in a step and the others in the next ones. Where there is
+    no forecast yet, or another version serves now, it is the newest slot alone.
     """
     last = store.forecast(city)
     if last is None:
         return [newest]
-    init_time = last["init_time"].values[0]
-    if init_time < newest:
-        flow = store.flow(city, first=max(init_time + 1, newest - MOST * city.step), last=newest)
-        return [*flow["time"].values]
+    if len(lacking := store.lacking(city, newest - BACK, newest)):
+        return [*lacking[-MOST:]]
     version = store.champion(city)
     other = version is not None and last.attrs["model_version"] not in ("", version)
-    return [newest] if other and init_time == newest else []
+    return [newest] if other and last["init_time"].values[0] == newest else []

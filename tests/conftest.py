@@ -199,14 +199,57 @@ def small_home(_trained_home: Path, flowcast_home: Path) -> Path:
     return flowcast_home
 
 
+@pytest.fixture(scope="session")
+def _lived_in_home(_trained_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose city `small-live` was played for a day, a step after each slot; made once."""
+    import time
+
+    from data.city import load_city
+    from data.store import Store
+    from pipelines.replay import begin, play, town
+    from pipelines.step import step
+
+    home = tmp_path_factory.mktemp("lived-in") / "home"
+    shutil.copytree(_trained_home, home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLOWCAST_HOME", str(home))
+        patch.delenv("FLOWCAST_STORE", raising=False)
+        store, source = Store(), load_city("small")
+        city = town(source, "small-live")
+        _, times = begin(store, source, city, None)
+        for now in play(store, source, city, times[:26]):
+            step(store, city, now, horizon=3, wall=time.time() + 60)
+        store.close()
+    return home
+
+
+@pytest.fixture
+def lived_in(_lived_in_home: Path, flowcast_home: Path) -> Path:
+    """A copy of the home with the city `small-live`, for one test."""
+    shutil.copytree(_lived_in_home, flowcast_home)
+    return flowcast_home
+
+
 @pytest.fixture
 def small_store(database: str, small_home: Path) -> "Iterator[Store]":
     """The store with the trained city `small`, on either database."""
+    yield from _opened(database, small_home)
+
+
+@pytest.fixture
+def lived_in_store(database: str, lived_in: Path) -> "Iterator[Store]":
+    """The store with the city `small-live`, on either database."""
+    yield from _opened(database, lived_in)
+
+
+def _opened(database: str, home: Path) -> "Iterator[Store]":
+    """Opens the store of a home, on PostgreSQL one that holds the same."""
     from data.store import Store
 
     store = Store()
     if database == "postgresql":
-        _copy(small_home / "flowcast.db", os.environ["FLOWCAST_STORE"])
+        _copy(home / "flowcast.db", os.environ["FLOWCAST_STORE"])
+        (home / "flowcast.db").unlink()
     yield store
     store.close()
 

@@ -1,98 +1,102 @@
-"""Charts as functions of arrays: what is drawn is what the arrays hold."""
-
-import dataclasses
-
 import numpy as np
+import pandas as pd
 import pytest
-import xarray as xr
-from matplotlib.patches import Rectangle
 
-from app.charts import forecast_maps
-from app.spread import spread
-from data.band import with_band
-from data.city import load_city
-from data.flow import CHANNELS
-from forecasting.forecaster import label_forecast
+from app.charts import (
+    FORECAST,
+    PALETTE,
+    calendar_chart,
+    calibration_chart,
+    cells,
+    difference_map,
+    errors_chart,
+    flow_deck,
+    flow_map,
+    history_chart,
+    milliseconds,
+    totals_chart,
+)
+from data.city import City
 
-CITY = dataclasses.replace(load_city("bj"), grid=(3, 4))
-
-
-def small_forecast(horizon: int) -> xr.DataArray:
-    past = xr.DataArray(
-        np.zeros((1, 0, 2, 3, 4)),
-        dims=("init_time", "lag", "channel", "y", "x"),
-        coords={
-            "init_time": np.array(["2016-01-01T00:00"], "datetime64[s]"),
-            "lag": np.array([], dtype=int),
-            "channel": list(CHANNELS),
-        },
-        attrs={"city": "bj", "timezone": "Asia/Shanghai", "step": 1800},
-    )
-    values = np.arange(horizon * 24, dtype=np.float32).reshape(1, horizon, 2, 3, 4)
-    forecast = label_forecast(values, past)
-    forecast.attrs |= {"forecaster": "persistence", "model_version": "", "code_version": "1"}
-    return forecast
+CITY = City("toy", "Toy", "UTC", np.timedelta64(3600, "s"), (2, 3), bbox=(0, 10, 3, 12))
+FRAME = np.array([[0, 1, 2], [3, np.nan, 400]])
 
 
-def test_each_lead_has_a_map_of_its_values_on_the_channel_s_one_scale() -> None:
-    forecast = small_forecast(3)
-    figure = forecast_maps(forecast, CITY)
-    images = [image for axes in figure.axes for image in axes.get_images()]
-    assert len(images) == 6
-    np.testing.assert_array_equal(images[1].get_array(), forecast.values[0, 1, 0])
-    assert {image.get_clim() for image in images[:3]} == {(0.0, 59.0)}  # 48 + 11
-    assert {image.get_clim() for image in images[3:]} == {(0.0, 71.0)}
+def luminance(colour: str) -> float:
+    """Relative luminance after WCAG 2.2."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_times_are_the_city_s() -> None:
-    titles = [axes.get_title() for axes in forecast_maps(small_forecast(2), CITY).axes]
-    assert titles[:2] == ["forecast Fri 01 Jan 08:30", "forecast Fri 01 Jan 09:00"]
+def test_row_0_is_drawn_on_the_side_that_the_city_says() -> None:
+    table = cells(FRAME)
+    north = flow_map(table, CITY, 10).to_dict()
+    south = flow_map(table, City(**{**vars(CITY), "row0": "south"}), 10).to_dict()
+    assert north["encoding"]["y"]["sort"] == "ascending"
+    assert south["encoding"]["y"]["sort"] == "descending"
 
 
-def test_the_newest_observed_frame_comes_first() -> None:
-    newest = xr.DataArray(
-        np.full((2, 3, 4), 100.0), dims=("channel", "y", "x"), coords={"channel": list(CHANNELS)}
-    )
-    figure = forecast_maps(small_forecast(2), CITY, newest)
-    assert figure.axes[0].get_title() == "observed Fri 01 Jan 08:00"
-    assert figure.axes[0].get_images()[0].get_clim() == (0.0, 100.0)
+def test_the_scale_is_fixed_and_missing_cells_are_grey_whatever_the_values() -> None:
+    for frame in (FRAME, FRAME * 0):
+        colour = flow_map(cells(frame), CITY, 10).to_dict()["encoding"]["color"]
+        assert colour["condition"]["scale"]["domain"] == [0, 10]
+        assert colour["condition"]["test"] == "isValid(datum.flow)"
+        assert colour["value"] == "#bdbdbd"
 
 
-@pytest.mark.parametrize(("row0", "upper"), [("north", True), ("south", False)])
-def test_row_0_lies_on_the_side_that_the_city_says(row0: str, upper: bool) -> None:
-    city = dataclasses.replace(CITY, row0=row0)
-    axes = forecast_maps(small_forecast(1), city).axes[0]
-    bottom, top = axes.get_ylim()
-    assert bool(bottom > top) is upper
-
-
-def test_a_missing_cell_is_grey_and_not_zero() -> None:
-    forecast = small_forecast(1)
-    forecast[0, 0, 0, 1, 1] = np.nan
-    image = forecast_maps(forecast, CITY).axes[0].get_images()[0]
-    assert np.isnan(np.ma.filled(image.get_array(), np.nan)[1, 1])
-    assert image.axes is not None
-    assert image.axes.get_facecolor()[:3] == pytest.approx((0.741, 0.741, 0.741), abs=0.001)
-
-
-def test_a_long_horizon_is_drawn_at_leads_from_the_first_to_the_last() -> None:
-    assert spread(4, 5) == [0, 1, 2, 3]
-    assert spread(9, 5) == [0, 2, 4, 6, 8]
-    assert len(forecast_maps(small_forecast(30), CITY).axes) == 2 * 5 + 2
-
-
-def test_the_busiest_cell_is_framed_and_told_with_its_band() -> None:
-    forecast = small_forecast(2)
-    assert not any(axes.patches for axes in forecast_maps(forecast, CITY).axes)
-    edges = np.stack([forecast.values - 5, forecast.values + 7]).clip(0)
-    axes = forecast_maps(with_band(forecast, np.stack([edges] * 3)), CITY).axes
-    # The last cell is the busiest: row 2, column 3, of inflow 11 and 35, of outflow 23 and 47.
-    assert [ax.get_xlabel() for ax in axes[:4]] == [
-        "11 (6 to 18)",
-        "35 (30 to 42)",
-        "23 (18 to 30)",
-        "47 (42 to 54)",
+def test_differences_have_0_in_the_middle_of_their_colours() -> None:
+    scale = difference_map(cells(FRAME), CITY, 5).to_dict()["encoding"]["color"]["condition"][
+        "scale"
     ]
-    frame = axes[0].patches[0]
-    assert isinstance(frame, Rectangle)
-    assert (frame.get_xy(), frame.get_width(), frame.get_height()) == ((2.5, 1.5), 1, 1)
+    assert (scale["domain"], scale["domainMid"]) == ([-5, 5], 0)
+
+
+def test_every_map_tells_its_numbers_and_takes_a_click() -> None:
+    chart = flow_map(cells(FRAME, usual=FRAME), CITY, 10, tooltips={"usual": "usual"}).to_dict()
+    assert [one["field"] for one in chart["encoding"]["tooltip"]] == ["y", "x", "flow", "usual"]
+    assert chart["params"][0]["select"]["fields"] == ["y", "x"]
+
+
+def test_on_earth_cells_lie_in_the_bbox_row_0_in_the_north_and_nothing_is_asked_elsewhere() -> None:
+    deck = flow_deck(cells(FRAME), CITY, "viridis", (0, 400))
+    rows = deck.layers[0].data
+    assert rows[0]["corners"] == [[0, 12], [1, 12], [1, 11], [0, 11]]
+    assert rows[5]["corners"] == [[2, 11], [3, 11], [3, 10], [2, 10]]
+    assert rows[4]["told"] == "no value"
+    assert rows[4]["colour"] == [0xBD, 0xBD, 0xBD]
+    assert rows[5]["colour"] == [253, 231, 36]  # the end of viridis
+    assert deck.map_provider is None
+    south = flow_deck(cells(FRAME), City(**{**vars(CITY), "row0": "south"}), "viridis", (0, 400))
+    assert south.layers[0].data[0]["corners"][0] == [0, 11]
+    with pytest.raises(ValueError, match="no bbox"):
+        flow_deck(cells(FRAME), City(**{**vars(CITY), "bbox": None}), "viridis", (0, 1))
+
+
+def test_lines_can_be_read_on_white() -> None:
+    for colour in (*PALETTE, FORECAST):
+        assert 1.05 / (luminance(colour) + 0.05) >= 4.5
+
+
+def test_times_are_drawn_as_clocks_showed_them_whatever_the_browsers_zone() -> None:
+    assert milliseconds(np.array(["1970-01-02T00:00"], "datetime64[s]")).tolist() == [86_400_000]
+    rows = {"shown": [0.0], "at": ["then"], "kind": ["observed"], "flow": [1.0]}
+    table = pd.DataFrame({**rows, "lower": [np.nan], "upper": [np.nan]})
+    for layer in history_chart(table, 0.0).to_dict()["layer"]:
+        assert layer["encoding"]["x"]["scale"] == {"type": "utc"}
+    days = pd.DataFrame({"shown": [0.0], "day": ["d"], "channel": ["inflow"], "vehicles": [1.0]})
+    assert totals_chart(days).to_dict()["encoding"]["x"]["scale"] == {"type": "utc"}
+
+
+def test_the_other_charts_are_whole() -> None:
+    errors = pd.DataFrame({"ahead": ["30 min"], "forecaster": ["a"], "rmse": [1.0]})
+    assert errors_chart(errors, "ahead", "by lead", ["30 min"]).to_dict()
+    held = pd.DataFrame({"lead": ["30 min"], "promised": [0.8], "held": [0.79]})
+    assert calibration_chart(held).to_dict()
+    calendar = pd.DataFrame(
+        {
+            **{"day": ["2025-06-02"], "week": ["2025-06-02"], "weekday": ["Mon"]},
+            **{"slots": [24], "share": [1.0]},
+        }
+    )
+    assert calendar_chart(calendar).to_dict()["encoding"]["x"]["axis"]["values"] == ["2025-06-02"]

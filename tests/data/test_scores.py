@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -109,3 +110,31 @@ def test_scores_of_others_stand_beside_those_of_what_was_served(store: Store) ->
 def test_a_city_without_forecasts_has_nothing_due(store: Store) -> None:
     assert store.scores.due(CITY, START).empty
     assert store.scores.table(CITY, START, START + STEP).empty
+
+
+@pytest.mark.parametrize("day", ["2026-03-27", "2026-10-23"])
+def test_leads_are_days_also_where_a_day_has_23_or_25_hours(store: Store, day: str) -> None:
+    city = replace(CITY, step=np.timedelta64(86_400, "s"))
+    shown = np.datetime64(day) + np.arange(5)  # a Friday to the Tuesday after clocks were moved
+    times = pd.DatetimeIndex(shown).tz_localize("Europe/Berlin").tz_convert("UTC").tz_localize(None)
+    flow = label(np.ones((5, 2, 2, 3), np.float32), times.to_numpy(), city)
+    store.add_flow(city, flow, source=FILE)
+    for init in times.to_numpy().astype("datetime64[s]")[:2]:
+        made = forecast(0).assign_coords(init_time=[init])
+        store.add_forecast(city, made.drop_vars("valid_time"))
+    due = store.scores.due(city, np.datetime64("2026-01-01", "s"))
+    assert [*due["lead"]] == [1, 2, 3, 1, 2, 3]
+    store.scores.add(city, scored(due))
+    assert store.scores.due(city, np.datetime64("2026-01-01", "s")).empty
+
+
+def test_slots_lack_a_forecast_from_the_first_one_on(store: Store) -> None:
+    store.add_flow(CITY, slots(0, 8), source=FILE)
+    last = START + 9 * STEP
+    assert [*store.lacking(CITY, START, last)] == []
+    for init in (2, 4):
+        store.add_forecast(CITY, forecast(init))
+    hours = [START + hour * STEP for hour in (3, 5, 6, 7)]
+    assert [*store.lacking(CITY, START, last)] == hours
+    # An outage may be longer than the time that is looked at.
+    assert [*store.lacking(CITY, START + 5 * STEP, START + 6 * STEP)] == hours[1:3]

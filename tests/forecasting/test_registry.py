@@ -236,7 +236,7 @@ def test_a_version_is_never_written_over(
     root: Path, folder: Path, forecaster: NeuralForecaster
 ) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    refusal(lambda: save(root, forecaster, manifest_of(history=1)), "cannot be written")
+    refusal(lambda: save(root, forecaster, manifest_of(history=1)), "is there already")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir()] == [VERSION]
 

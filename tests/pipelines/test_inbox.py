@@ -1,11 +1,17 @@
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data.city import City, load_city
+from data.errors import FlowcastError
 from data.flow import label
 from data.store import Store
 from data.taxibj import write_taxibj
@@ -79,6 +85,227 @@ def test_a_name_that_was_there_before_gets_a_number(store: Store) -> None:
         list(take_in(store, CITY, time.time() + LATER))
     assert names("done") == ["a-1.h5", "a-2.h5", "a.h5"]
     assert names("refused") == ["b-1.h5", "b-1.h5.reason.txt", "b.h5", "b.h5.reason.txt"]
+
+
+def test_what_goes_wrong_with_one_file_keeps_no_other_from_being_taken_in(store: Store) -> None:
+    folder = inbox.inbox(CITY)
+    dropped("a.h5")
+    dropped("z.h5", hour=1)
+    rows = "".join(f"2026-01-01T02:00,{y},{x},1,1\n" for y in range(2) for x in range(3))
+    table = f"time,y,x,inflow,outflow\n{rows}"
+    (folder / os.fsdecode(b"\xff\xfe.csv")).write_text(table)
+    (folder / os.fsdecode(b"\xff.h5")).write_bytes(b"no HDF5")
+    (folder / f"{'ü' * 124}.csv").write_text("no table")
+    (folder / "new\nline.csv").write_text(table.replace("T02", "T03"))
+    taken = list(take_in(store, CITY, time.time() + LATER))
+    assert [one.refused == "" for one in taken].count(True) == 4
+    assert [*store.flow(CITY)["time"].values] == [START + n * HOUR for n in range(4)]
+    assert waiting(CITY, time.time() + LATER) == []
+    assert len(names("done")) == 4 and len(names("refused")) == 4
+
+
+class Interrupted(BaseException):
+    """What ends a process in the midst of its work."""
+
+
+def test_a_file_of_which_every_reader_dies_is_refused_at_last_and_holds_nothing_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, read = dropped("a.h5"), inbox.ingest_file
+
+    def dies(store: Store, city: City, path: Path, **options: bool) -> object:
+        if path == bad:
+            raise Interrupted
+        return read(store, city, path, **options)
+
+    monkeypatch.setattr(inbox, "ingest_file", dies)
+    dropped("b.h5", hour=1)
+    deaths = 0
+    for _ in range(inbox.MOST + 1):
+        try:
+            list(take_in(store, CITY, time.time() + LATER))
+        except Interrupted:
+            deaths += 1
+        if deaths == inbox.LAST + 1:  # since then the others come first
+            assert [*store.flow(CITY)["time"].values] == [START + HOUR]
+    assert deaths == inbox.MOST
+    assert names("refused") == ["a.h5", "a.h5.reason.txt"]
+    assert "processes ended while they read it" in [*store.ingests(CITY)["message"]][-1]
+
+
+def test_a_file_that_cannot_be_moved_is_taken_once_and_the_others_too(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, move = dropped("a.h5", value=1.0), inbox._move
+
+    def fails(path: Path, target: Path) -> None:
+        if path == stuck:
+            raise PermissionError(1, "Operation not permitted")
+        move(path, target)
+
+    dropped("b.h5", value=2.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox, "_move", fails)
+        for _ in range(2):
+            with pytest.raises(FlowcastError, match=r"a\.h5 was taken in, but cannot be moved"):
+                list(take_in(store, CITY, time.time() + LATER))
+    # The newer file's values stay, and the ledger does not grow with each look.
+    assert (store.flow(CITY).values == 2).all()
+    assert len(store.ingests(CITY)) == 2
+    assert list(take_in(store, CITY, time.time() + LATER)) == []
+    assert names("done") == ["a.h5", "b.h5"]
+
+
+def test_a_disk_that_is_full_refuses_no_file(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    dropped("a.h5")
+    full = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", full], check=False)
+    if not full.is_mount():
+        pytest.skip("a small disk can be mounted by root alone")
+    try:
+        (full / "filler").write_bytes(bytes(4096))
+        with monkeypatch.context() as patch:
+            patch.setattr(tempfile, "tempdir", str(full))
+            for _ in range(inbox.MOST + 2):
+                with pytest.raises(FlowcastError, match=r"no space is left in .* to read"):
+                    list(take_in(store, CITY, time.time() + LATER))
+    finally:
+        subprocess.run(["umount", full], check=True)
+        full.rmdir()
+    assert [one.refused for one in take_in(store, CITY, time.time() + LATER)] == [""]
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "KILL", "HUP"])
+def test_a_reader_that_is_ended_from_outside_refuses_no_file(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    dropped("a.h5")
+    python = tmp_path / "python"  # as the child of a service that is stopped
+    python.write_text(f"#!/bin/sh\nkill -{name} $$\n")
+    python.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(python))
+        with pytest.raises(FlowcastError, match=f"ended from outside .SIG{name}."):
+            list(take_in(store, CITY, time.time() + LATER))
+    assert [one.refused for one in take_in(store, CITY, time.time() + LATER)] == [""]
+
+
+def test_done_may_lie_on_another_disk(store: Store) -> None:
+    path = dropped("a.h5")
+    other = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    if other.stat().st_dev == path.stat().st_dev:
+        pytest.skip("there is no other disk")
+    (path.parent / "done").rmdir()
+    (path.parent / "done").symlink_to(other)
+    content = path.read_bytes()
+    try:
+        assert len(list(take_in(store, CITY, time.time() + LATER))) == 1
+        assert (other / "a.h5").read_bytes() == content and not path.exists()
+    finally:
+        shutil.rmtree(other)
+
+
+def test_a_file_that_is_written_on_while_it_is_read_stays(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, read = dropped("a.h5"), inbox.ingest_file
+
+    def meanwhile(store: Store, city: City, path: Path, **options: bool) -> object:
+        result = read(store, city, path, **options)
+        dropped("a.h5", hour=1)
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox, "ingest_file", meanwhile)
+        list(take_in(store, CITY, time.time() + LATER))
+    assert path.exists()
+    list(take_in(store, CITY, time.time() + LATER))
+    assert store.flow(CITY).sizes["time"] == 2
+
+
+def test_clocks_that_are_ahead_or_were_set_back_keep_no_file_waiting() -> None:
+    path, day = dropped("a.h5"), 86_400
+    os.utime(path, (time.time() + day, time.time() + day))  # by the clock of another host
+    assert waiting(CITY, time.time()) == []
+    assert waiting(CITY, time.time() + LATER) == [path]
+    assert waiting(CITY, time.time() - day) == [path]  # our own went back since
+
+
+YORK = replace(CITY, name="york", timezone="America/New_York")
+
+
+def slots_of(day: str, hours: int) -> np.ndarray:
+    """The slots of a day in New York, whose standard time is five hours behind UTC."""
+    begin = 5 if day in ("2016-03-13", "2016-01-05") else 4
+    return np.datetime64(f"{day}T{begin:02}:00", "s") + np.arange(hours) * HOUR
+
+
+def single(time: np.datetime64, value: float, city: City = YORK, suffix: str = ".h5") -> None:
+    """Drops a file of one slot, older than those that are dropped after it."""
+    flow = label(np.full((1, 2, 2, 3), value), np.array([time]), city)
+    path = inbox.inbox(city) / f"{time}{suffix}"
+    write_taxibj(path, flow.values, flow["time"].values, city)
+
+
+@pytest.mark.parametrize(
+    ("day", "hours", "at_once"),
+    [("2016-11-06", 25, True), ("2016-11-06", 25, False), ("2016-03-13", 23, False)],
+)
+def test_a_feed_of_single_slots_loses_none_on_a_day_when_clocks_are_moved(
+    store: Store, day: str, hours: int, at_once: bool
+) -> None:
+    times = slots_of(day, hours)
+    for number, time_ in enumerate(times):
+        single(time_, number + 1.0)
+        if not at_once:
+            list(take_in(store, YORK, time.time() + LATER))
+    list(take_in(store, YORK, time.time() + LATER))
+    flow = store.flow(YORK)
+    assert [*flow["time"].values] == [*times]
+    assert [*flow.values[:, 0, 0, 0]] == [n + 1.0 for n in range(hours)]
+    assert store.revisions(YORK).empty
+    for number, time_ in enumerate(times):  # all once more, as after a kill: nothing changes
+        single(time_, number + 1.0)
+        list(take_in(store, YORK, time.time() + LATER))
+    assert store.flow(YORK).identical(flow)
+
+
+def test_half_hours_of_one_pass_stay_together(store: Store) -> None:
+    city = replace(YORK, step=HOUR // 2)
+    first = np.datetime64("2016-11-06T05:00", "s")  # 01:00, for the first time
+    for start, value in ((0, 1.0), (2, 2.0)):
+        times = first + (start + np.arange(2)) * city.step
+        flow = label(np.full((2, 2, 2, 3), value), times, city)
+        write_taxibj(inbox.inbox(city) / f"{value}.h5", flow.values, times, city)
+        list(take_in(store, city, time.time() + LATER))
+    assert [*store.flow(city)["time"].values] == [first + n * city.step for n in range(4)]
+    assert [*store.flow(city).values[:, 0, 0, 0]] == [1, 1, 2, 2]
+
+
+def test_a_correction_of_the_repeated_hour_needs_an_offset(store: Store) -> None:
+    times = slots_of("2016-11-06", 25)
+    for number in (1, 2):
+        single(times[number], float(number))
+        list(take_in(store, YORK, time.time() + LATER))
+    single(times[1], 7.0)
+    refused = next(take_in(store, YORK, time.time() + LATER)).refused
+    assert "2016-11-06 01:00, which clocks in America/New_York showed twice" in refused
+    assert "2016-11-06T05:00:00Z" in refused
+    rows = "".join(f"2016-11-06T01:00-04:00,{y},{x},7,7\n" for y in range(2) for x in range(3))
+    path = inbox.inbox(YORK) / "a.csv"
+    path.write_text(f"time,y,x,inflow,outflow\n{rows}")
+    assert next(take_in(store, YORK, time.time() + LATER)).added.replaced == 1
+    assert [*store.flow(YORK).values[:, 0, 0, 0]] == [7, 2]
+
+
+def test_a_day_that_shows_the_hour_once_is_corrected_as_a_whole(store: Store) -> None:
+    times = np.delete(slots_of("2016-11-06", 25), 2)
+    for value in (1.0, 2.0):
+        flow = label(np.full((24, 2, 2, 3), value), times, YORK)
+        write_taxibj(inbox.inbox(YORK) / "a.h5", flow.values, times, YORK)
+        list(take_in(store, YORK, time.time() + LATER))
+    assert [*store.flow(YORK)["time"].values] == [*times]
+    assert (store.flow(YORK).values == 2).all()
 
 
 def test_a_corrected_slot_replaces_the_stored_one(store: Store) -> None:

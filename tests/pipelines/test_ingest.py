@@ -23,6 +23,7 @@ from data.simulate import simulate
 from data.simulation_files import write_simulation
 from data.store import Added, Store
 from data.taxibj import write_taxibj
+from pipelines import ingest as ingesting
 from pipelines.ingest import ingest
 
 TOY = """
@@ -279,7 +280,7 @@ def test_a_locked_store_is_no_refusal_of_the_file(
 
 # Killed at any moment
 
-KILLS = 50
+KILLS = 30
 SLOTS = 3000
 CHILDREN = """
 import os, signal, sys
@@ -288,6 +289,7 @@ import sqlalchemy.dialects.sqlite
 import data.migrations
 from data.city import load_city
 from data.store import Store
+from pipelines import ingest as ingesting
 from pipelines.ingest import ingest
 
 city, folder = load_city("toy"), Path(sys.argv[1])
@@ -388,3 +390,24 @@ def test_killed_at_any_moment_each_file_is_stored_whole_or_not_at_all(
     completed = list(ingest(Store(url), city, [folder]))
     assert all(file.added.added + file.added.equal == SLOTS for file in completed)
     assert whole_files(url, city, files) == every
+
+
+def test_a_bug_of_a_reader_refuses_one_file_and_is_told(
+    store: Store,
+    city: City,
+    weeks: list[Week],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bad, read = weeks[0].path, ingesting.read_file
+
+    def breaks(path: Path, city: City) -> object:
+        if path == bad:
+            raise OverflowError("too large")
+        return read(path, city)
+
+    monkeypatch.setattr(ingesting, "read_file", breaks)
+    results = list(ingest(store, city, [week.path for week in weeks]))
+    assert "holds something that no reader knows (OverflowError('too large'))" in results[0].refused
+    assert [one.refused for one in results[1:]] == [""] * (len(weeks) - 1)
+    assert "Traceback" in caplog.text

@@ -1,7 +1,7 @@
 """Days of operation played at speed: as they should go, and killed at any moment.
 
 With `FLOWCAST_REHEARSAL_DAYS=30`, `FLOWCAST_REHEARSAL_EPOCHS=3` and `FLOWCAST_REHEARSAL_KILLS=100` it plays
-a month and kills a hundred times.
+a month and kills a hundred times; with `FLOWCAST_REHEARSAL_CITY=demo` the city is that of `make demo`.
 """
 
 import logging
@@ -31,9 +31,10 @@ from pipelines.replay import begin, play, town
 from pipelines.step import step
 from pipelines.train import Means
 
-DAYS = int(os.environ.get("FLOWCAST_REHEARSAL_DAYS", "2"))
-KILLS = int(os.environ.get("FLOWCAST_REHEARSAL_KILLS", "10"))
+DAYS = int(os.environ.get("FLOWCAST_REHEARSAL_DAYS", "1"))
+KILLS = int(os.environ.get("FLOWCAST_REHEARSAL_KILLS", "6"))
 EPOCHS = int(os.environ.get("FLOWCAST_REHEARSAL_EPOCHS", "1"))
+CITY = os.environ.get("FLOWCAST_REHEARSAL_CITY", "small")
 HORIZON = 3
 RECIPE = Recipe.asked(members=1, final=False, epochs=EPOCHS, horizon=HORIZON)
 HELD = 3
@@ -50,17 +51,29 @@ class Stage(NamedTuple):
 
 @pytest.fixture
 def stage(small_home: Path) -> Iterator[Stage]:
-    store, source = Store(), load_city("small")
-    city = town(source, "small-live")
+    store, source = Store(), load_city(CITY)
+    if CITY != "small":
+        _settle(store, source)
+    city = town(source, f"{CITY}-live")
     span = store.span(source)
     assert span is not None
-    first = span[1] - np.timedelta64(24 * min(DAYS, 6) - 1, "h") if DAYS < 7 else None
+    first = span[1] - (source.slots_per_day * min(DAYS, 6) - 1) * source.step if DAYS < 7 else None
     if DAYS >= 7:  # more days than the shared archive has for it: five more weeks follow
         _lengthen(store, source)
-        first = span[1] + np.timedelta64(1, "h")
+        first = span[1] + source.step
     _, times = begin(store, source, city, first)
     store.close()
-    yield Stage(source, city, times[: 24 * DAYS])
+    yield Stage(source, city, times[: source.slots_per_day * DAYS])
+
+
+def _settle(store: Store, city: City) -> None:
+    """Gives another city what `small` has: five weeks."""
+    from data.flow import label
+    from data.simulate import simulate
+    from data.store import Source
+
+    begun = simulate(city, 5, 1)
+    store.add_flow(city, label(begun.counts, begun.time, city), source=Source("five weeks", ""))
 
 
 def _lengthen(store: Store, city: City) -> None:
@@ -166,7 +179,7 @@ def test_killed_at_any_moment_it_comes_to_the_same(
 ) -> None:
     import shutil
 
-    stage = stage._replace(times=stage.times[: max(8, min(len(stage.times), KILLS))])
+    stage = stage._replace(times=stage.times[: max(6, min(len(stage.times), KILLS))])
     calm = tmp_path / "calm"
     shutil.copytree(small_home, calm)
     rng = random.Random(0)

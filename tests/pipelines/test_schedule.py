@@ -1,5 +1,6 @@
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pytest
 
 from data.city import City, load_city
 from data.store import Store
+from pipelines import schedule
+from pipelines.inbox import inbox
 from pipelines.job import main, present
 from pipelines.replay import begin, play, town
 from pipelines.schedule import Plan, Scheduler, served_cities
@@ -99,6 +102,69 @@ def test_a_clock_that_steps_a_day_back_and_forth_runs_each_slot_at_most_once(
     assert ran == [START + n * HOUR for n in (6, 7, 8, 30, 31, 32, 33)]
 
 
+class Starts(Scheduler):
+    """A scheduler that only notes the jobs that it starts."""
+
+    def __init__(self, store: Store, *cities: City) -> None:
+        super().__init__(store, Plan(cities))
+        self.begun: list[tuple[str, str]] = []
+
+    def _start(self, job: str, city: City, slot: np.datetime64) -> None:
+        self.begun.append((job, city.name))
+
+    def arrivals(self) -> int:
+        return [job for job, _ in self.begun].count("arrival")
+
+
+def whole_file(city: City, name: str) -> Path:
+    path = inbox(city) / name
+    path.touch()
+    os.utime(path, (0, 0))
+    return path
+
+
+def test_a_file_that_stays_in_the_inbox_starts_no_job_each_second(
+    store: Store, city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = Starts(store, city)
+    stuck = whole_file(city, "a.h5")
+    for _ in range(5):
+        scheduler.tick(START)
+    assert scheduler.arrivals() == 1
+    other = whole_file(city, "b.h5")
+    for _ in range(5):
+        scheduler.tick(START)
+    assert scheduler.arrivals() == 2
+    other.unlink()
+    stuck.write_text("written anew")
+    os.utime(stuck, (0, 0))
+    for _ in range(5):
+        scheduler.tick(START)
+    assert scheduler.arrivals() == 3
+    stuck.unlink()
+    scheduler.tick(START)
+    monkeypatch.setattr(schedule, "RETRY", 0.0)  # as if the time had passed
+    whole_file(city, "c.h5")
+    for _ in range(3):
+        scheduler.tick(START)
+    assert scheduler.arrivals() == 6
+
+
+def test_an_inbox_that_cannot_be_read_keeps_no_other_city_from_its_jobs(
+    store: Store, city: City, caplog: pytest.LogCaptureFixture, flowcast_home: Path
+) -> None:
+    broken = town(city, "broken")
+    (flowcast_home / "inbox").mkdir(exist_ok=True)
+    (flowcast_home / "inbox" / "broken").write_text("no folder")
+    scheduler = Starts(store, broken, city)
+    whole_file(city, "a.h5")
+    for _ in range(5):
+        scheduler.tick(START)
+    assert ("step", "small") in scheduler.begun and scheduler.arrivals() == 1
+    assert caplog.text.count("cannot be made") == 1
+    assert store.heartbeats.newest("scheduler") is not None
+
+
 def test_cities_without_flow_are_not_served(store: Store, city: City) -> None:
     assert served_cities(store, []) == (city,)
     assert [one.name for one in served_cities(store, ["demo", "demo"])] == ["demo"]
@@ -121,6 +187,14 @@ def test_a_step_is_done_once_however_often_it_is_started(
     assert {"time", "level", "city", "job", "run", "seconds", "slot"} <= lines[0].keys()
     row = store.runs.table("small").iloc[-1]
     assert (row["outcome"], row["attempt"], row["detail"]["files"]) == ("done", 1, 0)
+
+
+def test_files_that_come_in_one_second_are_taken_in_by_arrivals_of_their_own(
+    store: Store, city: City
+) -> None:
+    for _ in range(3):  # also where clocks were set back to it
+        assert main(["arrival", "--city", "small", "--for", "2026-05-01T10:00:00Z"]) == 0
+    assert done(store, "arrival") == [START + 10 * HOUR + n for n in range(3)]
 
 
 def test_a_job_that_fails_says_why_in_the_ledger_and_may_be_tried_again(
@@ -250,6 +324,32 @@ def test_a_scheduler_serves_an_inbox_and_a_second_one_takes_over(
     assert 'flowcast_status{name="scheduler",city=""} 0' in figures
     table = store.runs.table(live.name, last=1000)
     assert not table.duplicated(["job", "scheduled_for"]).any()
+
+
+def test_schedulers_that_are_killed_again_and_again_lose_nothing_and_do_nothing_twice(
+    store: Store, city: City, live: City, schedulers: Callable[[], Running]
+) -> None:
+    rng = random.Random(0)
+    _, times = begin(store, city, live, None)
+    running = schedulers()
+    for _ in play(store, city, live, times[:1]):  # from a city's first forecast on none may lack
+        pass
+    _until(lambda: _newest(store, live) == times[0])
+    for _ in play(store, city, live, times[1:4]):
+        time.sleep(
+            rng.uniform(0.5, 4)
+        )  # at the start, the wait for a whole file, the step, or after it
+        running.end(signal.SIGKILL)
+        running = schedulers()
+    _until(lambda: _newest(store, live) == times[3])
+    _until(lambda: not len(store.lacking(live, times[0], times[3])), 120)
+    assert running.end() < 10
+    forecasts = store.forecasts(live, times[0] - 1, times[3])
+    slots = [one["init_time"].values[0] for one in forecasts]
+    assert sorted({*slots}) == [*times[:4]]
+    table = store.runs.table(live.name, last=1000)
+    assert not table.duplicated(["job", "scheduled_for"]).any()
+    assert not store.scores.due(live, times[0] - 1).shape[0]
 
 
 def _newest(store: Store, city: City) -> np.datetime64 | None:

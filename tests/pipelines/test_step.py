@@ -1,17 +1,19 @@
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from data.city import City, load_city
 from data.clock import wall
+from data.errors import FlowcastError
 from data.files import only_one
-from data.flow import split
+from data.flow import label, split
 from data.scores import SERVED
 from data.store import Source, Store
 from forecasting.baselines import BASELINES
+from pipelines import step as stepping
 from pipelines.drift import drift
 from pipelines.forecast import forecast
 from pipelines.replay import begin, play, town
@@ -98,7 +100,9 @@ def test_scores_are_those_of_the_stored_forecast_and_of_baselines_that_know_no_f
     assert table.loc[("historical-average", 1)]["squared"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_slot_that_comes_late_or_is_corrected_is_scored_anew(live: Live) -> None:
+def test_a_slot_that_comes_late_is_forecast_and_it_or_a_corrected_one_is_scored_anew(
+    live: Live,
+) -> None:
     store, city = live.store, live.city
     late = store.flow(live.source, first=live.times[2], last=live.times[2])
     late.attrs["city"] = city.name
@@ -111,7 +115,8 @@ def test_a_slot_that_comes_late_or_is_corrected_is_scored_anew(live: Live) -> No
     store.add_flow(city, late, source=Source("late.h5", ""))
     now = live.times[5] + np.timedelta64(3600, "s")
     done = step(store, city, now, horizon=HORIZON)
-    assert (done.init_time, done.scored) == (None, 2)  # as lead 1 and 2 of the forecasts before
+    # As lead 1 and 2 of the forecasts before, and leads 1 to 3 of its own.
+    assert (done.init_time, done.scored) == (live.times[2], 5)
     store.add_flow(city, late + 1, source=Source("corrected.h5", ""), replace=True)
     assert step(store, city, now, horizon=HORIZON).scored == 2
     table = store.scores.table(city, live.times[0] - 1, live.times[5])
@@ -129,6 +134,94 @@ def test_slots_that_come_together_are_each_forecast_by_what_was_known(live: Live
     assert [one["init_time"].values[0] for one in made] == [*live.times[:5]]
     alone = forecast(live.store, live.city, HORIZON, at=live.times[2])
     np.testing.assert_allclose(made[2].values, alone.values, rtol=1e-6)
+
+
+def test_a_city_that_is_a_day_old_is_scored_without_the_baselines_that_look_a_week_back(
+    database: str, flowcast_home: Path
+) -> None:
+    (flowcast_home / "cities").mkdir(parents=True, exist_ok=True)
+    (flowcast_home / "cities" / "new.toml").write_text(
+        'timezone = "UTC"\nstep = "1h"\ngrid = [2, 3]\n'
+    )
+    store, city = Store(), load_city("new")
+    times = NOW + np.arange(25) * np.timedelta64(1, "h")
+    flow = label(np.ones((25, 2, 2, 3)), times, city)
+    store.add_flow(city, flow[:24], source=Source("day.h5", ""))
+    step(store, city, times[23], horizon=1)
+    store.add_flow(city, flow[24:], source=Source("hour.h5", ""))
+    assert step(store, city, times[24], horizon=1).scored == 1
+    found = {*store.scores.table(city, NOW, times[24])["forecaster"]}
+    assert {SERVED, "persistence"} <= found and "last-week" not in " ".join(found)
+    store.close()
+
+
+def forecasts(live: Live) -> list[np.datetime64]:
+    made = live.store.forecasts(live.city, live.times[0] - 1, live.times[-1])
+    return [one["init_time"].values[0] for one in made]
+
+
+def matured(live: Live, count: int) -> None:
+    """Asserts that of the first slots each is forecast once and each lead that has come is scored."""
+    assert forecasts(live) == [*live.times[:count]]
+    table = live.store.scores.table(live.city, live.times[0] - 1, live.times[-1])
+    expected = sum(min(HORIZON, count - 1 - n) for n in range(count))
+    assert (table["forecaster"] == SERVED).sum() == expected
+    assert not table.duplicated(["init_time", "lead", "forecaster"]).any()
+
+
+def test_slots_that_come_in_any_order_are_all_forecast_and_scored(live: Live) -> None:
+    order = [0, 3, 1, 6, 5, 2, 4, 7]
+    for number in order:
+        stepped(live._replace(times=live.times[[number]]), 1)
+        step(live.store, live.city, live.times[8], horizon=HORIZON)
+    matured(live, 8)
+
+
+def test_of_many_slots_that_come_at_once_the_newest_are_forecast_first_and_then_all(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stepping, "MOST", 3)
+    stepped(live, 1)
+    for _ in play(live.store, live.source, live.city, live.times[1:9]):
+        pass
+    now, found = live.times[9], []
+    for _ in range(4):
+        step(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
+        found.append(len(forecasts(live)))
+        assert forecasts(live)[-1] == live.times[8]
+    assert found == [4, 7, 9, 9]
+    matured(live, 9)
+
+
+@pytest.mark.parametrize("error", [FlowcastError("no"), ValueError("a bug")], ids=["told", "bug"])
+def test_a_slot_whose_forecast_failed_keeps_no_other_from_it_and_is_forecast_later(
+    live: Live, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    stepped(live, 1)
+    for _ in play(live.store, live.source, live.city, live.times[1:5]):
+        pass
+
+    def fails(*arguments: Any, at: np.datetime64) -> Any:
+        if at == live.times[2]:
+            raise error
+        return forecast(*arguments, at=at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stepping, "forecast", fails)
+        done = step(live.store, live.city, live.times[5], horizon=HORIZON, wall=time.time() + 60)
+    assert done.failed == f"no forecast of {live.times[2]}Z: {error}"
+    assert forecasts(live) == [*live.times[[0, 1, 3, 4]]] and done.scored > 0
+    assert step(live.store, live.city, live.times[5], horizon=HORIZON).failed == ""
+    matured(live, 5)
+
+
+def test_slots_ahead_of_the_clock_are_forecast_when_it_is_their_time(live: Live) -> None:
+    stepped(live, 1)
+    for _ in play(live.store, live.source, live.city, live.times[1:6]):
+        pass
+    for now in (live.times[2], live.times[2] - np.timedelta64(1, "D"), live.times[6]):
+        step(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
+    matured(live, 6)
 
 
 def test_a_champion_that_cannot_serve_leaves_a_forecast_all_the_same(live: Live) -> None:
@@ -173,6 +266,33 @@ def test_drift_is_flagged_where_totals_leave_those_of_the_weeks_before(live: Liv
     assert found.usual_total == pytest.approx(calm.usual_total)
     assert "below" in found.message
     assert len(store.drifts.table(city)) == 1
+
+
+@pytest.mark.parametrize(("day", "hours"), [("2016-11-06", 25), ("2016-03-13", 23)])
+def test_a_day_on_which_clocks_are_moved_is_played_whole(
+    on_sqlite: None, flowcast_home: Path, day: str, hours: int
+) -> None:
+    (flowcast_home / "cities").mkdir(parents=True, exist_ok=True)
+    (flowcast_home / "cities" / "york.toml").write_text(
+        'timezone = "America/New_York"\nstep = "1h"\ngrid = [2, 3]\n'
+    )
+    store, city = Store(), load_city("york")
+    begins = np.datetime64(day, "s") + np.timedelta64(4 if hours == 25 else 5, "h")
+    times = begins + np.arange(-24, hours) * np.timedelta64(1, "h")
+    # Nights are all alike: nothing in the values tells one hour from the other.
+    flow = label(np.ones((len(times), 2, 2, 3)), times, city)
+    store.add_flow(city, flow, source=Source("york.h5", ""))
+    into = town(city, "york-live")
+    _, played = begin(store, city, into, begins)
+    assert len(played) == hours
+    for now in play(store, city, into, played):
+        step(store, into, now, horizon=HORIZON, wall=time.time() + 60)
+    assert [*store.times(into)["time"].values] == [*times]
+    made = store.forecasts(into, begins - 1, times[-1])
+    assert [one["init_time"].values[0] for one in made] == [*played]
+    scores = store.scores.table(into, begins - 1, times[-1])
+    assert (scores["forecaster"] == SERVED).sum() == 3 * hours - 6
+    store.close()
 
 
 class Two(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any
 
 import filelock
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
@@ -361,3 +362,22 @@ def test_parts_of_the_context_can_be_left_out(small_home: Path) -> None:
     assert less.manifest.context["config"]["hour"] is False
     assert less.manifest.around["numbers"] == 4  # of holidays
     assert less.manifest.config_hash != bare.manifest.config_hash
+
+
+def test_a_version_made_in_the_second_of_another_takes_a_later_one(small_home: Path) -> None:
+    root, asked = models_root() / "small", single(epochs=1, network="convlstm", **QUICK)
+    city, store = load_city("small"), Store()
+    [former] = versions(models_root(), "small")
+    now = pd.Timestamp.now("UTC")
+    taken = [
+        root / f"{now + pd.Timedelta(seconds=second):%Y%m%d-%H%M%S}{former[15:]}"
+        for second in range(120)
+    ]
+    for folder in taken:
+        shutil.copytree(root / former, folder)
+    made = finish(train(store, city, asked, means=Means(CPU)))
+    assert made.manifest.version == max(versions(models_root(), "small")) > taken[-1].name
+    assert store.champion(city) == (made.manifest.version if made.promoted else former)
+    for folder in taken:
+        for path in (root / former).iterdir():
+            assert (folder / path.name).read_bytes() == path.read_bytes()

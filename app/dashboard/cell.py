@@ -1,0 +1,179 @@
+"""A cell: its history, what is forecast of it, and past forecasts against what came."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+import xarray as xr
+
+from app.charts import history_chart, milliseconds
+from app.dashboard import reading
+from app.dashboard.now import asked, show_banners
+from app.dashboard.parts import changed, go, plain, show_chart, show_map, show_table, shown, view
+from data.band import band
+from data.city import City
+from data.clock import Clock, local, utc, wall
+
+PAST = np.timedelta64(48, "h")
+"""How much of the history is drawn."""
+BEFORE = np.timedelta64(72, "h")
+"""How much of the past forecasts is drawn."""
+
+
+def page(city: City) -> None:
+    """Draws the page."""
+    if (found := asked(city)) is None:
+        return
+    state, forecast = found
+    show_banners(reading.trust_of(city, state, view().time), "error", "warning")
+    made = forecast["init_time"].values[0]
+    left, right = st.columns([1, 2.6])
+    with left:
+        _choose(city)
+        frame = reading.frame(city, state, made).sel(channel=view().channel)
+        end = reading.top(city, made)
+        show_map("cell-map", f"Observed {shown(made, city)}", frame, city, (0, end))
+    with right:
+        if view().cell is None:
+            st.info("Click on a cell of the map, or type its row and column.")
+            return
+        y, x = view().cell or (0, 0)
+        table = _history(city, forecast, y, x)
+        words = f"{view().channel} of row {y}, column {x}"
+        st.markdown(f"**{plain(words.capitalize())}: history, forecast and the week before**")
+        now = float(milliseconds(wall(made, city.timezone)))
+        show_chart("history", history_chart(table, now), words, table.drop(columns="shown"), words)
+        _past(city, state, made, y, x)
+
+
+def _choose(city: City) -> None:
+    """Draws the row and the column."""
+    cell = view().cell
+    columns = st.columns(2)
+    for place, (name, most) in enumerate(zip(("row", "column"), city.grid, strict=True)):
+        if cell:
+            st.session_state[name] = cell[place]
+        columns[place].number_input(
+            name.capitalize(),
+            min_value=0,
+            max_value=most - 1,
+            step=1,
+            key=name,
+            value=None,
+            placeholder=f"0 to {most - 1}",
+            on_change=_typed,
+            args=(city,),
+        )
+
+
+def _typed(city: City) -> None:
+    """Takes over row and column once both are there."""
+    row, column = st.session_state.get("row"), st.session_state.get("column")
+    go(cell=None if row is None or column is None else (int(row), int(column)))
+
+
+def _history(city: City, forecast: xr.DataArray, y: int, x: int) -> pd.DataFrame:
+    """Returns the rows of `history_chart`: observed, forecast, and the same slots a week before."""
+    channel = view().channel
+    made = forecast["init_time"].values[0]
+    coming = forecast.isel(init_time=0).sel(channel=channel)[:, y, x]
+    times = coming["valid_time"].values
+    seen = reading.store().flow(city, first=made - PAST, last=made).sel(channel=channel)[:, y, x]
+    parts = [_rows(city, "observed", *_with_gaps(city, seen["time"].values, seen.values))]
+    around = band(coming)
+    edges = None if around is None else around.sel(coverage=0.8).values
+    parts.append(_rows(city, "forecast", times, coming.values, edges))
+    came = reading.store().flow(city, first=times[0], last=times[-1]).sel(channel=channel)[:, y, x]
+    if came.sizes["time"]:
+        parts.append(_rows(city, "observed", came["time"].values, came.values))
+    week = np.timedelta64(7, "D")
+    ends = utc(wall(np.array([made - PAST, times[-1]]), city.timezone) - week, city.timezone)
+    before = reading.store().flow(city, first=ends[0], last=ends[1])
+    if before.sizes["time"]:
+        moved = utc(wall(before["time"].values, city.timezone) + week, city.timezone)
+        parts.append(
+            _rows(city, "same slot last week", moved, before.sel(channel=channel).values[:, y, x])
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _with_gaps(city: City, times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns every slot from the first to the last, NaN where it is missing: lines break there."""
+    if not len(times):
+        return times, values
+    clock = Clock(city.step, city.timezone)
+    number = clock.number(times, times[0])
+    filled = np.full(int(number[-1]) + 1, np.nan, np.float32)
+    filled[number] = values
+    return clock.time(times[0], np.arange(len(filled))), filled
+
+
+def _rows(
+    city: City, kind: str, times: np.ndarray, flow: np.ndarray, edges: np.ndarray | None = None
+) -> pd.DataFrame:
+    nothing = np.full(len(times), np.nan)
+    lower, upper = (nothing, nothing) if edges is None else edges
+    return pd.DataFrame(
+        {
+            "shown": milliseconds(wall(times, city.timezone)),
+            "at": [f"{one:%Y-%m-%d %H:%M %z}" for one in local(times, city.timezone)],
+            "kind": kind,
+            "flow": flow.astype(np.float64),
+            "lower": lower,
+            "upper": upper,
+        }
+    )
+
+
+def _steps(lead: int) -> str:
+    return "1 step ahead" if lead == 1 else f"{lead} steps ahead"
+
+
+def _past(city: City, state: str, made: np.datetime64, y: int, x: int) -> None:
+    """Draws what was forecast of the cell some time ahead, and what came."""
+    record = reading.record_of(city, state, made)
+    if record is None or record.forecast.sizes["init_time"] < 2:
+        st.caption("Past forecasts appear here once there are some.")
+        return
+    horizon = record.forecast.sizes["lead_time"]
+    lead = min(view().lead, horizon)
+    st.session_state["ahead"] = lead
+    st.selectbox(
+        "Forecasts made",
+        options=range(1, horizon + 1),
+        format_func=_steps,
+        key="ahead",
+        on_change=changed,
+        args=("ahead", "lead"),
+    )
+    recent = record.forecast["init_time"].values > made - BEFORE
+    place = {"lead_time": lead - 1, "y": y, "x": x}
+    parts = [
+        one.isel(place).sel(channel=view().channel)[recent]
+        for one in (record.forecast, record.lower, record.upper, record.observed)
+    ]
+    times = parts[0]["valid_time"].values
+    flow, lower, upper, came = (one.values for one in parts)
+    table = pd.concat(
+        [
+            _rows(city, "observed", times, came),
+            _rows(city, "forecast", times, flow, np.stack([lower, upper])),
+        ],
+        ignore_index=True,
+    )
+    words = f"{view().channel} of row {y}, column {x}, forecast {_steps(lead)}"
+    st.markdown(f"**{plain(words.capitalize())}, and what came**")
+    show_chart("past", history_chart(table), words, table.drop(columns="shown"), words)
+    known = np.isfinite(came) & np.isfinite(upper)
+    if known.any():
+        held = float(((lower <= came) & (came <= upper))[known].mean())
+        st.caption(
+            f"The 80 % band held {held:.0%} of the {int(known.sum())} values that came in these days."
+        )
+    rows = pd.DataFrame(
+        {
+            "time": [f"{one:%Y-%m-%d %H:%M %z}" for one in local(times, city.timezone)],
+            **{"observed": came, "forecast": flow, "lower 80 %": lower, "upper 80 %": upper},
+        }
+    ).iloc[::-1]
+    with st.expander("As a table"):
+        show_table("past-rows", rows.round(1), words, height=300)

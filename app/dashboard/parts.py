@@ -1,0 +1,193 @@
+"""Parts: what several pages draw: sentences, charts with what stands for them in words, downloads."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import streamlit as st
+import xarray as xr
+
+from app.charts import FRAME_WIDTH, cells, flow_deck, frame_height, map_spec, scale_bar
+from app.dashboard import reading
+from app.dashboard.view import View, query_of
+from app.downloads import Files, file_name, map_files, table_files
+from app.frame_charts import ERRORS
+from app.maps import COLOURS
+from data.city import City
+from data.clock import local
+
+MOST_TEXT = 300
+JOINER = "\u2060"
+"""What has no width and lets nothing break: it keeps apart what would become a link or a sign."""
+APART = (
+    re.compile(r"(?<=\bhttp)(?=s?:)|(?<=\bhttps)(?=:)|(?<=\bftp)(?=:)|(?<=\bwww)(?=\.)", re.I),
+    re.compile(r"(?<=@)(?=\w)|(?<=:)(?=[a-z_])", re.I),
+    re.compile(r"(?<=[-<>=~])(?=[-<>=])"),
+)
+"""Where: addresses, names of icons and colours, arrows and dashes."""
+MIME = {".png": "image/png", ".csv": "text/csv", ".nc": "application/x-netcdf"}
+KINDS = {".png": "PNG", ".csv": "CSV", ".nc": "NetCDF"}
+
+
+def plain(text: object) -> str:
+    """Returns text that Streamlit shows as it stands: no markup, no link, and not without end."""
+    bounded = " ".join(str(text).split())
+    if len(bounded) > MOST_TEXT:
+        bounded = bounded[: MOST_TEXT - 1] + "…"
+    for pattern in APART:
+        bounded = pattern.sub(JOINER, bounded)
+    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!$|~:&^=])", r"\\\1", bounded)
+
+
+def shown(time: np.datetime64 | np.ndarray, city: City) -> str:
+    """Returns a time for people, by the city's clocks: `Tue 20 May 08:30`."""
+    return f"{local(time, city.timezone)[0]:%a %d %b %H:%M}"
+
+
+def view() -> View:
+    """Returns what this session shows."""
+    found: View = st.session_state["view"]
+    return found
+
+
+def go(**changes: Any) -> None:
+    """Changes what is shown, and the URL with it."""
+    former = view()
+    st.session_state["view"] = replace(former, **changes)
+    if view().cell != former.cell:
+        # Other keys: what was selected in maps and lists before is forgotten.
+        st.session_state["choices"] = choices() + 1
+    if {"page", "city", "time"} & {*changes}:
+        st.session_state["playing"] = False
+    write_query()
+
+
+def choices() -> int:
+    """Returns how often another cell was chosen."""
+    return int(st.session_state.get("choices", 0))
+
+
+def write_query() -> None:
+    """Lets the URL say what is shown."""
+    query = query_of(view())
+    st.session_state["written"] = query
+    if dict(st.query_params) != query:
+        st.query_params.from_dict(query)
+
+
+def changed(key: str, field: str, of: Callable[[Any], Any] = lambda value: value) -> None:
+    """Takes over what a widget holds into what is shown; for `on_change`."""
+    value = st.session_state.get(key)
+    if value is not None:
+        go(**{field: of(value)})
+
+
+def picked(event: Any, city: City) -> None:
+    """Takes over a click on a map."""
+    selection = event.get("selection", {}) if event else {}
+    points = selection.get("cell") or selection.get("objects", {}).get("cells") or []
+    if not points:
+        return
+    try:
+        cell = int(points[0]["y"]), int(points[0]["x"])
+    except (KeyError, TypeError, ValueError):
+        return
+    inside = all(0 <= one < size for one, size in zip(cell, city.grid, strict=True))
+    if inside and cell != view().cell:
+        go(cell=cell)
+        st.rerun(scope="fragment")
+
+
+def show_map(
+    key: str,
+    title: str,
+    frame: xr.DataArray,
+    city: City,
+    limits: tuple[float, float],
+    **more: tuple[str, np.ndarray],
+) -> None:
+    """Draws a map with its title, its click, its words and its downloads.
+
+    Args:
+        key: of the widgets.
+        title: above it.
+        frame: dims `(y, x)`, vehicles per step, NaN where there is no value.
+        city: whose it is.
+        limits: flow at the ends of the colours; below zero the map is one of differences.
+        more: names and values of what tooltips tell too, dims `(y, x)`.
+    """
+    table = cells(frame.values, **{name: values for name, (_, values) in more.items()})
+    tips = {name: text for name, (text, _) in more.items()}
+    colours = ERRORS if limits[0] < 0 else COLOURS
+    st.markdown(f"**{plain(title)}**")
+    if not np.isfinite(frame.values).any():
+        st.info("There is no value for this time.")
+        return
+    cell = view().cell
+    if cell is not None:  # drawn last, so that its frame lies above its neighbours
+        is_cell = (table["y"] == cell[0]) & (table["x"] == cell[1])
+        table = pd.concat([table[~is_cell], table[is_cell]], ignore_index=True)
+    words, number = _words(frame, title), choices()
+    with st.container(width=FRAME_WIDTH):
+        if view().earth and city.bbox is not None:
+            lines, _ = reading.overlay(city)
+            deck = flow_deck(table, city, colours, limits, overlay=lines, marked=cell)
+            event: Any = st.pydeck_chart(
+                deck,
+                on_select="rerun",
+                key=f"{key}-deck-{number}",
+                height=frame_height(city),
+                alt=words,
+            )
+            st.html(scale_bar(city, colours, limits))
+        else:
+            spec = map_spec(city, limits, tuple(tips.items()), cell)
+            event = st.vega_lite_chart(
+                table, spec, on_select="rerun", key=f"{key}-map-{number}", alt=words
+            )
+    picked(event, city)
+    name = file_name(city.name, title)
+    download(key, name, map_files(frame, city, limits, f"{city.title}: {title}", colours))
+
+
+def _words(frame: xr.DataArray, title: str) -> str:
+    """Returns what a map shows, for those who cannot see it."""
+    values = frame.values
+    y, x = np.unravel_index(np.nanargmax(values), values.shape)
+    missing = int((~np.isfinite(values)).sum())
+    return (
+        f"{title}: from {np.nanmin(values):,.0f} to {np.nanmax(values):,.0f} vehicles per step, the most "
+        f"in row {y}, column {x}; {missing} cells without a value"
+    )
+
+
+def show_chart(key: str, chart: alt.Chart, words: str, table: pd.DataFrame, title: str) -> None:
+    """Draws a chart with its words and the downloads of its table."""
+    st.altair_chart(chart, alt=words, key=f"{key}-chart")
+    download(key, file_name(view().city, title), table_files(table, title))
+
+
+def show_table(key: str, table: pd.DataFrame, title: str, **options: Any) -> Any:
+    """Draws a table with its title and downloads, and returns what is selected in it."""
+    st.markdown(f"**{plain(title)}**")
+    event = st.dataframe(table, hide_index=True, key=f"{key}-table", alt=title, **options)
+    download(key, file_name(view().city, title), table_files(table, title))
+    return event
+
+
+def download(key: str, name: str, files: Files) -> None:
+    """Offers files; each is made when it is asked for."""
+    with st.popover("Export", icon=":material/download:", key=f"{key}-export"):
+        for suffix, make in files.items():
+            st.download_button(
+                f"{KINDS[suffix]} of {name}"[:90],
+                data=make,
+                file_name=f"{name}{suffix}",
+                mime=MIME[suffix],
+                key=f"{key}{suffix}",
+                on_click="ignore",
+            )

@@ -1,0 +1,127 @@
+"""Downloads: maps and tables of the dashboard as PNG, CSV and NetCDF."""
+
+import io
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+
+from app.maps import frame_map
+from data.city import City
+from data.clock import local
+
+MOST_ROWS = 45
+"""Rows of a table that are drawn in a picture."""
+MOST_NAME = 80
+
+Files = dict[str, Callable[[], bytes]]
+"""How the content of a file is made, by its suffix."""
+
+
+def file_name(*parts: object) -> str:
+    """Returns a name for a file, of letters, digits, `-` and `_` alone, whatever the parts hold."""
+    text = "-".join(str(part) for part in parts)
+    return re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-")[:MOST_NAME] or "flowcast"
+
+
+def map_files(
+    frame: xr.DataArray, city: City, limits: tuple[float, float], title: str, colours: str
+) -> Files:
+    """Returns how a map is written.
+
+    Args:
+        frame: dims `(y, x)`, vehicles per step, NaN where there is no value.
+        city: for the side that row 0 lies on.
+        limits: flow at the ends of the colours.
+        title: of the picture.
+        colours: a colour map of matplotlib's.
+    """
+    rows, columns = frame.shape
+    named = frame.assign_coords(y=np.arange(rows), x=np.arange(columns)).rename("flow")
+    table = named.to_dataframe().reset_index()
+    for name in table.select_dtypes("datetime"):  # with their offset, that nobody has to guess
+        shown = local(table[name].to_numpy(), city.timezone)
+        table[name] = [one.isoformat(timespec="minutes") for one in shown]
+    return {
+        ".png": lambda: _png(frame_map(frame.values, city, limits, title, colours)),
+        ".csv": lambda: _csv(table),
+        ".nc": lambda: _netcdf(named.to_dataset(), title),
+    }
+
+
+def table_files(table: pd.DataFrame, title: str) -> Files:
+    """Returns how a table is written; pictures show its first rows.
+
+    Args:
+        table: of numbers and text.
+        title: of the picture.
+    """
+    return {
+        ".png": lambda: _png(_table_figure(table, title)),
+        ".csv": lambda: _csv(table),
+        ".nc": lambda: _netcdf(_table_dataset(table), title),
+    }
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=120)
+    return file.getvalue()
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    """Returns a CSV file in which no text is a formula to a spreadsheet."""
+    safe = table.copy()
+    for name in safe.select_dtypes(exclude="number").columns:
+        text = safe[name].astype(str)
+        risky = text.str.match(r"[=+\-@\t\r]") & ~text.str.fullmatch(r"[+-]?[\d.,]+")
+        safe[name] = text.where(~risky, "'" + text)
+    return safe.to_csv(index=False, float_format="%.10g").encode()
+
+
+def _netcdf(dataset: xr.Dataset, title: str) -> bytes:
+    dataset.attrs = {"Conventions": "CF-1.11", "title": title}
+    return bytes(dataset.to_netcdf(engine="h5netcdf"))
+
+
+def _table_dataset(table: pd.DataFrame) -> xr.Dataset:
+    """Returns a variable for each column, along the dim `row`."""
+    columns = {}
+    for name, column in table.items():
+        numbers = pd.api.types.is_numeric_dtype(column)
+        values = column.to_numpy(np.float64) if numbers else column.astype(str).to_numpy(object)
+        columns[file_name(name)] = ("row", values)
+    return xr.Dataset(columns)
+
+
+def _table_figure(table: pd.DataFrame, title: str) -> Figure:
+    shown = table.head(MOST_ROWS)
+    text = [[_text(value) for value in row] for row in shown.itertuples(index=False)]
+    widths = [
+        max(len(str(name)), *(len(row[at]) for row in text), 4)
+        for at, name in enumerate(shown.columns)
+    ]
+    figure = Figure(figsize=(0.085 * sum(widths) + 1, 0.28 * (len(text) + 1) + 0.9))
+    ax = figure.add_axes((0.02, 0.02, 0.96, 0.96))
+    ax.set_axis_off()
+    more = f" (the first {MOST_ROWS} of {len(table):,} rows)" if len(table) > MOST_ROWS else ""
+    ax.set_title(title.replace("$", r"\$") + more, fontsize=10, loc="left")
+    if text:
+        drawn = ax.table(
+            text,
+            colLabels=[str(name) for name in shown.columns],
+            colWidths=[width / sum(widths) for width in widths],
+            cellLoc="left",
+            loc="upper center",
+        )
+        drawn.auto_set_font_size(False)
+        drawn.set_fontsize(8)
+    return figure
+
+
+def _text(value: object) -> str:
+    text = f"{value:,.4g}" if isinstance(value, float) else str(value)
+    return text.replace("$", r"\$")[:60]

@@ -1,0 +1,323 @@
+"""The dashboard in a real browser: Debian's chromium, driven by Playwright.
+
+Its list: every page drawn, at three widths, by the rules of WCAG A and AA (axe-core), without an error in
+the console or a request to another host; the click on a cell, the slider, playback, the link,
+exports, the zone of the browser, the keyboard alone, the refresh.
+"""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pytest
+import xarray as xr
+from PIL import Image
+
+from app.dashboard.view import PAGES
+from tests.serving import served
+
+playwright = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="chromium is not installed: apt-get install chromium"
+)
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+    *("--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
+]
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+WAIT = 60_000
+STANDS = """() => {
+    const app = document.querySelector('[data-testid=stApp]');
+    const moving = document.getAnimations().some(one => one.playState === 'running'
+        && Number.isFinite(one.effect?.getComputedTiming().endTime));
+    return app?.dataset.testScriptState !== 'running'
+        && !document.querySelector('[data-stale=true]') && !moving;
+}"""
+
+
+class Server(NamedTuple):
+    """A running dashboard."""
+
+    url: str
+    home: Path
+
+
+@pytest.fixture(scope="module")
+def server(_lived_in_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("served") / "home"
+    shutil.copytree(_lived_in_home, home)
+    toml = home / "cities" / "small-live.toml"
+    earth = home / "cities" / "small-earth.toml"
+    earth.write_text(toml.read_text() + "bbox = [-74.02, 40.70, -73.87, 40.85]\n")
+    with served(home, 3600) as (url, _):  # no refresh while a page is looked at
+        yield Server(url, home)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["playwright.Browser"]:
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+class Seen:
+    """What a page said in its console, and whom it asked."""
+
+    def __init__(self, page: "playwright.Page") -> None:
+        self.hosts: set[str] = set()
+        self.errors: list[str] = []
+        page.on("request", lambda request: self.hosts.add(request.url.split("/")[2]))
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def _console(self, message: "playwright.ConsoleMessage") -> None:
+        if message.type == "error":
+            self.errors.append(message.text)
+
+
+@pytest.fixture
+def page(browser: "playwright.Browser") -> Iterator["playwright.Page"]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield context.new_page()
+    context.close()
+
+
+def link(server: Server, **query: str) -> str:
+    asked = {"city": "small-live"} | query
+    return f"{server.url}/?" + "&".join(f"{name}={value}" for name, value in asked.items())
+
+
+def drawn(page: "playwright.Page", url: str) -> None:
+    """Opens a page and waits until it is drawn."""
+    page.goto(url)
+    page.wait_for_selector("h1", timeout=WAIT)
+    settled(page)
+
+
+def settled(page: "playwright.Page") -> None:
+    """Waits until the script has run, the charts stand and nothing fades in or out any more."""
+    for _ in range(2):  # a chart that is drawn may ask the script to run again
+        page.wait_for_function(STANDS, timeout=WAIT)
+        page.wait_for_timeout(350)
+    page.wait_for_function(STANDS, timeout=WAIT)
+
+
+def words(page: "playwright.Page") -> str:
+    return str(page.inner_text("[data-testid=stMain]"))
+
+
+def charts(page: "playwright.Page") -> "playwright.Locator":
+    return page.locator("[data-testid=stVegaLiteChart] svg.marks")
+
+
+@pytest.mark.parametrize("name", [*PAGES])
+def test_each_page_is_drawn_for_all_asks_no_other_host_and_logs_no_error(
+    server: Server, page: "playwright.Page", name: str
+) -> None:
+    seen = Seen(page)
+    for width, height in ((1280, 900), (1920, 1080), (640, 450)):  # the last: 1280 at 200 %
+        page.set_viewport_size({"width": width, "height": height})
+        drawn(page, link(server, page=name, y="2", x="3"))
+        assert PAGES[name].lower() in page.inner_text("h1")
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= width, f"{name} is {wide} wide on {width}"
+        found = axe.Axe().run(page, options={"runOnly": RULES})
+        broken = [
+            (one["id"], [node["html"][:150] for node in one["nodes"][:3]])
+            for one in found.response["violations"]
+        ]
+        assert not broken, f"{name} at {width}: {json.dumps(broken, indent=1)}"
+    assert seen.hosts == {server.url.removeprefix("http://")}
+    assert not seen.errors
+
+
+def test_a_click_on_a_cell_chooses_it_and_the_link_shows_a_colleague_the_same(
+    server: Server, page: "playwright.Page", browser: "playwright.Browser"
+) -> None:
+    drawn(page, link(server))
+    assert "Click on a cell" in words(page)
+    canvas = charts(page).first
+    canvas.wait_for(timeout=WAIT)
+    box = canvas.bounding_box()
+    assert box is not None
+    canvas.click(position={"x": box["width"] * 0.5, "y": box["height"] * 0.3})
+    page.wait_for_url(re.compile(r"[?&]y=\d+&x=\d+"), timeout=WAIT)
+    settled(page)
+    asked = dict(re.findall(r"[?&](\w+)=([^&]*)", page.url))
+    assert f"Row {asked['y']}, column {asked['x']}" in words(page)
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    other = context.new_page()
+    drawn(other, page.url)
+    for one in (page, other):
+        charts(one).nth(2).wait_for(timeout=WAIT)
+    assert words(other) == words(page)
+    context.close()
+
+
+def test_the_slider_and_playback_move_the_forecast(server: Server, page: "playwright.Page") -> None:
+    drawn(page, link(server, lead="1"))
+    page.get_by_role("slider").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url(re.compile("lead=2"), timeout=WAIT)
+    settled(page)
+    assert "2 h ahead" in words(page) or "120 min ahead" in words(page)
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_url(re.compile("lead=1"), timeout=WAIT)
+    page.wait_for_url(re.compile("lead=3"), timeout=15_000)  # sooner than the next refresh
+    page.get_by_role("button", name="Play").wait_for(timeout=15_000)  # it has ended by itself
+
+
+def test_the_same_cell_can_be_chosen_again_on_another_map(
+    server: Server, page: "playwright.Page"
+) -> None:
+    drawn(page, link(server))
+    seen = []
+    for number, share in ((0, 0.3), (1, 0.5), (0, 0.3)):
+        chart = charts(page).nth(number)
+        chart.wait_for(timeout=WAIT)
+        box = chart.bounding_box()
+        assert box is not None
+        former = page.url
+        chart.click(position={"x": box["width"] * 0.5, "y": box["height"] * share})
+        page.wait_for_function("url => location.href !== url", arg=former, timeout=WAIT)
+        settled(page)
+        seen.append(re.findall(r"[?&]y=(\d+)&x=(\d+)", page.url))
+    assert seen[0] == seen[2] != seen[1]
+
+
+def test_no_text_of_others_becomes_a_link_or_a_sign(
+    server: Server, page: "playwright.Page"
+) -> None:
+    wild = "http://evil.example%20<b>b</b>"
+    more = {"channel": "www.evil.example%20:red[x]", "lead": ":material/home:%20->"}
+    drawn(page, link(server, page=wild, **more))
+    assert "evil.example" in words(page)
+    assert page.locator("[data-testid=stMain] [data-testid=stAlert] a").count() == 0
+    assert page.locator("[data-testid=stMain] [data-testid=stAlert] b").count() == 0
+    assert "material/home" in words(page)
+
+
+def test_maps_and_tables_are_exported(
+    server: Server, page: "playwright.Page", tmp_path: Path
+) -> None:
+    drawn(page, link(server, page="quality"))
+    exports = page.get_by_role("button", name="Export")
+    for number in (0, 3):  # a map, and the table of forecasters
+        exports.nth(number).click()
+        kept = {}
+        for kind in ("PNG", "CSV", "NetCDF"):
+            with page.expect_download(timeout=WAIT) as waiting:
+                page.get_by_role("button", name=re.compile(f"^{kind} of")).click()
+            name = waiting.value.suggested_filename
+            assert re.fullmatch(r"[A-Za-z0-9_-]+\.(png|csv|nc)", name)
+            kept[kind] = tmp_path / f"{number}{name}"
+            waiting.value.save_as(kept[kind])
+        assert Image.open(kept["PNG"]).size[0] > 300
+        table = pd.read_csv(kept["CSV"])
+        assert len(table) == (30 if number == 0 else 7)
+        with xr.open_dataset(kept["NetCDF"], engine="h5netcdf") as dataset:
+            assert dataset.sizes == ({"y": 6, "x": 5} if number == 0 else {"row": 7})
+        page.keyboard.press("Escape")
+
+
+def test_all_browsers_show_the_times_of_the_city(
+    server: Server, browser: "playwright.Browser"
+) -> None:
+    said, drawings = set(), set()
+    for zone in ("UTC", "Asia/Shanghai", "America/New_York"):
+        context = browser.new_context(
+            viewport={"width": 1280, "height": 900}, timezone_id=zone, locale="en-US"
+        )
+        page = context.new_page()
+        drawn(page, link(server, page="cell", y="2", x="3"))
+        charts(page).nth(2).wait_for(timeout=WAIT)
+        said.add(words(page))
+        labels = "one => [...one.querySelectorAll('text')].map(label => label.textContent).join()"
+        drawings.add(charts(page).nth(1).evaluate(labels))
+        context.close()
+    assert len(said) == 1
+    assert len(drawings) == 1
+    assert "00:00" in drawings.pop()
+
+
+def test_the_keyboard_alone_is_enough(server: Server, page: "playwright.Page") -> None:
+    drawn(page, link(server))
+    role = "document.activeElement.getAttribute('role')"
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if page.evaluate(role) == "radio":
+            break
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.innerText") == "A cell"
+    page.keyboard.press("Space")
+    page.wait_for_url(re.compile("page=cell"), timeout=WAIT)
+    settled(page)
+    for number, value in (("Row", "2"), ("Column", "4")):
+        page.get_by_label(number, exact=True).focus()
+        page.keyboard.type(value)
+        page.keyboard.press("Enter")
+        settled(page)
+    assert "y=2&x=4" in page.url
+    assert "Inflow of row 2, column 4" in words(page)
+
+
+def test_a_page_shows_what_comes_in_and_keeps_what_was_chosen(
+    lived_in: Path, page: "playwright.Page"
+) -> None:
+    from data.city import load_city
+    from data.store import Store
+    from pipelines.replay import begin, play
+    from pipelines.step import step
+
+    with served(lived_in, 4) as (url, _):
+        drawn(page, link(Server(url, lived_in), lead="3", y="1", x="1", threshold="7"))
+        before = words(page)
+        store, source, city = Store(), load_city("small"), load_city("small-live")
+        _, times = begin(store, source, city, None)
+        for now in play(store, source, city, times[:1]):
+            step(store, city, now, horizon=3, wall=time.time() + 60)
+        store.close()
+        strip = re.search(r"Newest slot\n(.*)\n", before)
+        assert strip is not None
+        page.wait_for_function(
+            "text => !document.querySelector('[data-testid=stMain]').innerText.includes(text)",
+            arg=f"Newest slot\n{strip[1]}\n",
+            timeout=WAIT,
+        )
+        assert "lead=3" in page.url
+        assert "Row 1, column 1" in words(page)
+        assert page.get_by_test_id("stNumberInputField").input_value() == "7"
+
+
+def test_on_earth_the_grid_is_drawn_without_asking_for_a_background(
+    server: Server, page: "playwright.Page", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from data.city import load_city
+    from data.store import Source, Store
+    from pipelines.step import step
+
+    monkeypatch.setenv("FLOWCAST_HOME", str(server.home))
+    store, earth = Store(), load_city("small-earth")
+    flow = store.flow(load_city("small-live"))
+    flow.attrs["city"] = earth.name
+    store.add_flow(earth, flow, source=Source("a copy", ""))
+    step(store, earth, flow["time"].values[-1], horizon=2)
+    store.close()
+    seen = Seen(page)
+    page.wait_for_timeout(0)
+    drawn(page, link(server, city="small-earth"))
+    page.get_by_text("On earth").click()
+    page.locator("[data-testid=stDeckGlJsonChart]").first.wait_for(timeout=WAIT)
+    settled(page)
+    assert page.locator("[data-testid=stDeckGlJsonChart]").count() == 3
+    assert seen.hosts == {server.url.removeprefix("http://")}
