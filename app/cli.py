@@ -197,6 +197,12 @@ def train(
         bool | None,
         typer.Option("--final/--no-final", help="Train at last on the validation days too; yes."),
     ] = None,
+    trees: Annotated[
+        bool | None,
+        typer.Option(
+            "--trees/--no-trees", help="Trees with a share in the forecast; if not below 5 minutes."
+        ),
+    ] = None,
     without: Annotated[
         str,
         typer.Option(
@@ -247,7 +253,7 @@ def train(
     from pipelines.fitting import Recipe
 
     beginnings = {
-        **{"network": network, "members": members, "final": final},
+        **{"network": network, "members": members, "final": final, "trees": trees},
         **{
             "without": without or None,
             "with": also or None,
@@ -268,6 +274,7 @@ def train(
                 also=_names(also),
                 members=members,
                 final=final,
+                trees=trees,
                 epochs=epochs,
                 minutes=minutes,
                 seed=seed,

@@ -141,6 +141,7 @@ def _facts(manifest: Manifest) -> dict[str, str]:
     return {
         "version": manifest.version,
         "network": f"{manifest.network}, {manifest.members} of them",
+        "trees": f"a share of {manifest.trees['share']:.2f}" if manifest.trees else "none",
         "trained": f"{manifest.trained[0]} to {manifest.trained[1]}",
         "validation RMSE": ", ".join(f"{name} {text}" for name, text in errors.items()),
         "code": manifest.code_version,

@@ -19,6 +19,7 @@ from pipelines.benchmark_cost import Cost
 from pipelines.benchmark_result import Finished
 from pipelines.candidate import Trained
 from pipelines.experiments import Outcome, Started
+from pipelines.growing import Growing
 from pipelines.train import Begun, Progress
 
 SECONDS_BETWEEN_LINES = 10
@@ -37,6 +38,10 @@ def show_training(events: Iterator[Progress | Trained]) -> Trained:
             case Begun():
                 ERR.print(
                     f"fit {event.number} of {event.count}: {FITS[event.kind]} (seed {event.seed})"
+                )
+            case Growing(done=1):
+                ERR.print(
+                    f"trees are grown, which have a share in the forecast ({event.count} parts)"
                 )
     raise AssertionError("a training ends with its result")
 

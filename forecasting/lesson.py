@@ -177,18 +177,30 @@ class Lesson:
 
         Windows whose input the forecaster lacks are left out; nan where none is left.
         """
-        horizon = self.config.horizon
-        lags = forecaster.lags(horizon)
-        init_times = np.intersect1d(self.init_times, windows.whole(self.known, lags, horizon))
-        if not len(init_times):
+        parts = [sums(made, observed) for (made,), observed in self.outcomes(forecaster)]
+        if not parts:
             return {"all": float("nan")}
-        parts = [
-            sums(forecaster(past, horizon), windows.future(self.known, stack, horizon))
-            for stack, past in self._stacks(forecaster, init_times)
-        ]
         by_lead = errors_of(sum(parts[1:], parts[0]))["rmse"].sel(channel="both").values
         leads = {f"lead {lead}": float(value) for lead, value in enumerate(by_lead[:-1], start=1)}
         return {**leads, "all": float(by_lead[-1])}
+
+    def outcomes(
+        self, *forecasters: Forecaster
+    ) -> Iterator[tuple[list[xr.DataArray], xr.DataArray]]:
+        """Yields what forecasters make of the windows that judge, and what was observed, stack by stack.
+
+        Windows whose input one of them lacks are left out. Dims of all: `(init_time, lead_time,
+        channel, y, x)`.
+        """
+        horizon, init_times = self.config.horizon, self.init_times
+        for forecaster in forecasters:
+            whole = windows.whole(self.known, forecaster.lags(horizon), horizon)
+            init_times = np.intersect1d(init_times, whole)
+        each = [self._stacks(forecaster, init_times) for forecaster in forecasters]
+        for stacks in zip(*each, strict=True):
+            observed = windows.future(self.known, stacks[0][0], horizon)
+            made = zip(forecasters, stacks, strict=True)
+            yield [forecaster(past, horizon) for forecaster, (_, past) in made], observed
 
     def _stacks(
         self, forecaster: Forecaster, init_times: np.ndarray

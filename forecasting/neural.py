@@ -4,7 +4,7 @@ Nothing here needs torch: a rollout runs a network, by torch (`torch_rollout`) o
 (`onnx_rollout`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ import xarray as xr
 
 from forecasting.context import Context
 from forecasting.forecaster import label_forecast
+from forecasting.trees import Trees
 
 
 class Rollout(Protocol):
@@ -41,6 +42,8 @@ class Rollout(Protocol):
 class NeuralForecaster:
     """Trained networks of one kind, whose mean is the forecast, with what they are shown.
 
+    Trees that see the same may have a share in it, at the leads that they were grown for.
+
     Attributes:
         rollouts: the members, which differ in their weights alone.
         context: of the city.
@@ -48,6 +51,8 @@ class NeuralForecaster:
         runtime: what runs the networks: `torch`, or `onnxruntime` and the precision.
         weather: dims `(time, variable)`, from when each value is known; of each forecast it sees what
             was known then.
+        trees: None for none.
+        share: of the forecast that is the trees', 0 to 1.
     """
 
     rollouts: tuple[Rollout, ...]
@@ -55,15 +60,25 @@ class NeuralForecaster:
     name: str
     runtime: str = "torch"
     weather: xr.DataArray | None = None
+    trees: Trees | None = None
+    share: float = 0.0
+
+    def with_trees(self, trees: Trees, share: float) -> "NeuralForecaster":
+        """Returns the forecaster with trees that have a share in it."""
+        return replace(self, name=f"{self.name}+trees", trees=trees, share=share)
 
     def lags(self, horizon: int) -> tuple[int, ...]:
-        """Returns the slots that the networks cannot do without, oldest first."""
-        return self.rollouts[0].lags(horizon)
+        """Returns the slots that it cannot do without, oldest first."""
+        seen = {*self.rollouts[0].lags(horizon), *(self.trees.lags if self.trees else ())}
+        return tuple(sorted(seen, reverse=True))
 
     def memory(self, horizon: int) -> tuple[int, ...]:
         """Returns the slots of days and weeks before, which may be missing."""
         first = self.rollouts[0]
-        return self.context.memory(first.lags(horizon), first.targets(horizon))
+        slots = {*self.context.memory(first.lags(horizon), first.targets(horizon))}
+        if self.trees is not None:
+            slots |= {*self.context.memory(self.trees.lags, self.trees.targets(horizon))}
+        return tuple(sorted(slots, reverse=True))
 
     def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
         """Returns the forecast of `horizon` steps, in vehicles; as `Forecaster` says."""
@@ -72,5 +87,11 @@ class NeuralForecaster:
         seen = self.context.seen(past, *slots, horizon, self.weather)
         shown = () if self.context.config.plain else (seen.maps, seen.vector)
         outputs = sum(rollout(seen.frames, horizon, *shown) for rollout in self.rollouts)
-        mean = np.asarray(outputs) / np.float32(len(self.rollouts))
-        return label_forecast(seen.base + mean * self.context.scale, past)
+        mean = np.asarray(outputs) / np.float32(len(self.rollouts)) * self.context.scale
+        if self.trees is not None:
+            slots = self.trees.lags, self.trees.targets(horizon)
+            told = self.context.seen(past, *slots, horizon, self.weather)
+            theirs = self.trees.differences(told, self.context.scale)
+            ours = mean[:, : theirs.shape[1]]
+            ours += np.float32(self.share) * (theirs - ours)
+        return label_forecast(seen.base + mean, past)

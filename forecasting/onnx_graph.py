@@ -13,7 +13,7 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 CONTRIBUTED = "com.microsoft"
 """Domain of the operators that ONNX Runtime adds to the standard."""
 
-OPSETS = {"": 23, CONTRIBUTED: 1}
+OPSETS = {"": 23, CONTRIBUTED: 1, "ai.onnx.ml": 3}
 IR_VERSION = 10
 
 

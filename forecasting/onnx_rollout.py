@@ -85,11 +85,11 @@ class OnnxRollout:
 
     @cached_property
     def _together(self) -> Any:
-        return _session(self._model, self.threads)
+        return session_of(self._model, self.threads)
 
     @cached_property
     def _alone(self) -> Any:
-        return _session(self._model, 1)
+        return session_of(self._model, 1)
 
 
 def available_cores() -> int:
@@ -99,7 +99,12 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _session(model: str | bytes, threads: int) -> Any:
+def session_of(model: str | bytes, threads: int) -> Any:
+    """Returns a session of ONNX Runtime for a file or its bytes.
+
+    Raises:
+        RuntimeError: it is no ONNX file.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -107,7 +112,7 @@ def _session(model: str | bytes, threads: int) -> Any:
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # those of the runtime have no base of their own
-        raise RuntimeError(f"the exported network cannot be opened: {error}") from error
+        raise RuntimeError(f"the exported model cannot be opened: {error}") from error
 
 
 def _run(session: Any, forecast: np.ndarray, frames: np.ndarray, *shown: np.ndarray) -> None:

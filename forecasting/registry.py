@@ -1,7 +1,8 @@
 """The registry: trained forecasters on disk, one folder a version, never changed once written.
 
 `<root>/<city>/<version>/` holds `weights.safetensors` (the networks and what they know of the city),
-where they can be exported `network-0.onnx` and so on, and `manifest.json`, which tells all that a
+where they can be exported `network-0.onnx` and so on, `trees-1.onnx` and so on where trees have a share
+in the forecast (a file for each lead), and `manifest.json`, which tells all that a
 forecast needs and the SHA-256 of each. Which version is champion stands in the store. Nothing here
 needs torch but a version without an export that can serve.
 """
@@ -30,9 +31,13 @@ from forecasting.context import Context, ContextConfig
 from forecasting.expected import Expected
 from forecasting.intervals import Bands
 from forecasting.neural import NeuralForecaster, Rollout
+from forecasting.trees import Trees
 
-FORMAT = 2
-WEIGHTS, NETWORK, MANIFEST = "weights.safetensors", "network-{}.onnx", "manifest.json"
+FORMAT = 3
+READ = (2, FORMAT)
+"""Formats that can be read; those of 2 know no trees."""
+WEIGHTS, NETWORK, TREES = "weights.safetensors", "network-{}.onnx", "trees-{}.onnx"
+MANIFEST = "manifest.json"
 
 
 class VersionTakenError(FlowcastError):
@@ -65,6 +70,9 @@ class Manifest:
         export: of the ONNX files, empty where there are none: `sha256` of each, `precision`,
             `difference` (the largest from what torch gives, of scaled frames), and how the precision
             was chosen.
+        trees: empty where there are none: `share` of the forecast that is theirs, `shares` of the newest
+            frame that each lead begins with, `history` of frames that they see, `rounds` of all
+            leads, `sha256` of each file.
         format: of this manifest.
     """
 
@@ -87,6 +95,7 @@ class Manifest:
     code_version: str
     weights_sha256: str = ""
     export: dict[str, Any] = field(default_factory=dict)
+    trees: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
     @property
@@ -109,6 +118,7 @@ def save_version(
     context: Context,
     networks: Sequence[bytes] = (),
     bands: Bands | None = None,
+    trees: Sequence[bytes] = (),
 ) -> Path:
     """Writes a version, whole or not at all, and returns its folder.
 
@@ -119,6 +129,7 @@ def save_version(
         context: that they serve with.
         networks: the exported steps, which `manifest.export` tells of; none where there are none.
         bands: calibrated on days that the networks were not trained on; None for none.
+        trees: of each lead, from 1, which `manifest.trees` tells of; none where there are none.
 
     Raises:
         VersionTakenError: another version has its name.
@@ -129,7 +140,7 @@ def save_version(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".writing-"))
-        _write(temporary, manifest, weights, context, networks, bands)
+        _write(temporary, manifest, weights, context, bands, _models(networks, trees))
         temporary.chmod(0o755)
         temporary.replace(folder)
         sync(folder.parent)
@@ -161,9 +172,10 @@ def read_manifest(root: Path, city: str, version: str) -> Manifest:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         fields.pop("config_hash", None)
-        if fields.get("format") != FORMAT:
+        if fields.get("format") not in READ:
             raise FlowcastError(
-                f"{path} has format {fields.get('format')}, this version of flowcast reads {FORMAT}; "
+                f"{path} has format {fields.get('format')}, this version of flowcast reads {READ[0]} to "
+                f"{FORMAT}; "
                 f"use the flowcast that wrote it, or train again"
             )
         for key in ("grid", "selected", "trained"):
@@ -196,6 +208,8 @@ def load_version(root: Path, city: City, version: str) -> NeuralForecaster:
         raise FlowcastError(f"{folder} cannot be read ({error}); train again") from error
     try:
         return _forecaster(manifest, folder, tensors)
+    except OSError as error:
+        raise FlowcastError(f"{folder} cannot be read ({error}); train again") from error
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FlowcastError(
             f"the manifest and the weights in {folder} do not belong together; "
@@ -233,9 +247,8 @@ def verify(root: Path, city: str, version: str) -> list[str]:
     except FlowcastError as error:
         return [str(error)]
     folder = root / city / version
-    hashes = {WEIGHTS: manifest.weights_sha256} | {
-        NETWORK.format(member): one for member, one in enumerate(manifest.export.get("sha256", []))
-    }
+    networks, trees = (one.get("sha256", []) for one in (manifest.export, manifest.trees))
+    hashes = {WEIGHTS: manifest.weights_sha256, **_models(networks, trees)}
     wrong = []
     for name, expected in hashes.items():
         try:
@@ -304,13 +317,20 @@ def _verified(path: Path, expected: str) -> bytes:
     return content
 
 
+def _models(networks: Sequence[Any], trees: Sequence[Any]) -> dict[str, Any]:
+    """Returns what belongs to each file of a model by its name."""
+    return {NETWORK.format(member): one for member, one in enumerate(networks)} | {
+        TREES.format(lead): one for lead, one in enumerate(trees, start=1)
+    }
+
+
 def _write(
     folder: Path,
     manifest: Manifest,
     weights: Sequence[Mapping[str, np.ndarray]],
     context: Context,
-    networks: Sequence[bytes],
     bands: Bands | None,
+    models: Mapping[str, bytes],
 ) -> None:
     tensors = {
         f"network.{member}.{name}": value
@@ -323,11 +343,11 @@ def _write(
     (folder / WEIGHTS).write_bytes(save(whole | context_tensors(context)))
     sync(folder / WEIGHTS)
     fields = asdict(manifest)
-    for member, network in enumerate(networks):
-        path = folder / NETWORK.format(member)
-        path.write_bytes(network)
-        sync(path)
-        fields["export"].setdefault("sha256", []).append(sha256(path))
+    for name, content in models.items():
+        (folder / name).write_bytes(content)
+        sync(folder / name)
+        kind = "trees" if name.startswith("trees") else "export"
+        fields[kind].setdefault("sha256", []).append(sha256(folder / name))
     fields["weights_sha256"] = sha256(folder / WEIGHTS)
     fields["config_hash"] = manifest.config_hash
     (folder / MANIFEST).write_text(json.dumps(fields, indent=1), encoding="utf-8")
@@ -373,7 +393,21 @@ def _forecaster(
     manifest: Manifest, folder: Path, tensors: dict[str, np.ndarray]
 ) -> NeuralForecaster:
     rollouts, runtime = _exported(manifest, folder) or (_in_torch(manifest, tensors), "torch")
-    return NeuralForecaster(rollouts, _context(manifest, tensors), manifest.network, runtime)
+    context = _context(manifest, tensors)
+    forecaster = NeuralForecaster(rollouts, context, manifest.network, runtime)
+    if not manifest.trees:
+        return forecaster
+    return forecaster.with_trees(_trees(manifest, folder), float(manifest.trees["share"]))
+
+
+def _trees(manifest: Manifest, folder: Path) -> Trees:
+    from forecasting.onnx_trees import OnnxTrees  # a baseline does without ONNX Runtime
+
+    models = tuple(
+        OnnxTrees(_verified(folder / TREES.format(lead), one))
+        for lead, one in enumerate(manifest.trees["sha256"], start=1)
+    )
+    return Trees(models, tuple(manifest.trees["shares"]), int(manifest.trees["history"]))
 
 
 def _exported(manifest: Manifest, folder: Path) -> tuple[tuple[Rollout, ...], str] | None:

@@ -3,56 +3,105 @@
 They see what a network of the city sees (see `context`), cell by cell: its newest frames and those of
 the other channel, what its neighbours and the city differ by, and what is told of the step that is
 forecast. One set of trees a lead forecasts how the cell differs from a share of its newest frame.
-Histogram-based trees after LightGBM (Ke et al., NeurIPS 2017), of scikit-learn, an extra of flowcast.
+Histogram-based trees after LightGBM (Ke et al., NeurIPS 2017), of scikit-learn, which grows them and is
+not needed to forecast (see `onnx_trees`).
 """
 
 import importlib.metadata
-from collections.abc import Sequence
+import importlib.util
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import xarray as xr
 
 from data import windows
 from data.errors import FlowcastError
-from forecasting.context import PLAIN, Context, ContextConfig
+from forecasting.context import PLAIN, Context, ContextConfig, Seen
 from forecasting.forecaster import label_forecast
 from forecasting.tree_rows import Table, TreeLesson, TreesConfig, cells, parts
 
 MISSING = (
-    "the trees need scikit-learn; install it: pip install 'flowcast[trees]', or name the networks to "
-    "compare without them: --networks swinlstm-b,convlstm"
+    "the trees need scikit-learn; install it: pip install scikit-learn, or do without them: "
+    "forecast train --no-trees, forecast evaluate --networks swinlstm-b,convlstm"
 )
 
 
+class Sum(Protocol):
+    """The trees of a lead."""
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Returns the sum of all trees `(n,)` for rows `(n, f)`."""
+
+
 @dataclass(frozen=True)
-class TreesForecaster:
-    """Grown trees, with what they are shown.
+class Trees:
+    """Grown trees.
 
     Attributes:
         models: of each lead, from 1.
         shares: of the newest frame that each lead begins with.
-        context: of the city.
         history: newest frames that they see.
+    """
+
+    models: tuple[Sum, ...]
+    shares: tuple[float, ...]
+    history: int
+
+    @property
+    def lags(self) -> tuple[int, ...]:
+        """The newest slots, oldest first."""
+        return tuple(range(self.history - 1, -1, -1))
+
+    def targets(self, horizon: int) -> tuple[int, ...]:
+        """Returns the steps that they are told of: the newest one, and those that are forecast."""
+        return tuple(range(min(horizon, len(self.models)) + 1))
+
+    def differences(self, seen: Seen, scale: np.ndarray) -> np.ndarray:
+        """Returns what the forecast differs from the base by.
+
+        Args:
+            seen: of windows, at `lags` and `targets`.
+            scale: `(c, y, x)` vehicles that stand for 1 in a frame.
+
+        Returns:
+            float32 `(b, h, c, y, x)`, vehicles, of as many leads as `targets` has.
+        """
+        b, _, *frame = seen.frames.shape
+        values = np.empty((b, seen.maps.shape[1] - 1, *frame), dtype=np.float32)
+        for part in parts(b):
+            for lead in range(1, values.shape[1] + 1):
+                rows = cells(seen, part, lead, scale)
+                made = self.models[lead - 1].predict(rows.features)
+                made = made + self.shares[lead - 1] * rows.newest
+                values[part, lead - 1] = made.reshape(values[part, lead - 1].shape)
+        return values
+
+
+@dataclass(frozen=True)
+class TreesForecaster:
+    """Trees alone as a forecaster.
+
+    Attributes:
+        trees: of a city.
+        context: of it.
         weather: as `forecasting.neural.NeuralForecaster` has it.
         name: for tables.
     """
 
-    models: tuple[Any, ...]
-    shares: tuple[float, ...]
+    trees: Trees
     context: Context
-    history: int
     weather: xr.DataArray | None = None
     name: str = "trees"
 
     def lags(self, horizon: int) -> tuple[int, ...]:
         """Returns the newest slots, oldest first."""
-        return tuple(range(self.history - 1, -1, -1))
+        return self.trees.lags
 
     def memory(self, horizon: int) -> tuple[int, ...]:
         """Returns the slots of days and weeks before, which may be missing."""
-        return self.context.memory(self.lags(horizon), tuple(range(horizon + 1)))
+        return self.context.memory(self.trees.lags, self.trees.targets(horizon))
 
     def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
         """Returns the forecast of `horizon` steps, in vehicles; as `Forecaster` says.
@@ -60,20 +109,13 @@ class TreesForecaster:
         Raises:
             FlowcastError: no trees were grown for so many steps.
         """
-        if horizon > len(self.models):
+        if horizon > len(self.trees.models):
             raise FlowcastError(
-                f"the trees were grown for {len(self.models)} steps ahead, not for {horizon}"
+                f"the trees were grown for {len(self.trees.models)} steps ahead, not for {horizon}"
             )
-        slots = self.lags(horizon), tuple(range(horizon + 1))
+        slots = self.trees.lags, self.trees.targets(horizon)
         seen = self.context.seen(past, *slots, horizon, self.weather)
-        values = seen.base.copy()
-        for part in parts(len(values)):
-            for lead in range(1, horizon + 1):
-                rows = cells(seen, part, lead, self.context.scale)
-                made = self.models[lead - 1].predict(rows.features)
-                made += self.shares[lead - 1] * rows.newest
-                values[part, lead - 1] += made.reshape(values[part, lead - 1].shape)
-        return label_forecast(values, past)
+        return label_forecast(seen.base + self.trees.differences(seen, self.context.scale), past)
 
 
 class Grown(NamedTuple):
@@ -88,6 +130,11 @@ class Grown(NamedTuple):
     forecaster: TreesForecaster
     selected: TreesForecaster
     rounds: int
+
+
+def installed() -> bool:
+    """Returns whether scikit-learn is there, with which trees are grown."""
+    return importlib.util.find_spec("sklearn") is not None
 
 
 def version() -> str:
@@ -128,16 +175,15 @@ def grow(
     usual = ContextConfig.usual(len(windows.whole(train, config.lags, horizon)))
     shown = usual if config.context else PLAIN
     first = TreeLesson.of(train, shown, config, seed, weather)
-    leads = range(1, horizon + 1)
-    judges = first.judges(both, horizon)
-    chosen = [_grown(first.rows(lead), judges[lead - 1], config, seed) for lead in leads]
+    *_, chosen = select(first, both, horizon)
     last = TreeLesson.of(both, shown, config, seed, weather)
-    final = [_grown(last.rows(lead), chosen[lead - 1].rounds, config, seed) for lead in leads]
-    rounds = sum(one.rounds for one in final)
-    return Grown(_forecaster(final, last), _forecaster(chosen, first), rounds)
+    *_, final = regrow(last, [one.rounds for one in chosen])
+    serving = TreesForecaster(together(final, config), last.context, weather)
+    selected = TreesForecaster(together(chosen, config), first.context, weather)
+    return Grown(serving, selected, sum(one.rounds for one in final))
 
 
-class _Model(NamedTuple):
+class Model(NamedTuple):
     """Trees of a lead, the share of the newest frame that they begin with, and how many they are."""
 
     model: Any
@@ -145,13 +191,36 @@ class _Model(NamedTuple):
     rounds: int
 
 
-def _forecaster(models: Sequence[_Model], lesson: TreeLesson) -> TreesForecaster:
-    """Returns the trees of all leads as a forecaster."""
-    trees, shares, _ = zip(*models, strict=True)
-    return TreesForecaster(trees, shares, lesson.context, lesson.config.history, lesson.weather)
+def together(models: Sequence[Model], config: TreesConfig) -> Trees:
+    """Returns the trees of all leads."""
+    grown, shares, _ = zip(*models, strict=True)
+    return Trees(grown, shares, config.history)
 
 
-def _grown(table: Table, judge: Table | int, config: TreesConfig, seed: int) -> _Model:
+def select(lesson: TreeLesson, both: xr.DataArray, horizon: int) -> Iterator[list[Model]]:
+    """Yields the trees of the first leads as they are grown, as many as do best on what follows.
+
+    Args:
+        lesson: that they are grown on.
+        both: its flow, and that by which they are judged.
+        horizon: leads.
+    """
+    judges = lesson.judges(both, horizon)
+    models: list[Model] = []
+    for lead, judge in enumerate(judges, start=1):
+        models.append(_grown(lesson.rows(lead), judge, lesson.config, lesson.seed))
+        yield models
+
+
+def regrow(lesson: TreeLesson, rounds: Sequence[int]) -> Iterator[list[Model]]:
+    """Yields the trees of the first leads as they are grown, as many as `rounds` says for each."""
+    models: list[Model] = []
+    for lead, count in enumerate(rounds, start=1):
+        models.append(_grown(lesson.rows(lead), count, lesson.config, lesson.seed))
+        yield models
+
+
+def _grown(table: Table, judge: Table | int, config: TreesConfig, seed: int) -> Model:
     """Returns trees, as many as do best on the rows of `judge`, or as many as it says."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
@@ -167,7 +236,7 @@ def _grown(table: Table, judge: Table | int, config: TreesConfig, seed: int) -> 
         random_state=seed,
     )
     if not isinstance(judge, Table):
-        return _Model(grower.fit(table.features, target), share, judge)
+        return Model(grower.fit(table.features, target), share, judge)
     aside = judge.target - share * judge.newest
     grower.fit(table.features, target, X_val=judge.features, y_val=aside)
-    return _Model(grower, share, int(np.argmax(grower.validation_score_)))
+    return Model(grower, share, int(np.argmax(grower.validation_score_)))

@@ -19,6 +19,7 @@ from forecasting.intervals import calibrated
 from forecasting.lesson import Lesson
 from forecasting.neural import NeuralForecaster
 from forecasting.onnx_rollout import OnnxRollout
+from forecasting.onnx_trees import OnnxTrees, write_trees
 from forecasting.registry import (
     Manifest,
     VersionTakenError,
@@ -31,8 +32,10 @@ from forecasting.registry import (
 )
 from forecasting.state import TrainingState
 from forecasting.torch_rollout import weights_of
+from forecasting.trees import installed
 from pipelines.calendars import unknown_years
 from pipelines.fitting import Course, chosen
+from pipelines.growing import LEAST, Grove, share_of
 from pipelines.promotion import champion_of, former_of, judge, scores_of, span
 
 SERVED = ("float32", "int8")
@@ -75,11 +78,13 @@ class Fits:
         course: of the training.
         selected: a state for each member, by which its epochs were chosen.
         final: a state for each member that serves; none where the selected ones do.
+        grove: trees that may have a share in the forecast; None for none.
     """
 
     course: Course
     selected: list[TrainingState]
     final: list[TrainingState]
+    grove: Grove | None = None
 
     @property
     def lesson(self) -> Lesson:
@@ -139,6 +144,7 @@ def keep_candidate(store: Store, city: City, fits: Fits, serve: str, stopped: bo
     """Saves the fits as a version, with its errors on the validation days, and promotes nothing."""
     judged = fits.course.lesson
     service = service_of(judged, [chosen(state) for state in fits.selected], serve)
+    service, trees, told = _with_trees(service, fits)
     scores = scores_of(service.forecaster, champion_of(store, city, judged), judged)
     if (former := former_of(store, city, judged)) is not None:
         scores["champion"] = former
@@ -148,16 +154,57 @@ def keep_candidate(store: Store, city: City, fits: Fits, serve: str, stopped: bo
         precision = str(service.facts.get("precision", "float32"))
         served = service_of(fits.lesson, networks, precision, judged=True)
     facts = {**service.facts, **served.facts}
-    manifest = _manifest(city, fits, scores, facts)
+    manifest = replace(_manifest(city, fits, scores, facts), trees=told)
     weights = [weights_of(network) for network in networks]
     # Errors of the days held back, which the networks that serve then learn from: a little too wide.
     bands = calibrated(service.forecaster, judged.known, judged.init_times, judged.config.horizon)
-    manifest = _saved(manifest, weights, fits.lesson.context, served.models, bands)
+    context = fits.lesson.context
+    manifest = _saved(manifest, weights, context, served.models, bands, trees)
     notes = (
         *dict.fromkeys((*service.notes, *served.notes)),
         *unknown_years(judged.known, judged.known["time"].values),
     )
     return Trained(manifest, False, "it is to be judged", stopped, notes)
+
+
+def _with_trees(service: Service, fits: Fits) -> tuple[Service, list[bytes], dict[str, Any]]:
+    """Returns the service of the selection with the trees' share in it, and what is kept of them.
+
+    They stay away, and a note says why, where the validation days give them no share or their export
+    is not what they are.
+    """
+    lesson, grove = fits.course.lesson, fits.grove
+
+    def alone(reason: str) -> tuple[Service, list[bytes], dict[str, Any]]:
+        note = f"networks serve without trees: {reason}"
+        return replace(service, notes=(*service.notes, note)), [], {}
+
+    if grove is None:
+        if fits.course.recipe.trees:
+            return alone("training was stopped before they were grown")
+        return (service, [], {}) if installed() else alone("scikit-learn is not installed")
+    try:
+        judges, serving = (
+            [write_trees(model) for model in trees.models]
+            for trees in (grove.selected, grove.final)
+        )
+    except FlowcastError as error:
+        return alone(str(error))
+    selected = replace(grove.selected, models=tuple(map(OnnxTrees, judges)))
+    share = share_of(lesson, service.forecaster, selected)
+    if share < LEAST:
+        return alone("on the validation days they add nothing")
+    facts = {
+        "share": share,
+        "shares": list(grove.final.shares),
+        "history": grove.final.history,
+        "rounds": list(grove.rounds),
+    }
+    return (
+        replace(service, forecaster=service.forecaster.with_trees(selected, share)),
+        serving,
+        facts,
+    )
 
 
 def starting_weights(

@@ -125,6 +125,7 @@ class Network:
         training: fields of `TrainingConfig` and their values, where they are not the usual ones.
         final: whether what serves is trained on the validation span too.
         swapped: parts of the usual context that are off where they are on, and on where they are off.
+        trees: whether trees that see the same have a share in the forecast.
         chance: its weights are drawn.
     """
 
@@ -133,11 +134,13 @@ class Network:
     training: tuple[tuple[str, Any], ...] = ()
     final: bool = True
     swapped: tuple[str, ...] = ()
+    trees: bool = False
     chance: bool = True
 
     def facts(self, plan: "Plan") -> dict[str, Any]:
-        """Returns the recipe, but for the seed, and the version of flowcast."""
-        return {**asdict(self._recipe(plan, seed=0)), "flowcast": version("flowcast")}
+        """Returns the recipe, but for the seed, and the versions of what makes it."""
+        grower = {"scikit-learn": trees.version()} if self.trees else {}
+        return {**asdict(self._recipe(plan, seed=0)), "flowcast": version("flowcast"), **grower}
 
     def fit(self, lessons: Lessons, plan: "Plan", seed: int) -> Made:
         """Returns the network after its final fit, or after its selection where there is none."""
@@ -155,5 +158,11 @@ class Network:
             **dict(self.training),
         )
         return Recipe(
-            self.name, self.context, training, members=1, final=self.final, swapped=self.swapped
+            self.name,
+            self.context,
+            training,
+            members=1,
+            final=self.final,
+            swapped=self.swapped,
+            trees=self.trees,
         )

@@ -119,11 +119,16 @@ def _networks(names: Iterable[str]) -> list[Contestant]:
     ]
 
 
+OWN = Contestant(
+    f"{MAIN} and trees, context", f"{MAIN}+trees", "context", Network(MAIN, trees=True)
+)
+"""What `forecast train` makes, of one network."""
 CONTESTANTS: tuple[Contestant, ...] = (
     *(Contestant(name, "baselines", "", Baseline(name)) for name in BASELINES),
     Contestant("trees, plain", "trees", "plain", Trees(context=False)),
     Contestant("trees, context", "trees", "context", Trees(context=True)),
     *_networks((*PEERS, "swinlstm-d", "swinlstm-direct", MAIN)),
+    OWN,
 )
 """Who may take part in the table."""
 
@@ -137,8 +142,8 @@ ABLATIONS: tuple[Contestant, ...] = (
     Contestant("all leads at once", ABLATION, "", Network("swinlstm-direct")),
     Contestant("squared loss", ABLATION, "", Network(MAIN, training=(("loss", "squared"),))),
 )
-"""The city's own forecaster with one thing changed each; a further row is a further line."""
-ALL = ("baselines", *PEERS, "trees", MAIN)
+"""The city's own network with one thing changed each; a further row is a further line."""
+ALL = ("baselines", *PEERS, "trees", MAIN, OWN.family)
 """Families that `all` names."""
 
 

@@ -17,7 +17,7 @@ from data.errors import FlowcastError
 from forecasting.metrics import errors_of
 from forecasting.significance import Comparison, compare
 from pipelines.contest import Held
-from pipelines.contest_plan import FULL, Contestant, Run
+from pipelines.contest_plan import FULL, OWN, Contestant, Run
 from pipelines.contest_run import Kept, errors_by_window
 
 FLOOR = "floor (expected flow)"
@@ -209,7 +209,8 @@ def _common(all_sums: Sequence[xr.Dataset]) -> np.ndarray:
 
 def _main(entries: Sequence[Entry]) -> Entry:
     """Returns the city's own forecaster, of its seeds together, or who did best on validation."""
-    theirs = [one for one in entries if one.contestant == FULL]
+    own = [[one for one in entries if one.contestant == of] for of in (OWN, FULL)]
+    theirs = own[0] or own[1]
     trained = [one for one in entries if one.contestant and one.contestant.maker.chance]
     among = theirs or trained or [one for one in entries if one.contestant]
     return min(among, key=lambda entry: (not entry.together, entry.validation))

@@ -4,6 +4,7 @@ Epochs are chosen by the validation days; then the networks that serve are train
 too, for as many epochs as were found. Several members, which differ in their seed, make one forecaster.
 """
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,6 +19,7 @@ from data import windows
 from data.city import City
 from data.errors import FlowcastError
 from data.flow import Split
+from forecasting import trees
 from forecasting.clock import Clock
 from forecasting.computing import Computing, pick_device
 from forecasting.context import ContextConfig
@@ -28,12 +30,15 @@ from forecasting.neural import NeuralForecaster
 from forecasting.state import TrainingConfig, TrainingState
 from forecasting.torch_rollout import build_network
 from forecasting.training import Event, fit
+from pipelines.growing import Grove, Growing, grow, share_of
 
 DEFAULT = "swinlstm-b"
 USUAL = TrainingConfig(epochs=6, batch=32, average=0.99, loss="huber", patience=3)
 """How networks of cities are trained unless something else is asked for."""
 FEWEST, ENOUGH = 2, 120_000
 """Epochs that a fit has at least, and windows that it sees in all after which it has no more of them."""
+TIME_FOR_TREES, GROWN_IN = 5.0, 2.0
+"""Minutes of a budget from which on trees are grown too, and how many of them they take."""
 MOST_MEMBERS, MANY = 3, 30_000
 """Members, as many as see no more than so many windows in an epoch of each, but one."""
 
@@ -54,6 +59,8 @@ class Recipe:
         until: newest slot that is known, ISO 8601, UTC; "" for all that is stored.
         held: days at the end that no fit sees; None: the city's test days.
         start: version whose weights the fits begin with where they fit; "" for none.
+        trees: whether trees have a share in the forecast. None: where scikit-learn is installed and there
+            are `TIME_FOR_TREES` minutes or more.
     """
 
     network: str = DEFAULT
@@ -68,6 +75,7 @@ class Recipe:
     until: str = ""
     held: int | None = None
     start: str = ""
+    trees: bool | None = None
 
     def __post_init__(self) -> None:
         ContextConfig().changed(without=self.without, also=(*self.also, *self.swapped))
@@ -88,7 +96,12 @@ class Recipe:
         usual = ContextConfig.usual(count).changed(without=self.without, also=self.also)
         other = {name: not getattr(usual, name) for name in self.swapped}
         context = self.context or replace(usual, **other)
-        return replace(self, context=context, training=training, members=members, epochs=epochs)
+        grown, minutes = self.trees, self.training.minutes
+        if grown is None:
+            grown = trees.installed() and (minutes is None or minutes >= TIME_FOR_TREES)
+        return replace(
+            self, context=context, training=training, members=members, epochs=epochs, trees=grown
+        )
 
     @classmethod
     def asked(
@@ -100,6 +113,7 @@ class Recipe:
         members: int | None = None,
         final: bool | None = None,
         epochs: int | None = None,
+        trees: bool | None = None,
         **training: Any,
     ) -> "Recipe":
         """Returns the usual recipe but for what is asked for; None asks for nothing.
@@ -111,6 +125,7 @@ class Recipe:
             members: networks.
             epochs: of each fit.
             final: whether what serves is trained on the validation days too.
+            trees: whether trees have a share in the forecast.
             training: fields of `TrainingConfig`.
 
         Raises:
@@ -125,6 +140,7 @@ class Recipe:
             epochs=epochs,
             without=tuple(without),
             also=tuple(also),
+            trees=trees,
         )
 
     @classmethod
@@ -167,6 +183,8 @@ class Course:
         lags, horizon = network.lags(recipe.training.horizon), recipe.training.horizon
         whole = len(windows.whole(parts.train, lags, horizon))
         settled = recipe.settled(max(whole, 1))
+        if settled.trees:
+            trees.version()  # before anything is trained
         lesson = Lesson.prepare(
             parts, recipe.network, network, settled.training, settled.context, weather
         )
@@ -187,10 +205,15 @@ class Course:
         config = self.recipe.training
         minutes = config.minutes
         if minutes is not None:
+            minutes -= min(GROWN_IN, minutes / 2) if self.recipe.trees else 0.0
             longer = self.lesson.known.sizes["time"] / self.lesson.train.sizes["time"]
             minutes /= self.members * (1 + (longer if self.recipe.final else 0))
         own = replace(config, seed=config.seed + member, minutes=minutes)
         return replace(self.lesson, config=own)
+
+    def grow(self, stop: threading.Event | None = None) -> Iterator[Growing | Grove]:
+        """Grows the trees of a recipe with trees; see `growing.grow`."""
+        return grow(self.lesson, self._whole if self.recipe.final else None, stop)
 
     def final(self, member: int, selected: TrainingState) -> Lesson:
         """Returns the lesson of the member that serves, after the epochs that were found."""
@@ -259,6 +282,12 @@ def fitted(
             lessons[last] = lesson
     selected = lessons[False].forecaster(*map(chosen, states[False]))
     served = lessons[True].forecaster(*map(chosen, states[True])) if recipe.final else selected
+    if course.recipe.trees:
+        *_, grove = course.grow()
+        assert isinstance(grove, Grove)
+        share = share_of(course.lesson, selected, grove.selected)
+        selected = selected.with_trees(grove.selected, share)
+        served = served.with_trees(grove.final, share)
     ends = states[recipe.final]
     epochs = tuple(max(one.number for one in state.history if one.best) for state in ends)
     seconds = sum(state.history[-1].seconds for kind in states.values() for state in kind)

@@ -162,6 +162,7 @@ def _same_night(last: Recipe, recipe: Recipe, city: City) -> bool:
         context=last.context,
         members=last.members,
         epochs=last.epochs,
+        trees=last.trees if recipe.trees is None else recipe.trees,
         training=replace(recipe.training, epochs=last.training.epochs),
     )
     return 0 <= int(newer) < city.slots_per_day // 2 and settled == last

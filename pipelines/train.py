@@ -26,6 +26,7 @@ from forecasting.stopping import Stop, heeded
 from forecasting.training import Event, Mark, NotFinite, is_finished
 from pipelines.candidate import SERVED, Fits, Trained, keep_best, keep_candidate, starting_weights
 from pipelines.fitting import Course, Recipe, begin, training
+from pipelines.growing import Grove, Growing
 from pipelines.unfinished import (
     alone,
     checkpoint_of,
@@ -55,7 +56,7 @@ class Begun:
     seed: int
 
 
-Progress = Event | Begun
+Progress = Event | Begun | Growing
 
 
 @dataclass(frozen=True)
@@ -196,8 +197,15 @@ class _Run:
         complete = len(selected) == self.course.members and (
             not recipe.final or len(final) == len(selected)
         )
-        fits = Fits(self.course, selected, final if complete else [])
         stopped = not complete or not all(map(is_finished, selected))
+        grove: Grove | None = None
+        if self.course.recipe.trees and not stopped:
+            for event in self.course.grow(self.means.stop):
+                if isinstance(event, Grove):
+                    grove = event
+                else:
+                    yield event
+        fits = Fits(self.course, selected, final if complete else [], grove)
         keep = keep_best if self.means.promote else keep_candidate
         yield keep(self.store, self.city, fits, self.means.serve, stopped)
 

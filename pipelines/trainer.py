@@ -16,6 +16,7 @@ from forecasting.stopping import Stop
 from forecasting.training import Batch, Halved
 from pipelines.candidate import SERVED, Trained
 from pipelines.fitting import Recipe
+from pipelines.growing import Growing
 from pipelines.train import Begun, Means, Progress, resume, train
 
 SECONDS_BETWEEN_LINES = 10
@@ -50,6 +51,9 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--final", action=BooleanOptionalAction, help="train at last on the validation days too"
     )
+    parser.add_argument(
+        "--trees", action=BooleanOptionalAction, help="trees that have a share in the forecast"
+    )
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--batch", type=int, help="windows a step, of all processes together")
@@ -67,7 +71,7 @@ def _parser() -> ArgumentParser:
 
 def _events(asked: Namespace, means: Means) -> Iterator[Progress | Trained]:
     store, city = Store(), load_city(asked.city)
-    fields = ("network", "members", "final", "batch", "seed", "learning_rate", "average")
+    fields = ("network", "members", "final", "trees", "batch", "seed", "learning_rate", "average")
     given = {name: getattr(asked, name) for name in fields}
     if asked.resume:
         if named := [name for name, value in given.items() if value is not None]:
@@ -119,6 +123,8 @@ def _tell(events: Iterator[Progress | Trained], silent: bool) -> None:
                 logging.info(
                     "fit %d of %d: %s, seed %d", event.number, event.count, event.kind, event.seed
                 )
+            case Growing():
+                logging.info("trees: %d of %d grown", event.done, event.count)
             case Trained():
                 for note in event.notes:
                     logging.info("note: %s", note)

@@ -186,7 +186,7 @@ def _trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_simulation(home / "files", city, weeks=5, seed=1)
         store = Store()
         list(ingest(store, city, [home / "files"]))
-        recipe = Recipe.asked(members=1, final=False, epochs=2)
+        recipe = Recipe.asked(members=1, final=False, trees=False, epochs=2)
         list(train(store, city, recipe, means=Means(Computing("cpu"))))
         store.close()
     return home

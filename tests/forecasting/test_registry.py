@@ -333,10 +333,11 @@ def rewrite(folder: Path, **changes: Any) -> None:
 
 
 def test_a_manifest_of_an_unknown_format_is_refused(root: Path, folder: Path) -> None:
-    for other in (1, 3):
+    for other in (1, 4):
         rewrite(folder, format=other, something="new")
         refusal(
-            lambda: load(root), "has format [13], this version of flowcast reads 2; .*train again"
+            lambda: load(root),
+            "has format [14], this version of flowcast reads 2 to 3; .*train again",
         )
 
 

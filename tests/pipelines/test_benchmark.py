@@ -540,7 +540,7 @@ def test_a_network_of_three_lines_is_trained_for_a_city_and_forecasts(
 ) -> None:
     city, store = load_city("small"), Store()
     # The version's name has the second and the seed.
-    recipe = Recipe.asked(network=fading, members=1, epochs=1, seed=7)
+    recipe = Recipe.asked(network=fading, members=1, trees=False, epochs=1, seed=7)
     *_, trained = train(store, city, recipe, means=Means(ON_CPU))
     assert isinstance(trained, Trained)
     made = forecast(store, city, 3, model=trained.manifest.version)

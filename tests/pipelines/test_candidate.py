@@ -28,7 +28,7 @@ QUICK = {"epochs": 1, "history": 2, "horizon": 1, "batch": 128}
 @pytest.fixture
 def lesson(small_home: Path) -> Lesson:
     city = load_city("small")
-    recipe = Recipe.asked(members=1, final=False)
+    recipe = Recipe.asked(members=1, final=False, trees=False)
     return Course.prepare(split(Store().flow(city), city), city, recipe).lesson
 
 
@@ -119,7 +119,10 @@ def test_several_networks_serve_by_an_export_each(lesson: Lesson, network: torch
 
 
 def test_a_version_without_an_export_serves_by_torch_and_says_so(small_home: Path) -> None:
-    city, recipe = load_city("small"), Recipe.asked(network="convlstm", members=1, **QUICK)
+    city, recipe = (
+        load_city("small"),
+        Recipe.asked(network="convlstm", members=1, trees=False, **QUICK),
+    )
     means = Means(Computing("cpu"), serve="int8")
     *_, trained = train(Store(), city, recipe, means=means)
     assert isinstance(trained, Trained)
@@ -131,7 +134,7 @@ def test_a_version_without_an_export_serves_by_torch_and_says_so(small_home: Pat
 
 @pytest.mark.parametrize("final", [False, True], ids=["selected", "final"])
 def test_what_is_judged_is_what_serves(small_home: Path, final: bool) -> None:
-    city, recipe = load_city("small"), Recipe.asked(members=2, final=final, **QUICK)
+    city, recipe = load_city("small"), Recipe.asked(members=2, final=final, trees=False, **QUICK)
     means = Means(Computing("cpu"), serve="int8")
     *_, trained = train(Store(), city, recipe, means=means)
     assert isinstance(trained, Trained)

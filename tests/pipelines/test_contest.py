@@ -14,14 +14,14 @@ from data.flow import split
 from data.simulation_files import write_simulation
 from data.store import Source, Store
 from forecasting.metrics import errors_of
-from forecasting.models import NETWORKS
 from pipelines import contest_plan, contest_run
 from pipelines.contest import Held, hold
-from pipelines.contest_makers import Baseline
+from pipelines.contest_makers import Baseline, Network
 from pipelines.contest_plan import (
     ABLATIONS,
     CONTESTANTS,
     FULL,
+    OWN,
     Archive,
     Contestant,
     Plan,
@@ -124,7 +124,7 @@ def test_a_contest_takes_what_another_one_made(held: Held, at_home: City) -> Non
 def test_another_budget_is_another_run_of_networks_alone(held: Held) -> None:
     longer = dataclasses.replace(PLAN, minutes=1)
     for run in chosen(["all"], seeds=2):
-        network = run.contestant.family in NETWORKS
+        network = isinstance(run.contestant.maker, Network)
         assert (run.file(longer) != run.file(PLAN)) == network
     files = [run.file(PLAN) for run in (*chosen(["all", "ablation"], seeds=2), *CHANCY)]
     assert len(set(files)) == len(files)
@@ -180,6 +180,7 @@ def test_all_names_the_families_of_the_table_once() -> None:
             assert f"{network}, {context}" in names
             assert sum(run.contestant.name == f"{network}, {context}" for run in runs) == 3
     assert sum(run.contestant.name == "persistence" for run in runs) == 1
+    assert sum(run.contestant == OWN for run in runs) == 3
 
 
 def test_the_ablation_changes_one_thing_each() -> None:
@@ -283,6 +284,14 @@ def test_the_mean_of_seeds_is_that_of_their_forecasts(seeds: Held) -> None:
     figure = entry_of(facts(found, ""), each.name)["errors"][-1]["rmse"]
     assert figure["spread"] == pytest.approx(np.std(alone, ddof=1), rel=1e-3)
     assert found.main is both
+
+
+def test_what_training_makes_of_a_city_is_compared_with_all_others(seeds: Held) -> None:
+    own = {Run(OWN, 0): seeds.runs[run_of(seeds, "persistence")]}
+    found = standings(dataclasses.replace(seeds, runs={**seeds.runs, **own}))
+    assert found.main.contestant == OWN
+    assert found.rival is not None
+    assert found.rival.contestant != OWN
 
 
 def test_the_rival_is_the_best_of_the_others_and_tested_by_day(seeds: Held) -> None:

@@ -72,12 +72,17 @@ def test_a_final_fit_ends_after_the_epochs_found_on_the_same_schedule(
 
 
 def test_minutes_are_shared_by_all_fits_and_their_days(parts: Split, city: City) -> None:
-    course = course_of(parts, city, members=2, minutes=10.0)
+    course = course_of(parts, city, members=2, minutes=10.0, trees=False)
     days, more = (sum(part.sizes["time"] for part in parts[:n]) for n in (1, 2))
     # Final fits see a few more days than those before, and take so much longer.
     assert course.selection(0).config.minutes == pytest.approx(10 / 2 / (1 + more / days))
-    alone = course_of(parts, city, members=2, minutes=10.0, final=False)
+    alone = course_of(parts, city, members=2, minutes=10.0, final=False, trees=False)
     assert alone.selection(1).config.minutes == 5
+    # Trees take two minutes, where there are five or more.
+    grown = course_of(parts, city, members=2, minutes=10.0, final=False)
+    assert (grown.recipe.trees, grown.selection(1).config.minutes) == (True, 4)
+    hasty = course_of(parts, city, members=2, minutes=4.0, final=False)
+    assert (hasty.recipe.trees, hasty.selection(1).config.minutes) == (False, 2)
     # Of 40 epochs as many were made as the minutes allowed: the final schedule is as long.
     planned = course_of(parts, city, members=1, minutes=1.0, final=False, epochs=40)
     state = after(planned, [4, 3, 2, 5, 6, 7])
@@ -137,7 +142,12 @@ def values_of(forecaster: NeuralForecaster, parts: Split) -> np.ndarray:
 def test_what_is_fitted_is_the_mean_of_its_members_before_and_after_the_final_fits(
     parts: Split, city: City
 ) -> None:
-    made = fitted(parts, city, Recipe.asked(network="convlstm", members=2, **QUICK), computing=CPU)
+    made = fitted(
+        parts,
+        city,
+        Recipe.asked(network="convlstm", members=2, trees=False, **QUICK),
+        computing=CPU,
+    )
     assert len(made.forecaster.rollouts) == len(made.selected.rollouts) == len(made.epochs) == 2
     assert set(made.epochs) <= {1, 2}
     assert made.seconds > 0
@@ -155,7 +165,7 @@ def test_what_is_fitted_is_the_mean_of_its_members_before_and_after_the_final_fi
 def test_the_test_days_and_for_the_selection_the_validation_days_are_not_looked_at(
     parts: Split, city: City
 ) -> None:
-    recipe = Recipe.asked(network="convlstm", members=1, **(QUICK | {"epochs": 1}))
+    recipe = Recipe.asked(network="convlstm", members=1, trees=False, **(QUICK | {"epochs": 1}))
     one = fitted(parts, city, recipe, computing=CPU)
     other = Split(parts.train, parts.validation, parts.test + 100)
     two = fitted(other, city, recipe, computing=CPU)

@@ -20,7 +20,7 @@ from pipelines.nightly import KEPT, Night, nightly, prune, settle
 from pipelines.train import Means, train
 
 HORIZON = 4
-RECIPE = Recipe.asked(members=1, final=False, epochs=1)
+RECIPE = Recipe.asked(members=1, final=False, trees=False, epochs=1)
 MEANS = Means(Computing("cpu"))
 
 
@@ -122,7 +122,7 @@ def test_one_that_was_trained_on_shifted_data_is_refused(
         other = Store()
         shifted = flow.copy(data=np.roll(flow.values, (11, 2), axis=(0, 3)))
         other.add_flow(place.city, shifted, source=Source("shifted.h5", ""))
-        thorough = Recipe.asked(members=1, final=False, epochs=4, learning_rate=0.01)
+        thorough = Recipe.asked(members=1, final=False, trees=False, epochs=4, learning_rate=0.01)
         trained = list(train(other, place.city, thorough, means=MEANS))[-1]
         other.close()
     assert isinstance(trained, Trained)
@@ -200,7 +200,7 @@ def test_a_night_trains_on_frozen_days_and_judges_by_later_ones(place: Place) ->
 
 
 def test_a_night_that_was_interrupted_goes_on_with_the_same_days(place: Place) -> None:
-    two = Recipe.asked(members=2, final=False, epochs=1)
+    two = Recipe.asked(members=2, final=False, trees=False, epochs=1)
     events = nightly(place.store, place.city, place.now - 7200, recipe=two, means=MEANS, days=5)
     for event in events:
         if type(event).__name__ == "Epoch":  # the first member is done
@@ -216,7 +216,7 @@ def test_a_night_that_was_interrupted_goes_on_with_the_same_days(place: Place) -
 
 
 def test_a_night_may_begin_with_the_champions_weights(place: Place) -> None:
-    recipe = Recipe.asked(members=1, final=False, epochs=1, learning_rate=0.0)
+    recipe = Recipe.asked(members=1, final=False, trees=False, epochs=1, learning_rate=0.0)
     events = nightly(
         place.store, place.city, place.now, recipe=recipe, means=MEANS, days=7, warm=True
     )

@@ -34,7 +34,7 @@ from pipelines.train import Means, train
 
 with stopping_on_interrupt() as stop:
     means = Means(Computing("cpu"), stop=stop)
-    recipe = Recipe.asked(members=1, final=False, epochs=2)
+    recipe = Recipe.asked(members=1, final=False, trees=False, epochs=2)
     for event in train(Store(), load_city("small"), recipe, means=means):
         if isinstance(event, Batch) and (event.epoch, event.done) == (2, 192):
             os.kill(os.getpid(), signal.SIGTERM)

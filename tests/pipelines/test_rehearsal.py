@@ -36,7 +36,7 @@ KILLS = int(os.environ.get("FLOWCAST_REHEARSAL_KILLS", "6"))
 EPOCHS = int(os.environ.get("FLOWCAST_REHEARSAL_EPOCHS", "1"))
 CITY = os.environ.get("FLOWCAST_REHEARSAL_CITY", "small")
 HORIZON = 3
-RECIPE = Recipe.asked(members=1, final=False, epochs=EPOCHS, horizon=HORIZON)
+RECIPE = Recipe.asked(members=1, final=False, trees=False, epochs=EPOCHS, horizon=HORIZON)
 HELD = 3
 """Days by which candidates are judged."""
 

@@ -36,12 +36,12 @@ QUICK = {"history": 2, "horizon": 1, "batch": 128}
 
 def single(**asked: Any) -> Recipe:
     """One network, which knows the training days alone."""
-    return Recipe.asked(members=1, final=False, **asked)
+    return Recipe.asked(members=1, final=False, trees=False, **asked)
 
 
 def double(**asked: Any) -> Recipe:
     """Two networks, whose epochs are chosen before they see the validation days too."""
-    return Recipe.asked(network="convlstm", members=2, epochs=2, **QUICK, **asked)
+    return Recipe.asked(network="convlstm", members=2, epochs=2, trees=False, **QUICK, **asked)
 
 
 def finish(events: Iterator[Progress | Trained]) -> Trained:
