@@ -28,7 +28,7 @@ from pipelines.train import Means, Progress, resume, train
 
 pytest.importorskip("sklearn")
 CPU = Computing("cpu")
-QUICK: dict[str, Any] = {"members": 1, "epochs": 1, "history": 2, "horizon": 2, "batch": 128}
+QUICK: dict[str, Any] = {"members": 1, "epochs": 1, "history": 2, "horizon": 1, "batch": 128}
 
 
 @pytest.fixture(scope="module")
@@ -110,17 +110,17 @@ class Ten:
 def test_the_share_is_that_of_least_squares(parts: Split, ours: float) -> None:
     lesson = course(parts, without=["anomaly"]).lesson
     assert not isinstance(lesson.context, Context) or not lesson.context.config.anomaly
-    others = Trees((Ten(), Ten()), (0.0, 0.0), history=2)
+    others = Trees((Ten(),), (0.0,), history=2)
     # (ours + s (10 - ours)) is to be the mean of what was observed.
-    init_times = np.intersect1d(lesson.init_times, windows.whole(lesson.known, (1, 0), 2))
-    mean = float(windows.future(lesson.known, init_times, 2).values.mean())
+    init_times = np.intersect1d(lesson.init_times, windows.whole(lesson.known, (1, 0), 1))
+    mean = float(windows.future(lesson.known, init_times, 1).values.mean())
     expected = np.clip((mean - ours) / (10 - ours), 0, 1)
     assert share_of(lesson, Constant(ours), others) == pytest.approx(expected, abs=1e-5)
 
 
 def test_where_both_say_the_same_the_networks_serve(parts: Split) -> None:
     lesson = course(parts, without=["anomaly"]).lesson
-    assert share_of(lesson, Constant(10.0), Trees((Ten(), Ten()), (0.0, 0.0), 2)) == 0.0
+    assert share_of(lesson, Constant(10.0), Trees((Ten(),), (0.0,), 2)) == 0.0
 
 
 # What is fitted
@@ -139,14 +139,14 @@ def test_the_forecast_is_the_networks_and_the_trees_by_their_shares(
     for whole in (made.selected, made.forecaster):
         assert whole.trees is not None
         assert 0 < whole.share <= 1
-        networks = values_of(replace(whole, trees=None), parts.train, 4)
-        theirs = values_of(trees.TreesForecaster(whole.trees, whole.context), parts.train, 2)
-        mixed = values_of(whole, parts.train, 4)
-        expected = networks[:, :2] + whole.share * (theirs - networks[:, :2])
-        clear = (networks[:, :2] > 0) & (theirs > 0)  # where neither was raised to zero
-        np.testing.assert_allclose(mixed[:, :2][clear], expected[clear], rtol=1e-4, atol=1e-3)
+        networks = values_of(replace(whole, trees=None), parts.train, 3)
+        theirs = values_of(trees.TreesForecaster(whole.trees, whole.context), parts.train, 1)
+        mixed = values_of(whole, parts.train, 3)
+        expected = networks[:, :1] + whole.share * (theirs - networks[:, :1])
+        clear = (networks[:, :1] > 0) & (theirs > 0)  # where neither was raised to zero
+        np.testing.assert_allclose(mixed[:, :1][clear], expected[clear], rtol=1e-4, atol=1e-3)
         # Beyond the leads that trees were grown for the networks forecast alone.
-        np.testing.assert_array_equal(mixed[:, 2:], networks[:, 2:])
+        np.testing.assert_array_equal(mixed[:, 1:], networks[:, 1:])
 
 
 def test_the_test_days_are_not_looked_at(parts: Split, made: Fitted) -> None:
@@ -160,13 +160,11 @@ def test_the_test_days_are_not_looked_at(parts: Split, made: Fitted) -> None:
 
 def test_trees_are_grown_lead_by_lead_and_can_be_stopped(parts: Split) -> None:
     grown = list(course(parts, trees=True).grow())
-    assert [one for one in grown if isinstance(one, Growing)] == [
-        Growing(n, 4) for n in (1, 2, 3, 4)
-    ]
+    assert [one for one in grown if isinstance(one, Growing)] == [Growing(n, 2) for n in (1, 2)]
     assert isinstance(grown[-1], Grove)
     stop = threading.Event()
     stop.set()
-    assert list(course(parts, trees=True).grow(stop)) == [Growing(1, 4)]
+    assert list(course(parts, trees=True).grow(stop)) == [Growing(1, 2)]
 
 
 # What becomes of them
@@ -176,7 +174,7 @@ def test_a_version_keeps_its_trees_and_forecasts_with_them(home: Path, made: Fit
     city, store, name = load_city("small"), Store(), newest(home)
     manifest = read_manifest(models_root(), "small", name)
     assert 0 < manifest.trees["share"] <= 1
-    assert len(manifest.trees["sha256"]) == len(manifest.trees["shares"]) == 2
+    assert len(manifest.trees["sha256"]) == len(manifest.trees["shares"]) == 1
     assert verify(models_root(), "small", name) == []
     loaded = load_version(models_root(), city, name)
     assert loaded.share == manifest.trees["share"]
@@ -192,12 +190,12 @@ def test_a_version_keeps_its_trees_and_forecasts_with_them(home: Path, made: Fit
 
 def test_damaged_trees_are_refused_with_a_way_out(home: Path) -> None:
     name = newest(home)
-    path = home / "models/small" / name / "trees-2.onnx"
+    path = home / "models/small" / name / "trees-1.onnx"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    with pytest.raises(FlowcastError, match=r"trees-2.onnx is damaged.*use another version"):
+    with pytest.raises(FlowcastError, match=r"trees-1.onnx is damaged.*use another version"):
         load_version(models_root(), load_city("small"), name)
     assert [
-        line for line in verify(models_root(), "small", name) if "trees-2.onnx is damaged" in line
+        line for line in verify(models_root(), "small", name) if "trees-1.onnx is damaged" in line
     ]
     path.unlink()
     with pytest.raises(FlowcastError, match=r"cannot be read.*train again"):

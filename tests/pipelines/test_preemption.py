@@ -20,7 +20,7 @@ from pipelines.trainer import main
 
 ON_CPU = Means(Computing("cpu"))
 CHECKPOINT = "models/small/training/selection-0.safetensors"
-SINGLE = ["--members", "1", "--no-final"]
+SINGLE = ["--members", "1", "--no-final", "--no-trees"]
 COMMAND = [sys.executable, "-m", "app.cli", "train"]
 MID_EPOCH = """
 import os, signal
@@ -126,7 +126,7 @@ def test_a_training_for_machines_trains_and_goes_on_and_refuses_in_sentences(
     caplog.set_level("INFO")
     city = ["--city", "small", "--device", "cpu"]
     options = ["--network", "convlstm", "--batch", "128", "--precision", "bfloat16"]
-    assert main([*city, "--epochs", "1", "--members", "1", *options]) == 0
+    assert main([*city, "--epochs", "1", "--members", "1", "--no-trees", *options]) == 0
     assert "fit 1 of 2: selection, seed 0" in caplog.text
     lines = [line for line in caplog.messages if "epoch 1: training loss" in line]
     # Of the final fit there is nothing to judge by.
