@@ -95,6 +95,10 @@ def _job(job: str, city: str, more: list[str]) -> None:
 
 def replay(
     city: CityOption,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Files or folders to play in place of the archive's test days."),
+    ] = None,
     into: Annotated[
         str, typer.Option(help="City that is played into; made where it is not there.")
     ] = "",
@@ -103,24 +107,29 @@ def replay(
     ] = 600.0,
     begin: Annotated[
         str,
-        typer.Option("--from", metavar="TIME", help="First slot, in the city's time; test days."),
+        typer.Option(
+            "--from",
+            metavar="TIME",
+            help="First slot, in the city's time; the first test day, or that of the files.",
+        ),
     ] = "",
 ) -> None:
-    """Plays a city's archive back as if it were live, slot by slot, into the inbox of another one."""
+    """Plays an archive, or files, back as if live, slot by slot, into the inbox of another city."""
     from data.store import Store
     from pipelines import replay as run
 
     place, store = load_city(city), Store()
     other = run.town(place, into or f"{city}-live")
     first = parse_time(begin, place) if begin else None
-    stored, times = run.begin(store, place, other, first)
+    chosen = run.filed(paths, place, first) if paths else run.archived(store, place, first)
+    stored, flow = run.begin(store, place, other, chosen)
     ERR.print(
-        f"{stored:,} slots before are stored; {len(times):,} are played into {other.name}, one every "
+        f"{stored:,} slots before are stored; {len(flow):,} are played into {other.name}, one every "
         f"{_seconds(place) / speed:.3g} s; "
         f"to forecast them: forecast schedule --city {other.name}",
         markup=False,
     )
-    for now in run.play(store, place, other, times):
+    for now in run.play(flow, other):
         OUT.print(run.told(now, place), markup=False)
         time.sleep(_seconds(place) / speed)
 

@@ -1,10 +1,12 @@
-"""Replay: an archive played back as if it were live, slot by slot, into the inbox of a city."""
+"""Replay: an archive, or files, played back as if live, slot by slot, into the inbox of a city."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from data.city import City, city_files, load_city
 from data.clock import Clock, stamp, wall
@@ -13,8 +15,9 @@ from data.files import write_whole
 from data.flow import no_flow, split
 from data.flow_table import write_flow_csv
 from data.home import home
+from data.readers import input_files, read_file
 from data.store import Source, Store
-from data.taxibj import write_taxibj
+from data.taxibj import Reading, write_taxibj
 from data.taxibj_dates import shown
 from pipelines.inbox import inbox
 
@@ -42,50 +45,84 @@ def town(city: City, name: str) -> City:
     return other
 
 
-def begin(
-    store: Store, city: City, into: City, first: np.datetime64 | None
-) -> tuple[int, np.ndarray]:
-    """Stores what lies before the first slot that is played, and returns its slots and those to play.
+def archived(store: Store, city: City, first: np.datetime64 | None) -> xr.DataArray:
+    """Returns the flow of an archive that is to be played.
 
     Args:
-        store: with the archive that is played.
+        store: with the archive.
         city: whose archive it is.
-        into: city that it is played into.
-        first: UTC; None for the first of the city's test days. Slots that are there are not played.
+        first: UTC; None for the first of the city's test days.
 
-    Returns:
-        number of slots stored, and the times of those to play, UTC.
+    Raises:
+        FlowcastError: there is no flow.
     """
     times = store.times(city)
     if not times.size:
         raise no_flow(city)
-    start = split(times, city).test.values[0] if first is None else first
-    before = store.flow(city, last=start - np.timedelta64(1, "s"))
+    return store.flow(city, first=split(times, city).test.values[0] if first is None else first)
+
+
+def filed(paths: Iterable[Path], city: City, first: np.datetime64 | None) -> xr.DataArray:
+    """Returns the flow of files that is to be played; of a slot that several hold, the last one's.
+
+    Args:
+        paths: files or folders, as `pipelines.ingest.ingest` takes them; weather is left out.
+        city: whose grid and rules hold.
+        first: UTC; None for the first slot of the files.
+
+    Raises:
+        FlowcastError: a file is refused, or none holds any flow from `first` on.
+    """
+    parts = []
+    for path in input_files(paths):
+        reading = read_file(path, city)
+        if isinstance(reading, Reading) and reading.series == "observed":
+            parts.append(reading.flow)
+    if not parts:
+        raise FlowcastError("these files hold no observed flow to play; name others")
+    flow = xr.concat(parts, "time").drop_duplicates("time", keep="last").sortby("time")
+    played = flow if first is None else flow[flow["time"].values >= first]
+    if not played.size:
+        last = stamp(flow["time"].values[-1], city.timezone)
+        raise FlowcastError(f"the flow of these files ends {last}; let --from be no later")
+    return played
+
+
+def begin(store: Store, city: City, into: City, flow: xr.DataArray) -> tuple[int, xr.DataArray]:
+    """Stores what lies before the first slot that is played, and returns what is left to play.
+
+    Args:
+        store: with the archive of the city, if any.
+        city: whose flow it is.
+        into: city that it is played into; slots up to the newest that it has are not played.
+        flow: dims `(time, channel, y, x)`, as `archived` or `filed` returns it.
+
+    Returns:
+        number of slots stored, and the flow to play.
+    """
+    before = store.flow(city, last=flow["time"].values[0] - np.timedelta64(1, "s"))
     span = store.span(into)
     stored = 0
     if before.sizes["time"] and (span is None or span[1] < before["time"].values[-1]):
         before.attrs["city"] = into.name
         stored = store.add_flow(into, before, source=Source(f"replay of {city.name}", "")).added
         span = store.span(into)
-    played = times.values[times.values >= start]
-    return stored, played if span is None else played[played > span[1]]
+    return stored, flow if span is None else flow[flow["time"].values > span[1]]
 
 
-def play(store: Store, city: City, into: City, times: np.ndarray) -> Iterator[np.datetime64]:
+def play(flow: xr.DataArray, into: City) -> Iterator[np.datetime64]:
     """Writes slot after slot into the inbox and yields when each is over, UTC.
 
     Args:
-        store: with the archive that is played.
-        city: whose archive it is.
+        flow: dims `(time, channel, y, x)`.
         into: city that it is played into.
-        times: of the slots, UTC.
 
     Raises:
         FlowcastError: the inbox cannot be written.
     """
-    clock, folder = Clock(city.step, city.timezone), inbox(into)
-    for time in times:
-        slot = store.flow(city, first=time, last=time)
+    clock, folder = Clock(into.step, into.timezone), inbox(into)
+    for at, time in enumerate(flow["time"].values):
+        slot = flow[at : at + 1]
         path = folder / f"{into.name}-{pd.Timestamp(time):%Y%m%dT%H%MZ}.h5"
         if _shown_twice(time, into):  # the TaxiBJ layout names it as another one
             write_flow_csv(path.with_suffix(".csv"), slot)

@@ -206,7 +206,7 @@ def _lived_in_home(_trained_home: Path, tmp_path_factory: pytest.TempPathFactory
 
     from data.city import load_city
     from data.store import Store
-    from pipelines.replay import begin, play, town
+    from pipelines.replay import archived, begin, play, town
     from pipelines.step import step
 
     home = tmp_path_factory.mktemp("lived-in") / "home"
@@ -216,8 +216,8 @@ def _lived_in_home(_trained_home: Path, tmp_path_factory: pytest.TempPathFactory
         patch.delenv("FLOWCAST_STORE", raising=False)
         store, source = Store(), load_city("small")
         city = town(source, "small-live")
-        _, times = begin(store, source, city, None)
-        for now in play(store, source, city, times[:26]):
+        _, flow = begin(store, source, city, archived(store, source, None))
+        for now in play(flow[:26], city):
             step(store, city, now, horizon=3, wall=time.time() + 60)
         store.close()
     return home

@@ -55,3 +55,30 @@ def test_a_scheduler_without_any_flow_says_so() -> None:
     refused = RUN.invoke(app, ["schedule"])
     assert refused.exit_code == 1
     assert "forecast ingest" in str(refused.exception)
+
+
+def test_files_are_played_in_place_of_an_archive(small_home: Path, tmp_path: Path) -> None:
+    rows = [
+        f"2030-01-0{day}T{hour:02d}:00,{y},{x},{day},{hour}"
+        for day, hour in ((1, 22), (1, 23), (2, 0))
+        for y in range(6)
+        for x in range(5)
+    ]
+    table = tmp_path / "flow.csv"
+    table.write_text("\n".join(["time,y,x,inflow,outflow", *rows, ""]))
+    speed = ["--into", "elsewhere", "--speed", "1000000"]
+    played = RUN.invoke(app, ["replay", "--city", "small", str(table), *speed])
+    assert played.exit_code == 0, played.output
+    assert played.stdout.splitlines() == [
+        "2030-01-01 23:00",
+        "2030-01-02 00:00",
+        "2030-01-02 01:00",
+    ]
+    assert len(list((small_home / "inbox" / "elsewhere").glob("*.h5"))) == 3
+    late = RUN.invoke(
+        app, ["replay", "--city", "small", str(table), *speed, "--from", "2030-01-02T01:00"]
+    )
+    assert "ends 2030-01-02 00:00; let --from be no later" in str(late.exception)
+    (tmp_path / "sky.csv").write_text("date,rain\n2030-01-01,1\n")
+    other = RUN.invoke(app, ["replay", "--city", "small", str(tmp_path / "sky.csv"), *speed])
+    assert "no observed flow" in str(other.exception)

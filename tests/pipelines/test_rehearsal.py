@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from data.city import City, load_city
 from data.runs import DONE
@@ -27,7 +28,7 @@ from forecasting.registry import load_version, models_root, verify, versions
 from pipelines.due import nightly_slot
 from pipelines.fitting import Recipe
 from pipelines.nightly import nightly
-from pipelines.replay import begin, play, town
+from pipelines.replay import archived, begin, play, town
 from pipelines.step import step
 from pipelines.train import Means
 
@@ -46,7 +47,11 @@ class Stage(NamedTuple):
 
     source: City
     city: City
-    times: np.ndarray
+    flow: xr.DataArray
+
+    @property
+    def times(self) -> np.ndarray:
+        return np.asarray(self.flow["time"].values)
 
 
 @pytest.fixture
@@ -61,9 +66,9 @@ def stage(small_home: Path) -> Iterator[Stage]:
     if DAYS >= 7:  # more days than the shared archive has for it: five more weeks follow
         _lengthen(store, source)
         first = span[1] + source.step
-    _, times = begin(store, source, city, first)
+    _, flow = begin(store, source, city, archived(store, source, first))
     store.close()
-    yield Stage(source, city, times[: source.slots_per_day * DAYS])
+    yield Stage(source, city, flow[: source.slots_per_day * DAYS])
 
 
 def _settle(store: Store, city: City) -> None:
@@ -148,7 +153,7 @@ def _folder(stage: Stage, name: str) -> Path:
 
 def played(stage: Stage) -> Iterator[np.datetime64]:
     store = Store()
-    yield from play(store, stage.source, stage.city, stage.times)
+    yield from play(stage.flow, stage.city)
     store.close()
 
 
@@ -179,7 +184,7 @@ def test_killed_at_any_moment_it_comes_to_the_same(
 ) -> None:
     import shutil
 
-    stage = stage._replace(times=stage.times[: max(6, min(len(stage.times), KILLS))])
+    stage = stage._replace(flow=stage.flow[: max(6, min(len(stage.times), KILLS))])
     calm = tmp_path / "calm"
     shutil.copytree(small_home, calm)
     rng = random.Random(0)

@@ -17,7 +17,7 @@ from data.store import Store
 from pipelines import schedule
 from pipelines.inbox import inbox
 from pipelines.job import main, present
-from pipelines.replay import begin, play, town
+from pipelines.replay import archived, begin, play, town
 from pipelines.schedule import Plan, Scheduler, served_cities
 
 HOUR = np.timedelta64(3600, "s")
@@ -296,24 +296,25 @@ def schedulers(live: City) -> Iterator[Callable[[], Running]]:
 def live(store: Store, city: City) -> City:
     """A city that has flow until the test days, and its night behind it."""
     other = town(city, "small-live")
-    begin(store, city, other, None)
+    begin(store, city, other, archived(store, city, None))
     return other
 
 
 def test_a_scheduler_serves_an_inbox_and_a_second_one_takes_over(
     store: Store, city: City, live: City, schedulers: Callable[[], Running]
 ) -> None:
-    _, times = begin(store, city, live, None)
+    _, flow = begin(store, city, live, archived(store, city, None))
+    times = flow["time"].values
     first = schedulers()
     _until(lambda: first.said("this scheduler serves"))
     second = schedulers()
     _until(lambda: second.said("this one waits"))
-    for _ in play(store, city, live, times[:1]):
+    for _ in play(flow[:1], live):
         pass
     _until(lambda: _newest(store, live) == times[0])
     first.end(signal.SIGKILL)
     _until(lambda: second.said("this scheduler serves"))
-    for _ in play(store, city, live, times[1:2]):
+    for _ in play(flow[1:2], live):
         pass
     _until(lambda: _newest(store, live) == times[1])
     beat = store.heartbeats.newest("scheduler")
@@ -330,12 +331,13 @@ def test_schedulers_that_are_killed_again_and_again_lose_nothing_and_do_nothing_
     store: Store, city: City, live: City, schedulers: Callable[[], Running]
 ) -> None:
     rng = random.Random(0)
-    _, times = begin(store, city, live, None)
+    _, flow = begin(store, city, live, archived(store, city, None))
+    times = flow["time"].values
     running = schedulers()
-    for _ in play(store, city, live, times[:1]):  # from a city's first forecast on none may lack
+    for _ in play(flow[:1], live):  # from a city's first forecast on none may lack
         pass
     _until(lambda: _newest(store, live) == times[0])
-    for _ in play(store, city, live, times[1:4]):
+    for _ in play(flow[1:4], live):
         time.sleep(
             rng.uniform(0.5, 4)
         )  # at the start, the wait for a whole file, the step, or after it

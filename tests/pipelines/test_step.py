@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from data.city import City, load_city
 from data.clock import wall
@@ -16,7 +17,7 @@ from forecasting.baselines import BASELINES
 from pipelines import step as stepping
 from pipelines.drift import drift
 from pipelines.forecast import forecast
-from pipelines.replay import begin, play, town
+from pipelines.replay import archived, begin, play, town
 from pipelines.rollback import roll_back
 from pipelines.score import score
 from pipelines.step import step
@@ -31,21 +32,25 @@ class Live(NamedTuple):
     store: Store
     source: City
     city: City
-    times: np.ndarray
+    flow: xr.DataArray
+
+    @property
+    def times(self) -> np.ndarray:
+        return np.asarray(self.flow["time"].values)
 
 
 @pytest.fixture
 def live(small_store: Store) -> Live:
     store, source = small_store, load_city("small")
     city = town(source, "small-live")
-    _, times = begin(store, source, city, None)
-    return Live(store, source, city, times)
+    _, flow = begin(store, source, city, archived(store, source, None))
+    return Live(store, source, city, flow)
 
 
 def stepped(live: Live, count: int) -> list[np.datetime64]:
     """Plays some slots, a step after each; returns the moments."""
     moments = []
-    for now in play(live.store, live.source, live.city, live.times[:count]):
+    for now in play(live.flow[:count], live.city):
         step(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
         moments.append(now)
     return moments
@@ -106,7 +111,7 @@ def test_a_slot_that_comes_late_is_forecast_and_it_or_a_corrected_one_is_scored_
     store, city = live.store, live.city
     late = store.flow(live.source, first=live.times[2], last=live.times[2])
     late.attrs["city"] = city.name
-    without = live._replace(times=np.delete(live.times, 2))
+    without = live._replace(flow=live.flow.drop_isel(time=2))
     stepped(without, 5)
     before = store.scores.table(city, live.times[0] - 1, live.times[5])
     assert not (
@@ -125,7 +130,7 @@ def test_a_slot_that_comes_late_is_forecast_and_it_or_a_corrected_one_is_scored_
 
 def test_slots_that_come_together_are_each_forecast_by_what_was_known(live: Live) -> None:
     stepped(live, 1)
-    for _ in play(live.store, live.source, live.city, live.times[1:5]):
+    for _ in play(live.flow[1:5], live.city):
         pass
     now = live.times[5]
     done = step(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
@@ -172,7 +177,7 @@ def matured(live: Live, count: int) -> None:
 def test_slots_that_come_in_any_order_are_all_forecast_and_scored(live: Live) -> None:
     order = [0, 3, 1, 6, 5, 2, 4, 7]
     for number in order:
-        stepped(live._replace(times=live.times[[number]]), 1)
+        stepped(live._replace(flow=live.flow[[number]]), 1)
         step(live.store, live.city, live.times[8], horizon=HORIZON)
     matured(live, 8)
 
@@ -182,7 +187,7 @@ def test_of_many_slots_that_come_at_once_the_newest_are_forecast_first_and_then_
 ) -> None:
     monkeypatch.setattr(stepping, "MOST", 3)
     stepped(live, 1)
-    for _ in play(live.store, live.source, live.city, live.times[1:9]):
+    for _ in play(live.flow[1:9], live.city):
         pass
     now, found = live.times[9], []
     for _ in range(4):
@@ -198,7 +203,7 @@ def test_a_slot_whose_forecast_failed_keeps_no_other_from_it_and_is_forecast_lat
     live: Live, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     stepped(live, 1)
-    for _ in play(live.store, live.source, live.city, live.times[1:5]):
+    for _ in play(live.flow[1:5], live.city):
         pass
 
     def fails(*arguments: Any, at: np.datetime64) -> Any:
@@ -217,7 +222,7 @@ def test_a_slot_whose_forecast_failed_keeps_no_other_from_it_and_is_forecast_lat
 
 def test_slots_ahead_of_the_clock_are_forecast_when_it_is_their_time(live: Live) -> None:
     stepped(live, 1)
-    for _ in play(live.store, live.source, live.city, live.times[1:6]):
+    for _ in play(live.flow[1:6], live.city):
         pass
     for now in (live.times[2], live.times[2] - np.timedelta64(1, "D"), live.times[6]):
         step(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
@@ -236,7 +241,7 @@ def test_a_champion_that_cannot_serve_leaves_a_forecast_all_the_same(live: Live)
 def test_where_another_process_takes_in_the_files_there_is_a_forecast_all_the_same(
     live: Live, flowcast_home: Path
 ) -> None:
-    now = next(play(live.store, live.source, live.city, live.times[:1]))
+    now = next(play(live.flow[:1], live.city))
     lock = flowcast_home / "inbox" / f".{live.city.name}.lock"
     with only_one(lock, "another"):
         done = step(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
@@ -283,9 +288,10 @@ def test_a_day_on_which_clocks_are_moved_is_played_whole(
     flow = label(np.ones((len(times), 2, 2, 3)), times, city)
     store.add_flow(city, flow, source=Source("york.h5", ""))
     into = town(city, "york-live")
-    _, played = begin(store, city, into, begins)
+    _, flow = begin(store, city, into, archived(store, city, begins))
+    played = flow["time"].values
     assert len(played) == hours
-    for now in play(store, city, into, played):
+    for now in play(flow, into):
         step(store, into, now, horizon=HORIZON, wall=time.time() + 60)
     assert [*store.times(into)["time"].values] == [*times]
     made = store.forecasts(into, begins - 1, times[-1])

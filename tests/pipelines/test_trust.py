@@ -8,7 +8,7 @@ from data.city import load_city
 from data.scores import SERVED
 from data.store import Source, Store
 from pipelines.record import record
-from pipelines.replay import begin, play, town
+from pipelines.replay import archived, begin, play, town
 from pipelines.step import step
 from pipelines.trust import FEWEST, skill, trust
 
@@ -47,9 +47,10 @@ def test_nothing_is_said_of_skill_where_little_is_scored() -> None:
 def test_what_stands_above_a_forecast_and_its_record(small_store: Store) -> None:
     store, source = small_store, load_city("small")
     city = town(source, "small-live")
-    _, times = begin(store, source, city, None)
+    _, flow = begin(store, source, city, archived(store, source, None))
+    times = flow["time"].values
     now = times[0]
-    for now in play(store, source, city, times[:14]):
+    for now in play(flow[:14], city):
         step(store, city, now, horizon=3, wall=time.time() + 60)
     made = store.forecast(city)
     assert made is not None

@@ -276,15 +276,15 @@ def test_a_page_shows_what_comes_in_and_keeps_what_was_chosen(
 ) -> None:
     from data.city import load_city
     from data.store import Store
-    from pipelines.replay import begin, play
+    from pipelines.replay import archived, begin, play
     from pipelines.step import step
 
     with served(lived_in, 4) as (url, _):
         drawn(page, link(Server(url, lived_in), lead="3", y="1", x="1", threshold="7"))
         before = words(page)
         store, source, city = Store(), load_city("small"), load_city("small-live")
-        _, times = begin(store, source, city, None)
-        for now in play(store, source, city, times[:1]):
+        _, flow = begin(store, source, city, archived(store, source, None))
+        for now in play(flow[:1], city):
             step(store, city, now, horizon=3, wall=time.time() + 60)
         store.close()
         strip = re.search(r"Newest slot\n(.*)\n", before)
