@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 
 from forecasting.schedule import SCHEDULES
 from forecasting.state import TrainingState
@@ -10,17 +11,23 @@ from forecasting.state import TrainingState
 class Clock:
     """Plans the epochs: as many as the configuration says, or as fit into its minutes."""
 
-    def __init__(self, state: TrainingState, shared: bool = False) -> None:
+    def __init__(
+        self,
+        state: TrainingState,
+        shared: bool = False,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Begins to count.
 
         Args:
             state: of the training.
             shared: whether several processes go by one clock: then it stands until `set`.
+            timer: seconds, of which differences count.
         """
-        self._state, self._shared = state, shared
+        self._state, self._shared, self._timer = state, shared, timer
         self._limit = math.inf if state.config.minutes is None else state.config.minutes * 60
         self._before = self._finished() + state.seconds
-        self._begun = time.monotonic()
+        self._begun = timer()
         self._told = self._before
 
     def _finished(self) -> float:
@@ -28,7 +35,7 @@ class Clock:
 
     def own(self) -> float:
         """Returns the seconds that this process counts, the training's earlier parts included."""
-        return self._before + time.monotonic() - self._begun
+        return self._before + self._timer() - self._begun
 
     def set(self, seconds: float) -> None:
         """Sets a shared clock, which never goes back."""

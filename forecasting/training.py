@@ -104,7 +104,7 @@ def fit(
         FlowcastError: a single window does not fit into the memory of the GPU.
     """
     computing, group = computing or Computing(), group or Group()
-    clock = Clock(state, shared=group.size > 1)
+    clock = Clock(state, group.size > 1, computing.timer)
     with prepared(state.network, computing):
         step = Step(state, computing, group, len(feed), weight)
         while clock.another():

@@ -58,7 +58,7 @@ class Plan:
 
     Attributes:
         horizon: steps ahead, in training too.
-        minutes: that one training may take, on one core.
+        minutes: of processor time that one training may take, on one core.
     """
 
     horizon: int = 4

@@ -83,8 +83,8 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
         f"observed. Fitted on {span['train'][0]} to {span['train'][1]}, selected on "
         f"{span['validation'][0]} to {span['validation'][1]}, then fitted on both; the test span was "
         f"only scored. Mean over the seeds and, after ±, their standard deviation.",
-        f"One thread and at most {plan['minutes']:g} minutes a training; {machine['cores']} cores of "
-        f"{machine['processor']}; "
+        f"One thread and at most {plan['minutes']:g} minutes of processor time a training; "
+        f"{machine['cores']} cores of {machine['processor']}; "
         + ", ".join(f"{name} {text}" for name, text in machine["versions"].items())
         + f"; {content['made']}.",
     ]

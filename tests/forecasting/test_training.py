@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from data.errors import FlowcastError
 from forecasting.checkpoint import load_checkpoint, save_checkpoint
+from forecasting.computing import Computing
 from forecasting.feed import Cut, cut
 from forecasting.state import Epoch, TrainingConfig, TrainingState
 from forecasting.torch_rollout import build_network
@@ -297,6 +298,14 @@ def test_a_training_with_minutes_ends_with_them() -> None:
     done = epochs(train(state))
     assert 1 <= len(done) < 10_000
     assert 0.3 < time.monotonic() - begun < 5
+
+
+def test_minutes_are_those_of_the_timer_that_computing_names() -> None:
+    seconds = iter(range(10_000))  # each look at it is a second later
+    computing = Computing("cpu", timer=lambda: float(next(seconds)))
+    state = start(epochs=10_000, minutes=5)
+    done = epochs(fit(state, feed(waves()), always(1.0), computing))
+    assert 1 < len(done) < 50 and 200 < done[-1].seconds < 400
 
 
 def test_a_training_with_minutes_does_no_more_than_its_epochs() -> None:
