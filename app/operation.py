@@ -63,7 +63,8 @@ def schedule(
         at,
         minutes,
         warm,
-        after=lambda now: write_metrics(path, store, cities, now),
+        after=lambda now, served: write_metrics(path, store, served, now),
+        look=None if city else lambda: served_cities(store, []),
     )
     serve(store, plan, stop)
     store.close()

@@ -45,6 +45,11 @@ def inbox(city: City) -> Path:
     return folder
 
 
+def is_fed(city: City) -> bool:
+    """Returns whether there is a file for a city, whole or not yet."""
+    return (home() / "inbox" / city.name).is_dir() and bool(waiting(city, float("inf")))
+
+
 def waiting(city: City, now: float, quiet: float = QUIET) -> list[Path]:
     """Returns the files that are whole, the oldest first.
 

@@ -12,20 +12,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from data.city import City
+from data.city import City, city_files, load_city
 from data.errors import FlowcastError, StoreError
+from data.home import home
 from data.lock import Held
 from data.store import Store
 from pipelines import log
 from pipelines.due import AT, JOBS, missed, slot_of
-from pipelines.inbox import waiting
+from pipelines.inbox import is_fed, waiting
 from pipelines.job import LIMITS, present
 from pipelines.visits import mark
 
@@ -52,7 +53,8 @@ class Plan:
         at: when nights begin, in each city's time.
         minutes: of a night's training.
         warm: whether it begins with the champion's weights.
-        after: called after each heartbeat with the time, such as to write figures.
+        after: called after each heartbeat with the time and the cities, such as to write figures.
+        look: called before each heartbeat for the cities that are served from then on.
     """
 
     cities: tuple[City, ...]
@@ -60,7 +62,8 @@ class Plan:
     at: str = AT
     minutes: float = 30.0
     warm: bool = False
-    after: Callable[[np.datetime64], None] | None = None
+    after: Callable[[np.datetime64, Sequence[City]], None] | None = None
+    look: Callable[[], tuple[City, ...]] | None = None
 
 
 @dataclass
@@ -115,10 +118,11 @@ class Scheduler:
                 self.tell(str(error), city=city.name)
         if time.monotonic() - self.beaten >= BEAT:
             self.beaten = time.monotonic()
+            self._find()
             cities = [city.name for city in self.plan.cities]
             self.store.heartbeats.beat(NAME, now, {"cities": cities})
             if self.plan.after is not None:
-                self.plan.after(now)
+                self.plan.after(now, self.plan.cities)
 
     def end(self) -> None:
         """Ends all jobs, which lose nothing: what they were at is claimed again later."""
@@ -132,6 +136,15 @@ class Scheduler:
                 child.process.kill()
                 child.process.wait()
         self.children.clear()
+
+    def _find(self) -> None:
+        """Takes over the cities that are to be served now: one may have been added, or changed."""
+        if self.plan.look is None:
+            return
+        former, cities = {city.name for city in self.plan.cities}, self.plan.look()
+        if added := [city.name for city in cities if city.name not in former]:
+            log.info("further cities are served", cities=added)
+        self.plan = replace(self.plan, cities=cities)
 
     def _look(self, job: str, city: City, now: np.datetime64) -> None:
         """Starts a job where it is due and neither done nor at work."""
@@ -286,23 +299,24 @@ def until_signalled() -> threading.Event:
 
 
 def served_cities(store: Store, names: Sequence[str]) -> tuple[City, ...]:
-    """Returns the cities that are named, or all that have flow in the store.
+    """Returns the cities that are named, or all that have flow in the store, or files in their inbox.
 
     Raises:
         FlowcastError: there is no such city, or none has any flow.
     """
-    from data.city import city_files, load_city
-
     if names:
         return tuple(load_city(name) for name in dict.fromkeys(names))
     known = []
     for name in city_files():
         try:
             city = load_city(name)
-            if store.span(city) is not None:
+            if store.span(city) is not None or is_fed(city):
                 known.append(city)
         except FlowcastError as error:
             log.warn(str(error), city=name)
     if not known:
-        raise FlowcastError("no city has any flow; run: forecast ingest --city CITY PATH")
+        raise FlowcastError(
+            "no city has any flow; run: forecast ingest --city CITY PATH, or drop files in its inbox: "
+            f"{home() / 'inbox' / 'CITY'}"
+        )
     return tuple(known)

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -102,3 +103,21 @@ print(json.dumps([shape, [name for name in ("torch", "onnx") if name in sys.modu
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout) == [[9, 2, 1, 2, 3], []]
+
+
+def test_a_session_tells_nobody_and_leaves_nothing_behind(summing: bytes, tmp_path: Path) -> None:
+    (tmp_path / "step.onnx").write_bytes(summing)
+    code = (
+        "import sys; from pathlib import Path; import numpy as np\n"
+        "from forecasting.onnx_rollout import OnnxRollout\n"
+        "rollout = OnnxRollout.open(Path(sys.argv[1]), 2)\n"
+        "rollout(np.ones((1, 2, 1, 2, 3), np.float32), 1)\n"
+    )
+    home = tmp_path / "home"
+    home.mkdir()
+    # In what calls itself a test or an integration ONNX Runtime is silent anyway.
+    told = {name: text for name, text in os.environ.items() if name != "CI" and "ORT_" not in name}
+    told |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    command = [sys.executable, "-c", code, str(tmp_path / "step.onnx")]
+    done = subprocess.run(command, env=told, capture_output=True, text=True, check=True)
+    assert (done.stderr, [*home.rglob("*")]) == ("", [])

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,19 @@ def test_an_inbox_that_cannot_be_read_keeps_no_other_city_from_its_jobs(
 def test_cities_without_flow_are_not_served(store: Store, city: City) -> None:
     assert served_cities(store, []) == (city,)
     assert [one.name for one in served_cities(store, ["demo", "demo"])] == ["demo"]
+
+
+def test_a_city_that_is_added_and_fed_is_served_from_then_on(store: Store, city: City) -> None:
+    other = town(city, "added")
+    scheduler = Starts(store, city)
+    scheduler.plan = replace(scheduler.plan, look=lambda: served_cities(store, []))
+    scheduler.tick(START)
+    assert {name for _, name in scheduler.begun} == {"small"}
+    whole_file(other, "a.h5")
+    scheduler.beaten = float("-inf")
+    scheduler.tick(START)
+    scheduler.tick(START)
+    assert ("arrival", "added") in scheduler.begun
 
 
 # Jobs as processes
