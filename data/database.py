@@ -50,13 +50,18 @@ def default_url() -> sa.URL:
 class Database:
     """The database at `url`, brought to the newest schema.
 
+    Args:
+        url: of SQLite or PostgreSQL.
+        patience: seconds to wait for another process; None for `PATIENCE`.
+
     Raises:
         StoreError: it cannot be opened, is no database of ours, or a newer flowcast wrote it.
     """
 
-    def __init__(self, url: str | sa.URL) -> None:
+    def __init__(self, url: str | sa.URL, patience: float | None = None) -> None:
         self.url = sa.make_url(url)
-        self._engine = _engine(self.url)
+        self._patience = PATIENCE if patience is None else patience
+        self._engine = _engine(self.url, self._patience)
         self._migrate()
 
     @property
@@ -67,7 +72,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Gives a connection that sees one state of the database throughout."""
-        with sentences(self.url), self._engine.connect() as connection:
+        with sentences(self.url, self._patience), self._engine.connect() as connection:
             if self.is_local:
                 yield connection
             else:
@@ -76,17 +81,17 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """Gives a connection whose changes are kept all together, or none if an error leaves it."""
-        with sentences(self.url), self._engine.connect() as connection:
+        with sentences(self.url, self._patience), self._engine.connect() as connection:
             writer = connection.execution_options(writes=True)
             with writer.begin():
                 if not self.is_local:
-                    writer.execute(sa.text(f"SET LOCAL lock_timeout = '{PATIENCE}s'"))
+                    writer.execute(sa.text(f"SET LOCAL lock_timeout = '{self._patience:g}s'"))
                     writer.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER)))
                 yield writer
 
     def connect(self) -> sa.Connection:
         """Returns a connection of its own, without a transaction; to be closed by the caller."""
-        with sentences(self.url):
+        with sentences(self.url, self._patience):
             return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
     def close(self) -> None:
@@ -107,7 +112,7 @@ class Database:
             upgrade(connection, revision)
 
 
-def _engine(url: sa.URL) -> sa.Engine:
+def _engine(url: sa.URL, patience: float) -> sa.Engine:
     """Returns the engine of a database.
 
     Raises:
@@ -121,24 +126,24 @@ def _engine(url: sa.URL) -> sa.Engine:
                 f"the driver of {url.drivername} is not installed ({error.name}); "
                 f"install it: pip install 'flowcast[postgresql]', and write {EXAMPLE}"
             ) from error
-    engine = sa.create_engine(url, connect_args={"timeout": PATIENCE})
-    sa.event.listen(engine, "connect", _on_connect)
+    engine = sa.create_engine(url, connect_args={"timeout": patience})
+    sa.event.listen(engine, "connect", lambda made, _: _on_connect(made, patience))
     sa.event.listen(engine, "begin", _on_begin)
     return engine
 
 
-def _on_connect(connection: Any, record: object) -> None:
+def _on_connect(connection: Any, patience: float) -> None:
     connection.isolation_level = None  # We begin transactions ourselves.
     cursor = connection.cursor()
-    _log_ahead(cursor)
+    _log_ahead(cursor, patience)
     for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
-def _log_ahead(cursor: Any) -> None:
+def _log_ahead(cursor: Any, patience: float) -> None:
     """Sets the write-ahead log; SQLite itself does not wait where another process does so too."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while True:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")

@@ -14,7 +14,7 @@ NAMED = "FLOWCAST_STORE"
 EXAMPLE = "postgresql+psycopg://USER@HOST/DATABASE"
 NOT_OURS = "is not a flowcast database; move it away to start anew"
 
-HELD = f"another process has held {{place}} for {PATIENCE} s; run it again when it is done"
+HELD = "another process has held {place} for {patience:g} s; run it again when it is done"
 FULL = "no space is left for {place}; nothing was written; make room and run it again"
 SILENT = "{place} does not answer; is PostgreSQL running there?"
 ENDED = "{place} ended the connection; nothing was written; run it again"
@@ -49,8 +49,12 @@ POSTGRESQL = {
 
 
 @contextmanager
-def sentences(url: sa.URL) -> Iterator[None]:
+def sentences(url: sa.URL, patience: float = PATIENCE) -> Iterator[None]:
     """Turns what the database says into a sentence with a way out.
+
+    Args:
+        url: of the database.
+        patience: seconds that were waited for another process.
 
     Raises:
         StoreError: it said something that is known.
@@ -62,7 +66,7 @@ def sentences(url: sa.URL) -> Iterator[None]:
         text = str(error.orig).lower()
         for sign, sentence in known.items():
             if sign in text:
-                raise StoreError(sentence.format(place=place(url))) from error
+                raise StoreError(sentence.format(place=place(url), patience=patience)) from error
         raise
 
 

@@ -50,6 +50,10 @@ class Store:
 
     It is made when first opened.
 
+    Args:
+        url: of SQLite or PostgreSQL.
+        patience: seconds to wait for another process; None for as long as writers wait.
+
     Attributes:
         runs: the ledger of what was done for which slot.
         scores: of stored forecasts.
@@ -61,8 +65,8 @@ class Store:
         StoreError: it cannot be opened, is no database of ours, or a newer flowcast wrote it.
     """
 
-    def __init__(self, url: str | None = None) -> None:
-        self._database = Database(url or default_url())
+    def __init__(self, url: str | None = None, patience: float | None = None) -> None:
+        self._database = Database(url or default_url(), patience)
         self.runs = Runs(self._database)
         self.scores = Scores(self._database)
         self.judgements = Judgements(self._database)
