@@ -30,7 +30,7 @@ def page(city: City) -> None:
     with left:
         _choose(city)
         frame = reading.frame(city, state, made).sel(channel=view().channel)
-        end = reading.top(city, made)
+        end = reading.top(city)
         show_map("cell-map", f"Observed {shown(made, city)}", frame, city, (0, end))
     with right:
         if view().cell is None:

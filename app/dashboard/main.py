@@ -46,24 +46,46 @@ def main() -> None:
     st.set_page_config("flowcast", ICON, layout="wide")
     if not _signed_in():
         return
+    every = float(os.environ.get(REFRESH, "60"))
     try:
-        known, wrong = reading.cities()
-        reading.store()
+        known, wrong = _look()
     except FlowcastError as error:
-        _trouble(str(error))
+        st.session_state["looked"] = True
+        st.fragment(_look_again, run_every=every, key="trouble")(str(error))
         return
-    if not known:
-        st.error("No city is described; its TOML may be wrong: " + plain("; ".join(wrong)))
-        return
-    notes = _follow_url({name: one.grid for name, one in known.items()})
+    notes = _follow_url({name: one.grid for name, one in known.items()}, wrong)
     st.html(STYLE)
     _header(known)
-    for note in (*notes, *(wrong if view().page == "archive" else ())):
+    for note in (*notes, *(wrong.values() if view().page == "archive" else ())):
         st.warning(plain(note))
-    city = known[view().city]
     playing = st.session_state.get("playing", False) and view().page == "now"
-    every = now.PAUSE if playing else float(os.environ.get(REFRESH, "60"))
-    st.fragment(_body, run_every=every, key="body")(city)
+    st.fragment(_body, run_every=now.PAUSE if playing else every, key="body")(known)
+
+
+def _look() -> tuple[dict[str, City], dict[str, str]]:
+    """Returns the cities by name, and what is wrong with others.
+
+    Raises:
+        FlowcastError: the store cannot be opened, or no city is described.
+    """
+    reading.store()
+    known, wrong = reading.cities()
+    if not known:
+        told = "; ".join(wrong.values()) or "there is no TOML of any"
+        raise FlowcastError(f"no city is described; mend its TOML: {told}")
+    return known, wrong
+
+
+def _look_again(text: str) -> None:
+    """Says what is wrong, and draws the page once it is well."""
+    if not st.session_state.pop("looked", False):
+        try:
+            _look()
+        except FlowcastError as error:
+            text = str(error)
+        else:
+            st.rerun(scope="app")
+    _trouble(text)
 
 
 def _signed_in() -> bool:
@@ -87,12 +109,19 @@ def _signed_in() -> bool:
     return False
 
 
-def _follow_url(grids: dict[str, tuple[int, int]]) -> tuple[str, ...]:
-    """Takes over what the URL asks for, unless this session itself wrote it; returns what is wrong."""
+def _follow_url(grids: dict[str, tuple[int, int]], wrong: dict[str, str]) -> tuple[str, ...]:
+    """Takes over what the URL asks for, unless this session itself wrote it; returns what is wrong.
+
+    Args:
+        grids: rows and columns of the cities by name.
+        wrong: what is wrong with the TOML of others, by name.
+    """
     asked = {name: str(value) for name, value in st.query_params.to_dict().items()}
     if asked == st.session_state.get("written") and view().city in grids:
         return tuple(st.session_state.get("notes", ()))
     found, notes = parse(asked, grids)
+    if (name := asked.get("city", "")) in wrong:
+        notes += (wrong[name],)
     st.session_state["view"] = found
     st.session_state["notes"] = notes
     write_query()
@@ -152,10 +181,13 @@ def _other_city() -> None:
     go(city=st.session_state["city"], cell=None, time=None, lead=1)
 
 
-def _body(city: City) -> None:
+def _body(known: dict[str, City]) -> None:
     """Draws the page; it is drawn anew each minute, and when something in it is used."""
     st.session_state["notes"] = ()
+    city = known[view().city]
     try:
+        if reading.cities()[0] != known:  # one was added, or its TOML changed
+            st.rerun(scope="app")
         st.title(f"{plain(city.title)}: {PAGES[view().page].lower()}", anchor=False)
         played = "; played back: the end of the newest slot is taken as the present"
         st.caption(f"Times in {plain(city.timezone)}{played if os.environ.get(REPLAYED) else ''}.")

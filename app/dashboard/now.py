@@ -197,7 +197,7 @@ def _spots(city: City, state: str, usual: xr.Dataset) -> None:
     spots = reading.hot_spots_of(city, state, view().time, view().channel, view().threshold)
     if spots.empty:
         st.markdown("**Hot spots**")
-        (st.success if np.isfinite(usual["high"].values).any() else st.info)(_calm(usual))
+        _calm(usual, reading.trust_of(city, state, view().time))
         return
     sure = spots["lower"] > spots["limit"]
     title = f"Hot spots of {view().channel}: {len(spots)}"
@@ -238,10 +238,22 @@ def _spots(city: City, state: str, usual: xr.Dataset) -> None:
         st.rerun(scope="fragment")
 
 
-def _calm(usual: xr.Dataset) -> str:
+def _calm(usual: xr.Dataset, found: Trust) -> None:
+    """Says that there is no hot spot, and how little that may mean."""
+    none = "None: no cell passes what 95 % of this weekday's slots stayed below, or a threshold."
     if not np.isfinite(usual["high"].values).any():
-        return "What is usual is not known yet, which takes four weeks of flow; no cell passes a threshold."
-    return "None: no cell passes what 95 % of this weekday's slots stayed below, or a threshold."
+        st.info(
+            "What is usual is not known yet, which takes four weeks of flow; no cell passes a threshold."
+        )
+    elif any(banner.level == "error" for banner in found.banners):
+        st.info(f"{none} But forecasts cannot be relied on now, as is said above.")
+    elif not found.version:
+        st.info(
+            "None, but a baseline stands in, which knows only what is usual: it cannot tell hot spots "
+            "beyond a threshold. To see the busiest cells all the same, set one."
+        )
+    else:
+        st.success(none)
 
 
 def _maps(city: City, state: str, forecast: xr.DataArray, usual: xr.Dataset, lead: int) -> None:
@@ -251,7 +263,7 @@ def _maps(city: City, state: str, forecast: xr.DataArray, usual: xr.Dataset, lea
     observed = reading.frame(city, state, made).sel(channel=channel)
     coming = forecast.isel(init_time=0, lead_time=lead - 1).sel(channel=channel)
     mean = usual["mean"].isel(time=lead - 1).sel(channel=channel)
-    end = reading.top(city, made)
+    end = reading.top(city)
     around = band(coming)
     more = {"usual": ("usual", mean.values)}
     if around is not None:

@@ -105,7 +105,7 @@ def _moment(city: City, state: str, last: np.datetime64) -> None:
     coming = forecast.isel(init_time=0, lead_time=lead - 1).sel(channel=view().channel)
     at = np.datetime64(coming["valid_time"].values.item(), "s")
     came = reading.frame(city, state, at).sel(channel=view().channel)
-    end = reading.top(city, last)
+    end = reading.top(city)
     maps = st.columns(3)
     with maps[0]:
         show_map("came", f"Observed {shown(at, city)}", came, city, (0, end))

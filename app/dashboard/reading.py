@@ -42,6 +42,8 @@ DEPTHS = {
     **{"LineString": 2, "MultiPoint": 2, "Polygon": 3, "MultiLineString": 3, "MultiPolygon": 4},
 }
 """Lists within one another that the coordinates of GeoJSON's geometries are (RFC 7946)."""
+PATIENCE = 3
+"""Seconds to wait for a store that another process holds; the page tries again by itself."""
 FEW = 4
 """Cities, or moments, that are kept of the larger things."""
 BY_CITY: dict[str | type, Callable[[Any], Any]] = {City: repr}
@@ -75,7 +77,7 @@ def store() -> Store:
     if held.store is None or file != held.file:
         if held.store is not None:
             held.store.close()
-        held.store = Store()
+        held.store = Store(patience=PATIENCE)
         held.file = _file()
     return held.store
 
@@ -93,17 +95,17 @@ def _file() -> str:
 
 
 @st.cache_data(ttl=30, show_spinner=False)
-def cities() -> tuple[dict[str, City], list[str]]:
-    """Returns the cities by name, those with flow first, and what is wrong with others."""
-    known, notes = {}, []
+def cities() -> tuple[dict[str, City], dict[str, str]]:
+    """Returns the cities by name, those with flow first, and what is wrong with others, by name."""
+    known, wrong = {}, {}
     for name in sorted(city_files()):
         try:
             known[name] = load_city(name)
         except FlowcastError as error:
-            notes.append(str(error))
+            wrong[name] = str(error)
     with_flow = [name for name, city in known.items() if _span(city) is not None]
     order = [*with_flow, *(name for name in known if name not in with_flow)]
-    return {name: known[name] for name in order}, notes
+    return {name: known[name] for name in order}, wrong
 
 
 def _span(city: City) -> tuple[np.datetime64, np.datetime64] | None:
@@ -164,22 +166,29 @@ def usual_of(city: City, state: str, at: np.datetime64, horizon: int) -> xr.Data
     return usual(store(), city, times, clock.after(at, 1))
 
 
-def top(city: City, at: np.datetime64) -> float:
+def top(city: City) -> float:
     """Returns the end of the scale of colours: what 99.9 % of the history's flows stay below.
 
-    It is taken of days evenly spread over the history, and anew each week.
+    It is taken of days evenly spread over the history before the week of the newest slot, so that it
+    stays the same throughout a week, whatever moment is looked at.
     """
-    return _top(city, f"{at.astype('datetime64[W]')} {_open().file}")
-
-
-@st.cache_data(show_spinner=False, hash_funcs=BY_CITY, max_entries=32)
-def _top(city: City, week: str) -> float:
     span = store().span(city)
     if span is None:
         return 1.0
-    days = np.unique(np.linspace(0, (span[1] - span[0]) // DAY, SAMPLE).astype(int))
-    firsts = span[0] + days * DAY
-    flows = [store().flow(city, first=one, last=one + DAY - 1).values.ravel() for one in firsts]
+    week = span[1].astype("datetime64[W]").astype("datetime64[s]")
+    return _top(city, span[0], week, _open().file)
+
+
+@st.cache_data(ttl=3600, show_spinner=False, hash_funcs=BY_CITY, max_entries=32)
+def _top(city: City, first: np.datetime64, week: np.datetime64, file: str) -> float:
+    """Returns the end of the scale; read anew each hour, as what is older may be taken in later."""
+    span = store().span(city)
+    end = week if first < week or span is None else span[1] + city.step
+    days = np.unique(np.linspace(0, (end - first - 1) // DAY, SAMPLE).astype(int))
+    flows = [
+        store().flow(city, first=one, last=min(one + DAY, end) - 1).values.ravel()
+        for one in first + days * DAY
+    ]
     flow = np.concatenate(flows)
     return (float(np.quantile(flow, TOP)) if len(flow) else 0.0) or 1.0
 

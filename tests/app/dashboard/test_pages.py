@@ -1,22 +1,27 @@
 """The pages by Streamlit's own AppTest, on a store that was lived in and on ones that are broken."""
 
+import json
 import sqlite3
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import streamlit as st
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st_
+from markdown_it import MarkdownIt
 from streamlit.testing.v1 import AppTest
 
-from app.dashboard import REPLAYED
-from app.dashboard.parts import plain
+from app.dashboard import REPLAYED, reading
+from app.dashboard.parts import JOINER, plain
 from app.dashboard.view import PAGES
 from data.city import load_city
 from data.clock import local
 from data.home import home
-from data.store import Store
+from data.store import Source, Store
 from pipelines.replay import town
 from pipelines.step import step
 
@@ -142,8 +147,6 @@ def test_a_city_with_one_slot_and_no_champion_is_shown(small_home: Path, page: s
     city = town(source, "one")
     flow = store.flow(source)[:1]
     flow.attrs["city"] = "one"
-    from data.store import Source
-
     store.add_flow(city, flow, source=Source("one slot", ""))
     test = shown(city="one", page=page)
     assert not test.exception
@@ -164,6 +167,25 @@ def test_a_store_that_is_no_database_is_a_sentence(flowcast_home: Path) -> None:
     assert not test.exception
     assert test.error
     assert "forecast doctor" in words(test)
+
+
+def test_a_store_that_is_held_when_the_dashboard_starts_is_told_within_seconds(
+    lived_in: Path,
+) -> None:
+    connection = sqlite3.connect(lived_in / "flowcast.db", isolation_level=None)
+    connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        begun = time.monotonic()
+        test = shown(city="small-live")
+        assert time.monotonic() - begun < 10
+        assert not test.exception
+        assert "another process has held" in test.error[0].value
+        assert "tries again by itself" in words(test)
+    finally:
+        connection.rollback()
+        connection.close()
+    assert "Newest slot" in words(test.run())
 
 
 def test_a_store_that_is_locked_is_a_sentence_or_a_page(lived_in: Path) -> None:
@@ -249,3 +271,103 @@ def _forecasts(store: Store) -> list[xr.DataArray]:
     span = store.span(load_city("small-live"))
     assert span is not None
     return list(store.forecasts(load_city("small-live"), span[0], span[1]))
+
+
+def test_the_colours_follow_what_is_taken_in_later_and_stay_the_same_within_a_week(
+    lived_in: Path,
+) -> None:
+    store, city = Store(), load_city("small-live")
+    flow = store.flow(city)
+    before = reading.top(city)
+    newest = flow[-1:].assign_coords(time=flow["time"][-1:] + city.step)
+    store.add_flow(city, newest * 100, source=Source("a busy hour", ""))
+    assert reading.top(city) == before
+    earlier = flow[:24].assign_coords(time=flow["time"][:24] - 7 * 24 * city.step)
+    store.add_flow(city, earlier * 100, source=Source("files of the week before", ""))
+    assert reading.top(city) > 10 * before
+
+
+def test_now_and_how_good_draw_by_the_same_scale(
+    lived_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: dict[str, set[float]] = {}
+    for page in ("now", "cell", "quality"):
+        test = shown(city="small-live", page=page, y="2", x="3")
+        specs = [one.proto.spec for one in test.get("arrow_vega_lite_chart")]
+        scales = [json.loads(one)["encoding"].get("color", {}) for one in specs if "rect" in one]
+        domains = [one["condition"]["scale"]["domain"] for one in scales if "condition" in one]
+        ends[page] = {domain[1] for domain in domains if domain[0] == 0 and domain[1] > 20}
+    assert ends["now"] == ends["cell"]
+    assert ends["now"] <= ends["quality"]
+
+
+def test_a_trouble_ends_by_itself_once_the_store_is_well(lived_in: Path) -> None:
+    path = lived_in / "flowcast.db"
+    kept = path.read_bytes()
+    path.write_bytes(b"this is no database at all, by far" * 100)
+    test = shown(city="small-live")
+    assert "is not a flowcast database" in test.error[0].value
+    assert "looked" not in test.session_state  # what is drawn next looks by itself
+    path.write_bytes(kept)
+    assert "Newest slot" in words(test.run())
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_that_no_cell_is_a_hot_spot_is_no_good_news_of_a_baseline_or_of_stale_data(
+    lived_in: Path, monkeypatch: pytest.MonkeyPatch, stale: bool
+) -> None:
+    store, city = Store(), load_city("small-live")
+    newest = store.forecast(city)
+    assert newest is not None
+    made = (newest * 0).assign_attrs(
+        newest.attrs if stale else newest.attrs | {"model_version": ""}
+    )
+    store.add_forecast(city, made)
+    if stale:
+        monkeypatch.delenv(REPLAYED)
+    test = shown(city="small-live")
+    assert not test.success
+    told = " ".join(one.value for one in test.info)
+    assert ("cannot be relied on" if stale else "it cannot tell hot spots") in told
+
+
+def test_a_quiet_city_with_a_model_is_good_news(lived_in: Path) -> None:
+    store, city = Store(), load_city("small-live")
+    newest = store.forecast(city)
+    assert newest is not None
+    store.add_forecast(city, (newest * 0).assign_attrs(newest.attrs | {"model_version": "v1"}))
+    assert "None: no cell passes" in shown(city="small-live").success[0].value
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        ("to make one: forecast step --city bj-2", "`forecast step --city bj-2`"),
+        ("run: forecast ingest --city bj PATH, or drop files", "`forecast ingest --city bj PATH`"),
+        ("(to train: forecast train --city bj)", "`forecast train --city bj`"),
+        ("to start it: forecast schedule.", "`forecast schedule`"),
+        ("forecast --city bj --horizon 4; then wait", "`forecast --city bj --horizon 4`"),
+    ],
+)
+def test_a_command_in_a_sentence_can_be_copied(text: str, drawn: str) -> None:
+    assert drawn in plain(text)
+    assert JOINER not in plain(text)
+
+
+@given(st_.text("`*_[]()<>:$-=ab \\/.htpw", max_size=30))
+def test_no_text_behind_a_command_leads_out_of_its_code(tail: str) -> None:
+    tokens = MarkdownIt().parse(f"**{plain('x forecast step ' + tail)}**")
+    kinds = {child.type for one in tokens for child in one.children or ()}
+    assert kinds <= {"strong_open", "strong_close", "text", "code_inline", "text_special"}
+
+
+def test_half_a_command_is_none() -> None:
+    assert "`" not in plain("x" * 280 + " forecast train --city a-long-name-of-a-city")
+
+
+def test_a_link_to_a_city_whose_toml_is_broken_tells_what_is_wrong_in_it(lived_in: Path) -> None:
+    (lived_in / "cities" / "broken.toml").write_text('timezone = "Nowhere/At_all"\nstep = "1h"')
+    test = shown(city="broken")
+    told = " ".join(one.value for one in test.warning)
+    assert plain("the key 'grid' is missing") in told
+    assert test.title[0].value.startswith("Small town")
