@@ -21,8 +21,9 @@ def hot_spots(
     """Returns the cells that pass a limit, each at the lead at which it passes it by most.
 
     A limit is the operator's threshold, where there is one, and what 95 % of the same weekday's
-    slots stayed below. Cells whose whole band passes it come first, then those by
-    the vehicles above the limit.
+    slots stayed below. Cells come first by how many of the limits their whole band is above, then by how
+    many their flow is, so that a low threshold hides none that is unusual; then by the vehicles
+    above the limit.
 
     Args:
         forecast: dims `(init_time, lead_time, channel, y, x)`, one init_time, vehicles per step.
@@ -38,13 +39,14 @@ def hot_spots(
     frames = forecast.isel(init_time=0).sel(channel=channel)
     flow = frames.values
     high = usual["high"].sel(channel=channel).values
-    limits = [high] + ([np.full_like(flow, threshold)] if threshold > 0 else [])
+    limits = np.stack([high, np.full_like(flow, threshold or np.inf)])
     # A limit that is not known, or not passed, is infinitely far away.
-    above = np.stack([np.where(flow > limit, flow - limit, -np.inf) for limit in limits])
+    above = np.where(flow > limits, flow - limits, -np.inf)
     above = np.where(flow >= FLOOR, above, -np.inf)
     which, excess = above.argmax(axis=0), above.max(axis=0)
-    lead, most = excess.argmax(axis=0), excess.max(axis=0)
-    rows, columns = np.nonzero(np.isfinite(most))
+    passed = np.isfinite(above).sum(axis=0)
+    lead = np.where(passed == passed.max(axis=0), excess, -np.inf).argmax(axis=0)
+    rows, columns = np.nonzero(passed.max(axis=0))
     around = band(frames)
     place = (lead[rows, columns], rows, columns)
     lower, upper = (
@@ -53,11 +55,11 @@ def hot_spots(
         else around.sel(coverage=SHOWN, edge=edge).values[place]
         for edge in ("lower", "upper")
     )
-    limit = np.stack(limits)[(which[place], *place)]
-    order = np.lexsort((-most[rows, columns], ~(lower > limit)))
-    lower, upper, limit = lower[order], upper[order], limit[order]
-    rows, columns = rows[order], columns[order]
+    sure = (lower > limits[:, *place]).sum(axis=0)
+    order = np.lexsort((-excess[place], -passed[place], -sure))
+    lower, upper, rows, columns = lower[order], upper[order], rows[order], columns[order]
     place = (place[0][order], rows, columns)
+    limit = limits[which[place], *place]
     times = frames["valid_time"].values[place[0]]
     weeks = usual["weeks"].values[place[0]]
     table = pd.DataFrame(
@@ -68,19 +70,25 @@ def hot_spots(
         }
     )
     shown = local(times, str(forecast.attrs["timezone"]))
-    asked = which[place]
     reasons = [
-        _reason(float(table["flow"][row]), float(limit[row]), bool(asked[row]), weeks[row], at)
-        for row, at in enumerate(shown.to_list())
+        _reason(over, asked, weeks[row], at)
+        for row, (over, asked, at) in enumerate(
+            zip(above[:, *place].T, limits[:, *place].T, shown.to_list(), strict=True)
+        )
     ]
     return table.assign(reason=pd.Series(reasons, dtype=object))[list(COLUMNS)]
 
 
-def _reason(flow: float, limit: float, asked: bool, weeks: int, at: pd.Timestamp) -> str:
-    """Returns why a cell is a hot spot; `asked` for the operator's own threshold."""
-    if asked:
-        return f"{flow - limit:,.0f} above the threshold of {limit:g}"
-    return (
-        f"{flow - limit:,.1f} above {limit:,.1f}, more than on {100 * SHARE:.0f} % of {weeks} {at:%A}s at "
-        f"{at:%H:%M}"
-    )
+def _reason(above: np.ndarray, limits: np.ndarray, weeks: int, at: pd.Timestamp) -> str:
+    """Returns why a cell is a hot spot.
+
+    Args:
+        above: vehicles above what is usual, and above the threshold; infinite where it is not.
+        limits: what is usual at the most, and the threshold.
+        weeks: that tell what is usual.
+        at: the slot.
+    """
+    asked = f"{above[1]:,.0f} above the threshold of {limits[1]:g}"
+    usual = f"{above[0]:,.1f} above {limits[0]:,.1f}, the {100 * SHARE:.0f}th percentile of {weeks} {at:%A}s"
+    told = ((asked, above[1]), (usual, above[0]))
+    return "; ".join(text for text, excess in told if np.isfinite(excess))

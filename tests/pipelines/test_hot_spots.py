@@ -44,7 +44,7 @@ def test_cells_above_what_is_usual_are_ranked_by_how_far_each_at_its_worst_hour(
     assert found[["x", "lead", "flow"]].to_numpy().tolist() == [[2, 2, 40], [1, 1, 30]]
     assert found["limit"].tolist() == [10, 10]
     assert found["usual"].tolist() == [5, 5]
-    assert found["reason"][0] == "30.0 above 10.0, more than on 95 % of 10 Mondays at 10:00"
+    assert found["reason"][0] == "30.0 above 10.0, the 95th percentile of 10 Mondays"
     assert np.isnan(found["lower"]).all()
 
 
@@ -55,6 +55,21 @@ def test_the_threshold_of_an_operator_counts_where_it_is_lower_or_nothing_else_i
     assert hot_spots(made([[5, 30], [5, 20]]), usual(np.nan, 2), "inflow").empty
     both = hot_spots(made([[5, 30], [5, 20]]), usual(28, 2), "inflow", threshold=10)
     assert both["limit"].tolist() == [10]  # it is further above its own threshold
+    assert both["reason"].tolist() == [
+        "20 above the threshold of 10; 2.0 above 28.0, the 95th percentile of 10 Mondays"
+    ]
+
+
+def test_a_low_threshold_hides_no_cell_that_is_unusual() -> None:
+    high = usual(200, 3)
+    high["high"][..., 2] = 10
+    flow = [[150, 120, 30], [20, 20, 35]]
+    edges = np.zeros((3, 2, 1, 2, 2, 1, 3), np.float32)
+    edges[:, 0], edges[:, 1] = np.array([140.0, 3, 20])[None, None], 300
+    found = hot_spots(made(flow, edges), high, "inflow", threshold=5)
+    assert found[["x", "lead"]].to_numpy().tolist() == [[2, 2], [0, 1], [1, 1]]
+    without = hot_spots(made(flow), high, "inflow", threshold=5)
+    assert without["x"].tolist() == [2, 0, 1]  # by its forecast alone it passes both limits
 
 
 def test_nearly_empty_cells_are_no_hot_spots_and_bands_above_the_limit_come_first() -> None:
