@@ -8,7 +8,7 @@ them, whatever zone the browser is in.
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import altair as alt
 import numpy as np
@@ -30,6 +30,9 @@ MARKED = "#e6007e"  # of no scale of colours here
 WHOLE = alt.Scale(paddingInner=0, paddingOuter=0, round=True)
 """Of cells: whole pixels, without seams between them."""
 MOST_TICKS = 8
+INK = "#31333f"
+"""Of all that is written on axes and legends: Streamlit's own grey is too faint on white to be read."""
+Charted = TypeVar("Charted", alt.Chart, alt.LayerChart)
 
 
 def cells(frame: np.ndarray, **more: np.ndarray) -> pd.DataFrame:
@@ -64,7 +67,7 @@ def flow_map(
     """
     # By the root, as counts spread: a quiet hour can be read on the scale of the busiest.
     scale = alt.Scale(type="sqrt", scheme=COLOURS, domain=[0, top], clamp=True)
-    return _map(table, city, scale, "vehicles per step", tooltips or {}, marked)
+    return _map(table, city, scale, ("vehicles per step", "above", top), tooltips or {}, marked)
 
 
 def difference_map(
@@ -92,26 +95,32 @@ def difference_map(
         domainMid=0,
         clamp=True,
     )
-    return _map(table, city, scale, "difference", tooltips or {}, marked)
+    return _map(table, city, scale, ("difference", "beyond", span), tooltips or {}, marked)
 
 
 def _map(
     table: pd.DataFrame,
     city: City,
     scale: alt.Scale,
-    title: str,
+    named: tuple[str, str, float],
     tooltips: Mapping[str, str],
     marked: tuple[int, int] | None,
 ) -> alt.Chart:
     rows, columns = city.grid
     order = "ascending" if city.row0 == "north" else "descending"
+    title, past, end = named
     legend = alt.Legend(
-        title=title, titleLimit=200, orient="bottom", gradientLength=180, tickCount=4, offset=2
+        title=f"{title}; {past} {_number(end)} the colour stays",
+        titleLimit=340,
+        orient="bottom",
+        gradientLength=180,
+        tickCount=4,
+        offset=2,
     )
     picked = alt.selection_point(name="cell", fields=["y", "x"], on="click", clear=False)
     at = marked or (-1, -1)
     is_marked = f"datum.y == {int(at[0])} && datum.x == {int(at[1])}"
-    return (
+    return _inked(
         alt.Chart(table)
         .mark_rect(stroke=MARKED, invalid=None)
         .encode(
@@ -138,6 +147,16 @@ def _map(
     )
 
 
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _inked(chart: Charted) -> Charted:
+    """Returns a chart whose axes and legends can be read."""
+    dark = {"labelColor": INK, "titleColor": INK}
+    return chart.configure_axis(**dark).configure_legend(**dark)
+
+
 def frame_height(city: City) -> int:
     """Returns the pixels of a map's height at which its cells are about square."""
     rows, columns = city.grid
@@ -158,6 +177,7 @@ def flow_deck(
     colours: str,
     limits: tuple[float, float],
     *,
+    tooltips: Mapping[str, str] | None = None,
     overlay: Mapping[str, Any] | None = None,
     marked: tuple[int, int] | None = None,
 ) -> pydeck.Deck:
@@ -168,6 +188,7 @@ def flow_deck(
         city: with a `bbox`.
         colours: name of a colour map of matplotlib's.
         limits: flow at its ends, vehicles per step.
+        tooltips: names for people of further columns.
         overlay: GeoJSON that is drawn over it, such as the lines of streets.
         marked: row and column of a cell that is framed.
 
@@ -188,14 +209,15 @@ def flow_deck(
     flow = table["flow"].to_numpy()
     share = np.asarray(rooted(limits)(np.nan_to_num(flow)))
     colour = (255 * colormaps[colours](share)[:, :3]).astype(int)
-    colour[~np.isfinite(flow)] = [int(MISSING[at : at + 2], 16) for at in (1, 3, 5)]
+    colour[~np.isfinite(flow)] = _parts(MISSING)
     at = marked or (-1, -1)
     framed = ((table["y"] == at[0]) & (table["x"] == at[1])).to_numpy()
     shown = pd.DataFrame(
         {
             **{"y": table["y"], "x": table["x"], "corners": corners, "colour": colour.tolist()},
             "line": np.where(framed, 400, 0),
-            "told": [f"{one:,.1f}" if np.isfinite(one) else "no value" for one in flow],
+            "told": _told(flow),
+            "more": _more(table, tooltips or {}),
         }
     )
     layers = [
@@ -205,10 +227,10 @@ def flow_deck(
             id="cells",
             get_polygon="corners",
             get_fill_color="colour",
-            get_line_color=[215, 38, 61],
+            get_line_color=_parts(MARKED),
             get_line_width="line",
             line_width_max_pixels=3,
-            opacity=0.8,
+            opacity=1,  # as the scale below it
             pickable=True,
             auto_highlight=True,
         )
@@ -235,8 +257,26 @@ def flow_deck(
         ),
         map_provider=None,  # and no map_style, which would ask a host elsewhere
         height=frame_height(city),
-        tooltip={"text": "row {y}, column {x}: {told}"},
+        tooltip={"text": "row {y}, column {x}: {told}{more}"},
     )
+
+
+def _parts(colour: str) -> list[int]:
+    """Returns red, green and blue of `#rrggbb`."""
+    return [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+
+
+def _told(values: np.ndarray) -> list[str]:
+    return [f"{one:,.1f}" if np.isfinite(one) else "no value" for one in values]
+
+
+def _more(table: pd.DataFrame, tooltips: Mapping[str, str]) -> list[str]:
+    """Returns what the tooltip of each cell tells besides its flow, a line each."""
+    lines = [
+        [f"\n{text} {value}" for value in _told(table[name].to_numpy())]
+        for name, text in tooltips.items()
+    ]
+    return ["".join(of_cell) for of_cell in zip(*lines, strict=True)] or [""] * len(table)
 
 
 def scale_bar(city: City, colours: str, limits: tuple[float, float]) -> str:
@@ -254,9 +294,18 @@ def scale_bar(city: City, colours: str, limits: tuple[float, float]) -> str:
     return (
         f'<div style="height:10px;background:linear-gradient(to right, {stops})"></div>'
         f'<div style="display:flex;justify-content:space-between;font-size:0.8rem">{ticks}</div>'
-        f'<div style="font-size:0.8rem">vehicles per step; {west:g} to {east:g} degrees east, {south:g} to '
-        f"{north:g} degrees north</div>"
+        f'<div style="font-size:0.8rem">vehicles per step; beyond the ends the colour stays</div>'
+        f'<div style="font-size:0.8rem">{_degrees(west, east, "west", "east")}, '
+        f"{_degrees(south, north, 'south', 'north')}</div>"
     )
+
+
+def _degrees(first: float, last: float, below: str, above: str) -> str:
+    """Returns from where to where something lies, in words rather than signs."""
+    sides = [below if one < 0 else above for one in (first, last)]
+    if sides[0] == sides[1]:
+        return f"{abs(first):g} to {abs(last):g} degrees {sides[0]}"
+    return f"{abs(first):g} degrees {sides[0]} to {abs(last):g} degrees {sides[1]}"
 
 
 def history_chart(table: pd.DataFrame, now: float | None = None) -> alt.LayerChart:
@@ -300,7 +349,7 @@ def history_chart(table: pd.DataFrame, now: float | None = None) -> alt.LayerCha
     if now is not None:
         rule = alt.Chart(pd.DataFrame({"shown": [now]})).mark_rule(strokeDash=[2, 2]).encode(x)
         layers.append(rule)
-    return alt.layer(*layers).properties(height=320)
+    return _inked(alt.layer(*layers).properties(height=320))
 
 
 def errors_chart(table: pd.DataFrame, by: str, title: str, order: Sequence[str]) -> alt.Chart:
@@ -313,7 +362,7 @@ def errors_chart(table: pd.DataFrame, by: str, title: str, order: Sequence[str])
         order: in which the values of `by` follow one another.
     """
     names = [*dict.fromkeys(table["forecaster"])]
-    return (
+    return _inked(
         alt.Chart(table)
         .mark_line(point=alt.OverlayMarkDef(size=30))
         .encode(
@@ -345,6 +394,8 @@ def errors_chart(table: pd.DataFrame, by: str, title: str, order: Sequence[str])
     )
 
 
+PERCENT = "format(100 * {}, '.0f') + ' %'"
+"""How Vega writes a share, as sentences do."""
 PALETTE = ("#0072b2", "#b85c00", "#00795c", "#a84c82", "#6b6b00", "#2f2f2f", "#7a4fbf", "#c0392b")
 """Of lines: after Okabe and Ito's, darkened until each has a contrast of 4.5 to white."""
 
@@ -355,9 +406,9 @@ def calibration_chart(table: pd.DataFrame) -> alt.LayerChart:
     Args:
         table: columns `lead` (text), `promised` and `held`, shares.
     """
-    ends = pd.DataFrame({"promised": [0.4, 1.0], "held": [0.4, 1.0]})
-    percent = alt.Axis(format="%")
-    scale = alt.Scale(domain=[0.4, 1])
+    ends = pd.DataFrame({"promised": [0.0, 1.0], "held": [0.0, 1.0]})
+    percent = alt.Axis(labelExpr=PERCENT.format("datum.value"))
+    scale = alt.Scale(domain=[0, 1])
     line = (
         alt.Chart(ends)
         .mark_line(color="#666666", strokeDash=[4, 3])
@@ -365,6 +416,9 @@ def calibration_chart(table: pd.DataFrame) -> alt.LayerChart:
     )
     points = (
         alt.Chart(table)
+        .transform_calculate(
+            promise=PERCENT.format("datum.promised"), kept=PERCENT.format("datum.held")
+        )
         .mark_point(filled=True, size=70)
         .encode(
             alt.X("promised:Q", title="the band promises", axis=percent, scale=scale),
@@ -372,12 +426,12 @@ def calibration_chart(table: pd.DataFrame) -> alt.LayerChart:
             color=alt.Color("lead:O", sort=None, scale=alt.Scale(scheme=COLOURS), title="ahead"),
             tooltip=[
                 alt.Tooltip("lead:O", title="ahead"),
-                alt.Tooltip("promised:Q", format=".0%"),
-                alt.Tooltip("held:Q", format=".1%"),
+                alt.Tooltip("promise:N", title="promised"),
+                alt.Tooltip("kept:N", title="held"),
             ],
         )
     )
-    return alt.layer(line, points).properties(height=340)
+    return _inked(alt.layer(line, points).properties(height=340))
 
 
 def calendar_chart(table: pd.DataFrame) -> alt.Chart:
@@ -390,8 +444,9 @@ def calendar_chart(table: pd.DataFrame) -> alt.Chart:
     days = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
     # One label a month: that of its first week.
     months = [week for week in sorted({*table["week"]}) if int(week[8:]) <= 7]
-    return (
+    return _inked(
         alt.Chart(table)
+        .transform_calculate(there=PERCENT.format("datum.share"))
         .mark_rect(stroke="white", strokeWidth=1)
         .encode(
             alt.X(
@@ -403,12 +458,16 @@ def calendar_chart(table: pd.DataFrame) -> alt.Chart:
             color=alt.Color(
                 "share:Q",
                 scale=alt.Scale(scheme=COLOURS, domain=[0, 1]),
-                legend=alt.Legend(title="slots that are there", format="%", orient="bottom"),
+                legend=alt.Legend(
+                    title="slots that are there",
+                    labelExpr=PERCENT.format("datum.value"),
+                    orient="bottom",
+                ),
             ),
             tooltip=[
                 alt.Tooltip("day:N"),
                 alt.Tooltip("slots:Q"),
-                alt.Tooltip("share:Q", format=".0%"),
+                alt.Tooltip("there:N", title="share"),
             ],
         )
         .properties(height=310)
@@ -422,7 +481,7 @@ def totals_chart(table: pd.DataFrame) -> alt.Chart:
         table: columns `shown` (milliseconds), `day` (text), `channel` and `vehicles`, the mean of a
             slot in all cells; NaN, where the line breaks, on days without flow.
     """
-    return (
+    return _inked(
         alt.Chart(table)
         .mark_line(point=alt.OverlayMarkDef(size=12), strokeWidth=1.5)
         .encode(

@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,15 +11,61 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from app.maps import frame_map
+from data.band import without_band
 from data.city import City
-from data.clock import local
+from data.clock import local, stamp
 
 MOST_ROWS = 45
 """Rows of a table that are drawn in a picture."""
-MOST_NAME = 80
+MOST_NAME = 120
 
 Files = dict[str, Callable[[], bytes]]
 """How the content of a file is made, by its suffix."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a map shows, for its titles and the names of its files.
+
+    Attributes:
+        kind: for people, such as `Forecast less usual`.
+        channel: `inflow` or `outflow`.
+        time: UTC; of the slot, or the last of what it was taken over.
+        variable: name in files; all but `flow` are made of a flow and have no bands.
+        made: UTC; when the forecast was made, None where it is of none.
+        model: what made it, "" where nothing did.
+    """
+
+    kind: str
+    channel: str
+    time: np.datetime64
+    variable: str = "flow"
+    made: np.datetime64 | None = None
+    model: str = ""
+
+    def title(self, city: City) -> str:
+        """Returns what a picture says above its map: place, what, and when by whose clocks."""
+        return f"{city.title}: {self.kind.lower()}, {self.channel}\n{moment(self.time, city)}"
+
+    def name(self, city: City) -> str:
+        """Returns the name of its files, which no other moment, channel or kind of map has."""
+        made = () if self.made is None else ("made", _short(self.made, city))
+        return file_name(city.name, self.channel, self.kind.lower(), _short(self.time, city), *made)
+
+    def footer(self, city: City) -> str:
+        """Returns what a picture says below its map: by what and when it was made."""
+        if self.made is None:
+            return ""
+        return f"made {moment(self.made, city)} by {self.model}"
+
+
+def moment(time: np.datetime64, city: City) -> str:
+    """Returns a time with its zone, for titles of files: `2016-03-20 08:00 Asia/Shanghai`."""
+    return f"{stamp(time, city.timezone)} {city.timezone}"
+
+
+def _short(time: np.datetime64, city: City) -> str:
+    return f"{local(time, city.timezone)[0]:%Y-%m-%dT%H%M%Z}"
 
 
 def file_name(*parts: object) -> str:
@@ -28,28 +75,41 @@ def file_name(*parts: object) -> str:
 
 
 def map_files(
-    frame: xr.DataArray, city: City, limits: tuple[float, float], title: str, colours: str
+    frame: xr.DataArray, city: City, limits: tuple[float, float], subject: Subject, colours: str
 ) -> Files:
     """Returns how a map is written.
 
     Args:
         frame: dims `(y, x)`, vehicles per step, NaN where there is no value.
-        city: for the side that row 0 lies on.
+        city: for the zone and the side that row 0 lies on.
         limits: flow at the ends of the colours.
-        title: of the picture.
+        subject: what it shows.
         colours: a colour map of matplotlib's.
     """
-    rows, columns = frame.shape
-    named = frame.assign_coords(y=np.arange(rows), x=np.arange(columns)).rename("flow")
+    title = subject.title(city)
+    named = _named(frame, subject)
     table = named.to_dataframe().reset_index()
     for name in table.select_dtypes("datetime"):  # with their offset, that nobody has to guess
         shown = local(table[name].to_numpy(), city.timezone)
         table[name] = [one.isoformat(timespec="minutes") for one in shown]
     return {
-        ".png": lambda: _png(frame_map(frame.values, city, limits, title, colours)),
+        ".png": lambda: _png(
+            frame_map(frame.values, city, limits, title, colours, subject.footer(city))
+        ),
         ".csv": lambda: _csv(table),
-        ".nc": lambda: _netcdf(named.to_dataset(), title),
+        ".nc": lambda: _netcdf(named.to_dataset(), title.replace("\n", ", ")),
     }
+
+
+def _named(frame: xr.DataArray, subject: Subject) -> xr.DataArray:
+    """Returns a map as files hold it: what is made of a flow is not called one."""
+    rows, columns = frame.shape
+    named = frame.assign_coords(y=np.arange(rows), x=np.arange(columns)).rename(subject.variable)
+    if subject.variable == "flow":
+        return named
+    bare = without_band(named)
+    bare.attrs = {"units": "vehicles per step", "long_name": subject.kind.lower()}
+    return bare
 
 
 def table_files(table: pd.DataFrame, title: str) -> Files:
@@ -77,7 +137,7 @@ def _csv(table: pd.DataFrame) -> bytes:
     safe = table.copy()
     for name in safe.select_dtypes(exclude="number").columns:
         text = safe[name].astype(str)
-        risky = text.str.match(r"[=+\-@\t\r]") & ~text.str.fullmatch(r"[+-]?[\d.,]+")
+        risky = text.str.match(r"[=+\-@\t\r]") & ~text.str.fullmatch(r"[+-]?[\d.,]+( ?%)?")
         safe[name] = text.where(~risky, "'" + text)
     return safe.to_csv(index=False, float_format="%.10g").encode()
 

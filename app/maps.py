@@ -61,7 +61,12 @@ def forecast_maps(forecast: xr.DataArray, city: City, newest: xr.DataArray | Non
 
 
 def frame_map(
-    frame: np.ndarray, city: City, limits: tuple[float, float], title: str, colours: str = COLOURS
+    frame: np.ndarray,
+    city: City,
+    limits: tuple[float, float],
+    title: str,
+    colours: str = COLOURS,
+    footer: str = "",
 ) -> Figure:
     """Returns one map with its scale, on which colours change by the root.
 
@@ -71,6 +76,7 @@ def frame_map(
         limits: flow at the ends of the colours.
         title: above it.
         colours: a colour map of matplotlib's.
+        footer: below it.
     """
     rows, width = frame.shape
     figure = Figure(figsize=(6, 5.2 * min(max(rows / width, 0.4), 1.6) + 0.8), layout="constrained")
@@ -87,6 +93,7 @@ def frame_map(
     ax.set_xlabel("column")
     ax.set_ylabel("row")
     figure.colorbar(image, ax=ax, label="vehicles per step")
+    figure.supxlabel(footer.replace("$", r"\$"), fontsize=7)
     return figure
 
 

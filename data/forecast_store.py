@@ -75,6 +75,14 @@ def read_forecasts(
             yield _forecast(row, city)
 
 
+def first_forecast(database: Database, city: City) -> np.datetime64 | None:
+    """Returns when the city's first forecast was made, UTC; None where there is none."""
+    query = sa.select(sa.func.min(FORECAST.c.init_time)).where(FORECAST.c.city == city.name)
+    with database.read() as connection:
+        first = connection.execute(query).scalar()
+    return None if first is None else as_times([first])[0]
+
+
 def list_forecasts(database: Database, city: City, last: int) -> pd.DataFrame:
     """Returns the newest forecasts without their frames, oldest first."""
     columns = ("init_time", "created_at", "horizon", "forecaster", "attributes")

@@ -20,6 +20,7 @@ from data.errors import FlowcastError
 from data.flow import CHANNELS, attributes, label
 from data.forecast_store import (
     add_forecast,
+    first_forecast,
     keep_calibration,
     list_forecasts,
     read_calibration,
@@ -269,6 +270,10 @@ class Store:
             model, "" without one) and `notes` (sentences, one a line).
         """
         return list_forecasts(self._database, city, last)
+
+    def first_forecast(self, city: City) -> np.datetime64 | None:
+        """Returns when the city's first forecast was made, UTC; None where there is none."""
+        return first_forecast(self._database, city)
 
     def state(self, city: City) -> str:
         """Returns a text that changes whenever what is stored of a city does."""

@@ -91,7 +91,7 @@ def check(store: Store, city: City) -> Check:
         last=time[-1] if len(time) else None,
         days=len(days),
         whole_days=int((days >= _slots_of_days(days, city)).sum()),
-        gaps=_gaps(time, Clock(city.step, city.timezone)),
+        gaps=gaps(time, Clock(city.step, city.timezone)),
         lowest=float(values.min()) if len(time) else float("nan"),
         mean=float(values.mean(dtype=np.float64)) if len(time) else float("nan"),
         highest=float(values.max()) if len(time) else float("nan"),
@@ -131,7 +131,8 @@ def _repairs(ledger: pd.DataFrame) -> dict[str, int]:
     return dict(sum((Counter(repairs) for repairs in brought["repairs"]), Counter()))
 
 
-def _gaps(time: np.ndarray, clock: Clock) -> tuple[Gap, ...]:
+def gaps(time: np.ndarray, clock: Clock) -> tuple[Gap, ...]:
+    """Returns the runs of missing slots between the first and the last of some UTC times."""
     if len(time) == 0:
         return ()
     numbers = clock.number(time, time[0])

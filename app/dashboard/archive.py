@@ -7,11 +7,13 @@ import streamlit as st
 from app.charts import calendar_chart, milliseconds, totals_chart
 from app.dashboard import reading
 from app.dashboard.now import no_forecast
-from app.dashboard.parts import plain, show_chart, show_table
+from app.dashboard.parts import lasting, plain, show_chart, show_table
 from data.city import City
 from data.clock import Clock, stamp
+from data.home import home
 
 LAST = 200
+MOST_GAPS = 50
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
@@ -25,7 +27,7 @@ def page(city: City) -> None:
     else:
         _calendar(city, days)
         _totals(city, days)
-    _ingests(city)
+    taken_in(city)
 
 
 def _facts(city: City) -> None:
@@ -34,7 +36,7 @@ def _facts(city: City) -> None:
     rows, columns = city.grid
     facts = [
         f"{rows} rows and {columns} columns, row 0 in the {city.row0}",
-        f"a slot every {int(city.step / np.timedelta64(1, 'm'))} min, times in {city.timezone}",
+        f"{_often(city)}, times in {city.timezone}",
     ]
     if span is not None:
         first, last = (stamp(one, city.timezone) for one in span)
@@ -43,6 +45,20 @@ def _facts(city: City) -> None:
     _, wrong = reading.overlay(city)
     if wrong:
         st.warning(plain(wrong))
+
+
+def _often(city: City) -> str:
+    if city.slots_per_day == 1:
+        return "a slot a day"
+    return f"a slot every {lasting(city.step)}"
+
+
+def _in_home(text: object) -> str:
+    """Returns a text in which files of the home are named by their place in it."""
+    told = str(text)
+    for folder in {home(), home().resolve()}:
+        told = told.replace(f"{folder}/", "")
+    return told
 
 
 def _calendar(city: City, days: pd.DataFrame) -> None:
@@ -67,6 +83,26 @@ def _calendar(city: City, days: pd.DataFrame) -> None:
         f"first and the newest day may have begun or ended within."
     )
     show_chart("calendar", calendar_chart(table), "Share of slots by day", table, "Slots by day")
+    _gaps(city)
+
+
+def _gaps(city: City) -> None:
+    """Draws from when to when slots are missing: one of a day is a shade that nobody sees."""
+    found = reading.gaps_of(city, reading.state(city))
+    if not found:
+        return
+    newest = found[::-1][:MOST_GAPS]
+    table = pd.DataFrame(
+        {
+            "from": [stamp(one.first, city.timezone) for one in newest],
+            "to": [stamp(one.last, city.timezone) for one in newest],
+            "slots": [one.slots for one in newest],
+        }
+    )
+    title = "Missing slots: " + ("1 gap" if len(found) == 1 else f"{len(found):,} gaps")
+    if len(found) > len(newest):
+        title += f", the newest {len(newest)}"
+    show_table("gaps", table, title)
 
 
 def _slots_of(days: pd.Series, city: City) -> np.ndarray:
@@ -108,7 +144,7 @@ def _totals(city: City, days: pd.DataFrame) -> None:
     )
 
 
-def _ingests(city: City) -> None:
+def taken_in(city: City) -> None:
     """Draws what files brought, what was repaired in them, and which were refused."""
     ledger = reading.store().ingests(city).tail(LAST).iloc[::-1]
     st.subheader("What was taken in")
@@ -118,7 +154,7 @@ def _ingests(city: City) -> None:
     table = pd.DataFrame(
         {
             "at": [stamp(np.datetime64(at, "s"), city.timezone) for at in ledger["at"]],
-            "file": [str(one)[-80:] for one in ledger["source"]],
+            "file": [_in_home(one)[-80:] for one in ledger["source"]],
             "outcome": ledger["outcome"],
             "new": ledger["added"],
             "stored already": ledger["equal"],
@@ -127,7 +163,7 @@ def _ingests(city: City) -> None:
                 ", ".join(f"{count} {name}" for name, count in one.items())
                 for one in ledger["repairs"]
             ],
-            "why refused": [str(one)[:300] for one in ledger["message"]],
+            "why refused": [_in_home(one)[:300] for one in ledger["message"]],
         }
     )
     refused = table[table["outcome"] == "refused"]

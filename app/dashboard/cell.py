@@ -8,7 +8,17 @@ import xarray as xr
 from app.charts import history_chart, milliseconds
 from app.dashboard import reading
 from app.dashboard.now import asked, show_banners
-from app.dashboard.parts import changed, go, plain, show_chart, show_map, show_table, shown, view
+from app.dashboard.parts import (
+    changed,
+    go,
+    lead_within,
+    plain,
+    show_chart,
+    show_map,
+    show_table,
+    view,
+)
+from app.downloads import Subject, moment
 from data.band import band
 from data.city import City
 from data.clock import Clock, local, utc, wall
@@ -17,6 +27,8 @@ PAST = np.timedelta64(48, "h")
 """How much of the history is drawn."""
 BEFORE = np.timedelta64(72, "h")
 """How much of the past forecasts is drawn."""
+FEWEST = 28
+"""Steps that are drawn at least, of slots that are long."""
 
 
 def page(city: City) -> None:
@@ -31,7 +43,7 @@ def page(city: City) -> None:
         _choose(city)
         frame = reading.frame(city, state, made).sel(channel=view().channel)
         end = reading.top(city)
-        show_map("cell-map", f"Observed {shown(made, city)}", frame, city, (0, end))
+        show_map("cell-map", Subject("Observed", view().channel, made), frame, city, (0, end))
     with right:
         if view().cell is None:
             st.info("Click on a cell of the map, or type its row and column.")
@@ -41,7 +53,8 @@ def page(city: City) -> None:
         words = f"{view().channel} of row {y}, column {x}"
         st.markdown(f"**{plain(words.capitalize())}: history, forecast and the week before**")
         now = float(milliseconds(wall(made, city.timezone)))
-        show_chart("history", history_chart(table, now), words, table.drop(columns="shown"), words)
+        rows = table.drop(columns="shown")
+        show_chart("history", history_chart(table, now), words, rows, words, moment(made, city))
         _past(city, state, made, y, x)
 
 
@@ -77,47 +90,54 @@ def _history(city: City, forecast: xr.DataArray, y: int, x: int) -> pd.DataFrame
     made = forecast["init_time"].values[0]
     coming = forecast.isel(init_time=0).sel(channel=channel)[:, y, x]
     times = coming["valid_time"].values
-    seen = reading.store().flow(city, first=made - PAST, last=made).sel(channel=channel)[:, y, x]
-    parts = [_rows(city, "observed", *_with_gaps(city, seen["time"].values, seen.values))]
+    first = made - max(PAST, FEWEST * city.step)
+    seen = reading.store().flow(city, first=first, last=times[-1]).sel(channel=channel)[:, y, x]
+    parts = [_rows(city, "observed", seen["time"].values, seen.values)]
     around = band(coming)
     edges = None if around is None else around.sel(coverage=0.8).values
     parts.append(_rows(city, "forecast", times, coming.values, edges))
-    came = reading.store().flow(city, first=times[0], last=times[-1]).sel(channel=channel)[:, y, x]
-    if came.sizes["time"]:
-        parts.append(_rows(city, "observed", came["time"].values, came.values))
     week = np.timedelta64(7, "D")
-    ends = utc(wall(np.array([made - PAST, times[-1]]), city.timezone) - week, city.timezone)
+    ends = utc(wall(np.array([first, times[-1]]), city.timezone) - week, city.timezone)
     before = reading.store().flow(city, first=ends[0], last=ends[1])
-    if before.sizes["time"]:
-        moved = utc(wall(before["time"].values, city.timezone) + week, city.timezone)
-        parts.append(
-            _rows(city, "same slot last week", moved, before.sel(channel=channel).values[:, y, x])
-        )
-    return pd.concat(parts, ignore_index=True)
+    moved = utc(wall(before["time"].values, city.timezone) + week, city.timezone)
+    flow = before.sel(channel=channel).values[:, y, x]
+    parts.append(_rows(city, "same slot last week", moved, flow))
+    return pd.concat([one for one in parts if len(one)], ignore_index=True)
 
 
-def _with_gaps(city: City, times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns every slot from the first to the last, NaN where it is missing: lines break there."""
+def _with_gaps(city: City, times: np.ndarray, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Returns every slot from the first to the last, NaN where it is missing: lines break there.
+
+    Args:
+        city: for its slots.
+        times: UTC, in order.
+        columns: values at these times.
+
+    Returns:
+        the times, and each column.
+    """
     if not len(times):
-        return times, values
+        return times, *columns
     clock = Clock(city.step, city.timezone)
     number = clock.number(times, times[0])
-    filled = np.full(int(number[-1]) + 1, np.nan, np.float32)
-    filled[number] = values
-    return clock.time(times[0], np.arange(len(filled))), filled
+    filled = np.full((len(columns), int(number[-1]) + 1), np.nan)
+    filled[:, number] = columns
+    return clock.time(times[0], np.arange(filled.shape[1])), *filled
 
 
 def _rows(
     city: City, kind: str, times: np.ndarray, flow: np.ndarray, edges: np.ndarray | None = None
 ) -> pd.DataFrame:
+    """Returns rows of `history_chart`, one for each slot, whether it is there or not."""
     nothing = np.full(len(times), np.nan)
     lower, upper = (nothing, nothing) if edges is None else edges
+    times, flow, lower, upper = _with_gaps(city, times, flow, lower, upper)
     return pd.DataFrame(
         {
             "shown": milliseconds(wall(times, city.timezone)),
             "at": [f"{one:%Y-%m-%d %H:%M %z}" for one in local(times, city.timezone)],
             "kind": kind,
-            "flow": flow.astype(np.float64),
+            "flow": flow,
             "lower": lower,
             "upper": upper,
         }
@@ -135,7 +155,7 @@ def _past(city: City, state: str, made: np.datetime64, y: int, x: int) -> None:
         st.caption("Past forecasts appear here once there are some.")
         return
     horizon = record.forecast.sizes["lead_time"]
-    lead = min(view().lead, horizon)
+    lead = lead_within(horizon)
     st.session_state["ahead"] = lead
     st.selectbox(
         "Forecasts made",
@@ -145,7 +165,8 @@ def _past(city: City, state: str, made: np.datetime64, y: int, x: int) -> None:
         on_change=changed,
         args=("ahead", "lead"),
     )
-    recent = record.forecast["init_time"].values > made - BEFORE
+    since = made - max(BEFORE, FEWEST * city.step)
+    recent = record.forecast["init_time"].values > since
     place = {"lead_time": lead - 1, "y": y, "x": x}
     parts = [
         one.isel(place).sel(channel=view().channel)[recent]
@@ -162,12 +183,13 @@ def _past(city: City, state: str, made: np.datetime64, y: int, x: int) -> None:
     )
     words = f"{view().channel} of row {y}, column {x}, forecast {_steps(lead)}"
     st.markdown(f"**{plain(words.capitalize())}, and what came**")
-    show_chart("past", history_chart(table), words, table.drop(columns="shown"), words)
+    at = moment(made, city)
+    show_chart("past", history_chart(table), words, table.drop(columns="shown"), words, at)
     known = np.isfinite(came) & np.isfinite(upper)
     if known.any():
         held = float(((lower <= came) & (came <= upper))[known].mean())
         st.caption(
-            f"The 80 % band held {held:.0%} of the {int(known.sum())} values that came in these days."
+            f"The 80 % band held {100 * held:.0f} % of the {int(known.sum())} values that came in these days."
         )
     rows = pd.DataFrame(
         {
@@ -176,4 +198,4 @@ def _past(city: City, state: str, made: np.datetime64, y: int, x: int) -> None:
         }
     ).iloc[::-1]
     with st.expander("As a table"):
-        show_table("past-rows", rows.round(1), words, height=300)
+        show_table("past-rows", rows.round(1), f"{words}, newest first", at, height=300)

@@ -164,6 +164,7 @@ def _header(known: dict[str, City]) -> None:
             required=True,
             on_change=changed,
             args=("channel", "channel"),
+            help="inflow: vehicles that come into a cell in a step; outflow: those that leave it",
         )
     if known[view().city].bbox is not None:
         st.session_state["earth"] = view().earth
@@ -191,6 +192,10 @@ def _body(known: dict[str, City]) -> None:
         st.title(f"{plain(city.title)}: {PAGES[view().page].lower()}", anchor=False)
         played = "; played back: the end of the newest slot is taken as the present"
         st.caption(f"Times in {plain(city.timezone)}{played if os.environ.get(REPLAYED) else ''}.")
+        if view().earth and view().page not in BOTH and city.bbox is not None:
+            _, wrong_overlay = reading.overlay(city)
+            if wrong_overlay:
+                st.warning(plain(wrong_overlay))
         DRAW[view().page](city)
     except FlowcastError as error:
         _trouble(str(error))

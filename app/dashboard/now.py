@@ -1,6 +1,8 @@
 """Now and next: what needs attention, how far to trust it, and the maps that explain it."""
 
 import time
+import zlib
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +10,20 @@ import streamlit as st
 import xarray as xr
 
 from app.dashboard import reading
-from app.dashboard.parts import changed, choices, go, plain, show_map, show_table, shown, view
+from app.dashboard.parts import (
+    changed,
+    choices,
+    go,
+    lasting,
+    lead_within,
+    maker,
+    plain,
+    show_map,
+    show_table,
+    shown,
+    view,
+)
+from app.downloads import Subject, moment
 from app.text import PLAIN
 from data.band import band
 from data.city import City
@@ -28,23 +43,30 @@ def page(city: City) -> None:
     horizon = forecast.sizes["lead_time"]
     _trust_strip(city, state, forecast)
     _step_playback(horizon)
-    if view().lead > horizon:
-        st.info(f"This forecast has {horizon} steps; the last one is shown.")
-        go(lead=horizon)
-    lead = view().lead
+    lead = lead_within(horizon)
     usual = reading.usual_of(city, state, made, horizon)
     spots, controls = st.columns([3, 1])
     with controls:
         _controls(city, forecast, lead)
     with spots:
-        _spots(city, state, usual)
+        _spots(city, state, made, usual)
     _maps(city, state, forecast, usual, lead)
 
 
 def asked(city: City) -> tuple[str, xr.DataArray] | None:
-    """Returns the state of the city and the forecast that is asked for; says so where there is none."""
+    """Returns the state of the city and the forecast that is asked for, the newest where it is not there.
+
+    It says so, and what helps where there is none at all; then it returns None.
+    """
     state = reading.state(city)
     forecast = reading.forecast(city, state, view().time)
+    if forecast is None and (at := view().time) is not None:
+        st.warning(
+            f"No forecast is stored that was made at {plain(stamp(at, city.timezone))}; the newest is "
+            "shown."
+        )
+        go(time=None)
+        forecast = reading.forecast(city, state, None)
     if forecast is None:
         no_forecast(city)
         return None
@@ -53,12 +75,6 @@ def asked(city: City) -> tuple[str, xr.DataArray] | None:
 
 def no_forecast(city: City) -> None:
     """Says that there is no forecast, and what helps."""
-    if (time_asked := view().time) is not None:
-        st.warning(
-            f"No forecast is stored that was made at {plain(stamp(time_asked, city.timezone))}."
-        )
-        st.button("Show the newest", on_click=go, kwargs={"time": None})
-        return
     if reading.store().span(city) is None:
         st.info(f"{plain(city.title)} has no flow yet. To take in files:")
         st.code(f"forecast ingest --city {city.name} PATH", language=None)
@@ -69,16 +85,24 @@ def no_forecast(city: City) -> None:
 
 def _trust_strip(city: City, state: str, forecast: xr.DataArray) -> None:
     """Draws what there is to know of the forecast before it is looked at."""
-    made = forecast["init_time"].values[0]
     if view().time is not None:
-        left, right = st.columns([4, 1])
-        left.info(f"This is the forecast made at {plain(shown(made, city))}, not the newest.")
-        right.button("Back to the newest", on_click=go, kwargs={"time": None})
+        _kept(city, state, forecast)
     found = reading.trust_of(city, state, view().time)
     show_banners(found)
     places = st.columns([1.1, 1, 1.4, 1.7, 1.5])
     for place, (title, lines) in zip(places, _told(city, found).items(), strict=True):
         place.markdown(f"**{title}**  \n" + "  \n".join(plain(line) for line in lines if line))
+
+
+def _kept(city: City, state: str, forecast: xr.DataArray) -> None:
+    """Says that a forecast was kept, whether there are newer ones, and leads back to them."""
+    made = forecast["init_time"].values[0]
+    newest = reading.forecast(city, state, None)
+    is_newest = newest is not None and newest["init_time"].values[0] == made
+    rest = "still the newest; it stays when a newer one comes" if is_newest else "not the newest"
+    left, right = st.columns([4, 1])
+    left.info(f"This is the forecast made at {plain(shown(made, city))}, {rest}.")
+    right.button("Back to the newest", on_click=go, kwargs={"time": None})
 
 
 def show_banners(found: Trust, *levels: str) -> None:
@@ -96,17 +120,18 @@ def _told(city: City, found: Trust) -> dict[str, list[str]]:
         age = float((found.newest - found.trained_until) / np.timedelta64(1, "s"))
         model = [
             found.version,
-            f"{found.forecaster}, knows the flow until {known:%a %d %b}, {duration(max(age, 0))} ago",
+            f"{found.forecaster}, knows the flow until {known:%a %d %b %Y}, {duration(max(age, 0))} ago",
         ]
     else:
         model = ["no model", f"the {found.forecaster} serves"]
     missing = "none missing" if not found.missing else f"{found.missing} missing"
+    newest = "day" if found.day == 1 else f"{found.day} slots"
     return {
         "Newest slot": [
             f"{shown(found.newest, city)}",
             f"over for {duration(found.age)}" if found.age >= 60 else "just over",
         ],
-        "Input": [missing, f"of the newest {found.day} slots"],
+        "Input": [missing, f"of the newest {newest}"],
         "Model": model,
         "Skill, last 7 days": _skill(found),
         "Drift": [found.drift or "nothing unusual"],
@@ -122,7 +147,11 @@ def _skill(found: Trust) -> list[str]:
         words = f"as good as {other}"
     else:
         words = f"{100 * abs(gain):.0f} % {'better' if gain > 0 else 'worse'} than {other}"
-    return [words, f"RMSE {found.skill.rmse:.1f} against {found.skill.best:.1f} vehicles per step"]
+    return [
+        words,
+        f"RMSE {found.skill.rmse:.1f} against {found.skill.best:.1f} vehicles per step, in- and outflow "
+        "together",
+    ]
 
 
 def _step_playback(horizon: int) -> None:
@@ -161,13 +190,21 @@ def _controls(city: City, forecast: xr.DataArray, lead: int) -> None:
         ):
             _play(not playing)
             st.rerun(scope="app")  # which draws the page anew as often as playback asks
+    if view().time is None:
+        st.button(
+            "Keep this moment",
+            icon=":material/keep:",
+            on_click=go,
+            kwargs={"time": forecast["init_time"].values[0]},
+            help="The page and its link stay at this forecast; without it they move on to each newer one.",
+        )
     st.session_state["threshold"] = view().threshold
     st.number_input(
         "Threshold, vehicles per step (0: none)",
         min_value=0.0,
         max_value=1e6,
         step=10.0,
-        format="%.0f",
+        format="%.6g",
         key="threshold",
         on_change=changed,
         args=("threshold", "threshold"),
@@ -184,15 +221,11 @@ def _play(playing: bool) -> None:
 
 def _lead(forecast: xr.DataArray, step: int, city: City) -> str:
     at = forecast["valid_time"].values[0, step - 1]
-    ahead = forecast["lead_time"].values[step - 1].astype("timedelta64[m]").astype(int)
-    return f"{local(at, city.timezone)[0]:%a %H:%M}, {_ahead(int(ahead))} ahead"
+    ahead = lasting(forecast["lead_time"].values[step - 1])
+    return f"{local(at, city.timezone)[0]:%a %H:%M}, {ahead} ahead"
 
 
-def _ahead(minutes: int) -> str:
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:g} h"
-
-
-def _spots(city: City, state: str, usual: xr.Dataset) -> None:
+def _spots(city: City, state: str, made: np.datetime64, usual: xr.Dataset) -> None:
     """Draws the hot spots; choosing one marks its cell."""
     spots = reading.hot_spots_of(city, state, view().time, view().channel, view().threshold)
     if spots.empty:
@@ -221,9 +254,10 @@ def _spots(city: City, state: str, usual: xr.Dataset) -> None:
         }
     )
     event = show_table(
-        f"spots-{choices()}",
+        _list_key(spots, made),
         table,
         title,
+        moment(made, city),
         on_select="rerun",
         selection_mode="single-row",
         height=215,
@@ -235,7 +269,19 @@ def _spots(city: City, state: str, usual: xr.Dataset) -> None:
     cell = int(row["y"]), int(row["x"])
     if cell != view().cell:
         go(cell=cell, lead=int(row["lead"]))
+        st.session_state["spotted"] = st.session_state.get("spotted", 0) + 1
         st.rerun(scope="fragment")
+
+
+def _list_key(spots: pd.DataFrame, made: np.datetime64) -> str:
+    """Returns the key of the list, by which a browser keeps what is marked in it and where it is scrolled.
+
+    It is another one where the list is, or where the cell was chosen elsewhere.
+    """
+    elsewhere = choices() - int(st.session_state.get("spotted", 0))
+    rows = zlib.crc32(spots[["y", "x", "lead"]].to_numpy().tobytes())
+    parts = (view().city, made, view().channel, f"{view().threshold:g}", rows, elsewhere)
+    return "-".join(["spots", *(str(part) for part in parts)])
 
 
 def _calm(usual: xr.Dataset, found: Trust) -> None:
@@ -269,16 +315,17 @@ def _maps(city: City, state: str, forecast: xr.DataArray, usual: xr.Dataset, lea
     if around is not None:
         for edge, word in (("lower", "80 % band from"), ("upper", "to")):
             more[edge] = (word, around.sel(coverage=0.8, edge=edge).values)
-    at = coming["valid_time"].values
+    at = np.datetime64(coming["valid_time"].values.item(), "s")
+    said = Subject("Forecast", channel, at, made=made, model=maker(forecast))
     columns = st.columns(3)
     with columns[0]:
-        show_map("observed", f"Observed {shown(made, city)}", observed, city, (0, end))
+        show_map("observed", Subject("Observed", channel, made), observed, city, (0, end))
     with columns[1]:
-        show_map("forecast", f"Forecast {shown(at, city)}", coming, city, (0, end), **more)
+        show_map("forecast", said, coming, city, (0, end), **more)
     with columns[2]:
         show_map(
             "unusual",
-            f"Forecast less usual {local(at, city.timezone)[0]:%H:%M}",
+            replace(said, kind="Forecast less usual", variable="difference"),
             coming - mean.values,
             city,
             (-end / 3, end / 3),
@@ -286,7 +333,7 @@ def _maps(city: City, state: str, forecast: xr.DataArray, usual: xr.Dataset, lea
             **more,
         )
     st.caption(
-        f"Vehicles per step of {_ahead(int(city.step / np.timedelta64(1, 'm')))}; times in "
+        f"Vehicles per step of {lasting(city.step)}; times in "
         f"{plain(city.timezone)}; grey: no value; one scale of colours for all times, taken of the history."
     )
     _cell(city, observed, coming, mean)

@@ -14,7 +14,7 @@ import xarray as xr
 from app.charts import FRAME_WIDTH, cells, flow_deck, frame_height, map_spec, scale_bar
 from app.dashboard import reading
 from app.dashboard.view import View, query_of
-from app.downloads import Files, file_name, map_files, table_files
+from app.downloads import Files, Subject, file_name, map_files, table_files
 from app.frame_charts import ERRORS
 from app.maps import COLOURS
 from data.city import City
@@ -80,8 +80,19 @@ def _escaped(text: str) -> str:
 
 
 def shown(time: np.datetime64 | np.ndarray, city: City) -> str:
-    """Returns a time for people, by the city's clocks: `Tue 20 May 08:30`."""
-    return f"{local(time, city.timezone)[0]:%a %d %b %H:%M}"
+    """Returns a time for people, by the city's clocks: `Tue 20 May 2025 08:30`."""
+    return f"{local(time, city.timezone)[0]:%a %d %b %Y %H:%M}"
+
+
+def lasting(time: np.timedelta64) -> str:
+    """Returns a stretch of time for people: `90 min`, `6 h`."""
+    minutes = int(time / np.timedelta64(1, "m"))
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:g} h"
+
+
+def maker(forecast: xr.DataArray) -> str:
+    """Returns the forecaster and the version that made a forecast."""
+    return f"{forecast.attrs['forecaster']} {forecast.attrs['model_version']}".strip()
 
 
 def view() -> View:
@@ -100,6 +111,15 @@ def go(**changes: Any) -> None:
     if {"page", "city", "time"} & {*changes}:
         st.session_state["playing"] = False
     write_query()
+
+
+def lead_within(horizon: int) -> int:
+    """Returns the steps ahead that are shown: as many as a forecast has, which is said where it has fewer."""
+    if view().lead > horizon:
+        ahead = "1 step" if horizon == 1 else f"{horizon} steps"
+        st.info(f"This forecast has {ahead}, not {view().lead}; the last one is shown.")
+        go(lead=horizon)
+    return view().lead
 
 
 def choices() -> int:
@@ -140,7 +160,7 @@ def picked(event: Any, city: City) -> None:
 
 def show_map(
     key: str,
-    title: str,
+    subject: Subject,
     frame: xr.DataArray,
     city: City,
     limits: tuple[float, float],
@@ -150,7 +170,7 @@ def show_map(
 
     Args:
         key: of the widgets.
-        title: above it.
+        subject: what it shows.
         frame: dims `(y, x)`, vehicles per step, NaN where there is no value.
         city: whose it is.
         limits: flow at the ends of the colours; below zero the map is one of differences.
@@ -159,6 +179,7 @@ def show_map(
     table = cells(frame.values, **{name: values for name, (_, values) in more.items()})
     tips = {name: text for name, (text, _) in more.items()}
     colours = ERRORS if limits[0] < 0 else COLOURS
+    title = f"{subject.kind} {shown(subject.time, city)}"
     st.markdown(f"**{plain(title)}**")
     if not np.isfinite(frame.values).any():
         st.info("There is no value for this time.")
@@ -167,11 +188,13 @@ def show_map(
     if cell is not None:  # drawn last, so that its frame lies above its neighbours
         is_cell = (table["y"] == cell[0]) & (table["x"] == cell[1])
         table = pd.concat([table[~is_cell], table[is_cell]], ignore_index=True)
-    words, number = _words(frame, title), choices()
+    words, number = _words(frame, f"{title}, {subject.channel}"), choices()
     with st.container(width=FRAME_WIDTH):
         if view().earth and city.bbox is not None:
             lines, _ = reading.overlay(city)
-            deck = flow_deck(table, city, colours, limits, overlay=lines, marked=cell)
+            deck = flow_deck(
+                table, city, colours, limits, tooltips=tips, overlay=lines, marked=cell
+            )
             event: Any = st.pydeck_chart(
                 deck,
                 on_select="rerun",
@@ -186,8 +209,7 @@ def show_map(
                 table, spec, on_select="rerun", key=f"{key}-map-{number}", alt=words
             )
     picked(event, city)
-    name = file_name(city.name, title)
-    download(key, name, map_files(frame, city, limits, f"{city.title}: {title}", colours))
+    download(key, subject.name(city), map_files(frame, city, limits, subject, colours))
 
 
 def _words(frame: xr.DataArray, title: str) -> str:
@@ -201,23 +223,49 @@ def _words(frame: xr.DataArray, title: str) -> str:
     )
 
 
-def show_chart(key: str, chart: alt.Chart, words: str, table: pd.DataFrame, title: str) -> None:
-    """Draws a chart with its words and the downloads of its table."""
+def show_chart(
+    key: str, chart: alt.Chart, words: str, table: pd.DataFrame, title: str, at: str = ""
+) -> None:
+    """Draws a chart with its words and the downloads of its table.
+
+    Args:
+        key: of the widgets.
+        chart: as `app.charts` returns it.
+        words: what it shows, for those who cannot see it.
+        table: that files hold.
+        title: of the files.
+        at: the moment that it is of, for titles and names of files; "" for none.
+    """
     st.altair_chart(chart, alt=words, key=f"{key}-chart")
-    download(key, file_name(view().city, title), table_files(table, title))
+    _download_table(key, table, title, at)
 
 
-def show_table(key: str, table: pd.DataFrame, title: str, **options: Any) -> Any:
-    """Draws a table with its title and downloads, and returns what is selected in it."""
+def show_table(key: str, table: pd.DataFrame, title: str, at: str = "", **options: Any) -> Any:
+    """Draws a table with its title and downloads, and returns what is selected in it.
+
+    Args:
+        key: of the widgets.
+        table: of numbers and text.
+        title: above it.
+        at: the moment that it is of, for titles and names of files; "" for none.
+        options: of `st.dataframe`.
+    """
     st.markdown(f"**{plain(title)}**")
     event = st.dataframe(table, hide_index=True, key=f"{key}-table", alt=title, **options)
-    download(key, file_name(view().city, title), table_files(table, title))
+    _download_table(key, table, title, at)
     return event
+
+
+def _download_table(key: str, table: pd.DataFrame, title: str, at: str) -> None:
+    full = ", ".join(part for part in (f"{view().city}: {title}", at) if part)
+    name = file_name(view().city, title, at)
+    download(key, name, table_files(table, full))
 
 
 def download(key: str, name: str, files: Files) -> None:
     """Offers files; each is made when it is asked for."""
-    with st.popover("Export", icon=":material/download:", key=f"{key}-export"):
+    told = f"As {', '.join(KINDS[suffix] for suffix in files)}: {name}"
+    with st.popover("Export", icon=":material/download:", key=f"{key}-export", help=told):
         for suffix, make in files.items():
             st.download_button(
                 f"{KINDS[suffix]} of {name}"[:90],

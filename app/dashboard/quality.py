@@ -1,31 +1,50 @@
 """How good: any past moment forecast beside observed, errors by what they depend on, and the bands."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import streamlit as st
+import xarray as xr
 
 from app.charts import PALETTE, calibration_chart, errors_chart
 from app.dashboard import reading
-from app.dashboard.now import no_forecast, show_banners
-from app.dashboard.parts import changed, go, plain, show_chart, show_map, show_table, shown, view
+from app.dashboard.now import asked, show_banners
+from app.dashboard.parts import (
+    changed,
+    go,
+    lasting,
+    lead_within,
+    maker,
+    plain,
+    show_chart,
+    show_map,
+    show_table,
+    shown,
+    view,
+)
+from app.downloads import Subject, moment
 from app.text import PLAIN
 from data.city import City
 from data.clock import Clock, local
 from data.scores import SERVED, SUMS
 from pipelines.record import Record
 
+BOTH = "in- and outflow together"
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 def page(city: City) -> None:
     """Draws the page."""
+    if asked(city) is None:
+        return
     state = reading.state(city)
     newest = reading.forecast(city, state, None)
-    if newest is None:
-        no_forecast(city)
-        return
+    assert newest is not None  # as there is one that was asked for
     show_banners(reading.trust_of(city, state, None), "error")
     last = newest["init_time"].values[0]
+    if view().time is None:
+        lead_within(newest.sizes["lead_time"])
     _moment(city, state, last)
     scores = reading.scores(city, state, last)
     if scores.empty:
@@ -34,31 +53,30 @@ def page(city: City) -> None:
             "`forecast step` or `forecast schedule`."
         )
         return
-    st.subheader("Errors of the last 28 days")
-    _forecasters(scores)
-    _errors(city, scores)
+    st.subheader(f"Errors of the last 28 days, {BOTH}")
+    at = moment(last, city)
+    _forecasters(scores, at)
+    _errors(city, scores, at)
     record = reading.record_of(city, state, last)
     if record is not None:
         st.subheader("The last 7 days")
         left, right = st.columns(2)
         with left:
-            _by_cell(city, record)
+            _by_cell(city, record, last)
         with right:
-            _bands(record)
+            _bands(record, at)
 
 
 def _moment(city: City, state: str, last: np.datetime64) -> None:
     """Draws a past forecast beside what came."""
-    asked = view().time
-    made = _ripe(city, last) if asked is None else asked
+    made = _ripe(city, last) if view().time is None else view().time or last
     day = local(made, city.timezone)[0].date()
-    span = reading.store().span(city)
-    first = span[0] if span else made
+    first = reading.store().first_forecast(city)
     columns = st.columns([1, 1, 1, 1.5])
     st.session_state["day"] = day
     columns[0].date_input(
         "Day",
-        min_value=min(local(first, city.timezone)[0].date(), day),
+        min_value=day if first is None else local(first, city.timezone)[0].date(),
         max_value=max(local(last, city.timezone)[0].date(), day),
         key="day",
         on_change=_day_chosen,
@@ -67,13 +85,6 @@ def _moment(city: City, state: str, last: np.datetime64) -> None:
     if empty := st.session_state.pop("empty-day", None):
         st.warning(f"No forecast was made on {empty}; choose another day.")
     times = reading.init_times(city, state, np.datetime64(day, "D"))
-    if not len(times):
-        st.warning(f"No forecast was made on {day:%a %d %b %Y}; choose another day.")
-        return
-    if made not in times:
-        st.info("No forecast was made at that time; this is the nearest of its day.")
-        made = _nearest(times, made)
-        go(time=made)
     options = [int(one.astype(np.int64)) for one in times]
     st.session_state["moment"] = int(made.astype("datetime64[s]").astype(np.int64))
     columns[1].selectbox(
@@ -91,7 +102,7 @@ def _moment(city: City, state: str, last: np.datetime64) -> None:
     if forecast is None:
         return
     horizon = forecast.sizes["lead_time"]
-    lead = min(view().lead, horizon)
+    lead = lead_within(horizon)
     st.session_state["quality-lead"] = lead
     columns[2].selectbox(
         "Steps ahead",
@@ -106,16 +117,17 @@ def _moment(city: City, state: str, last: np.datetime64) -> None:
     at = np.datetime64(coming["valid_time"].values.item(), "s")
     came = reading.frame(city, state, at).sel(channel=view().channel)
     end = reading.top(city)
+    said = Subject("Forecast", view().channel, at, made=made, model=maker(forecast))
     maps = st.columns(3)
     with maps[0]:
-        show_map("came", f"Observed {shown(at, city)}", came, city, (0, end))
+        show_map("came", Subject("Observed", view().channel, at), came, city, (0, end))
     with maps[1]:
-        show_map("said", f"Forecast for {shown(at, city)}", coming, city, (0, end))
+        show_map("said", said, coming, city, (0, end))
     with maps[2]:
         difference = coming - came.values
         show_map(
             "off",
-            f"Forecast less observed {shown(at, city)}",
+            replace(said, kind="Forecast less observed", variable="difference"),
             difference,
             city,
             (-end / 3, end / 3),
@@ -125,7 +137,7 @@ def _moment(city: City, state: str, last: np.datetime64) -> None:
         st.caption(
             f"RMSE {np.sqrt(np.nanmean(np.square(off))):.2f}, mean difference {np.nanmean(off):+.2f} "
             f"vehicles per step over all cells; made at {plain(shown(made, city))} by "
-            + plain(f"{forecast.attrs['forecaster']} {forecast.attrs['model_version']}".strip())
+            + plain(maker(forecast))
             + "."
         )
 
@@ -168,8 +180,8 @@ def _rmse(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     ).reset_index()
 
 
-def _forecasters(scores: pd.DataFrame) -> None:
-    """Draws all forecasters in one table, the best first."""
+def _forecasters(scores: pd.DataFrame, at: str) -> None:
+    """Draws all forecasters in one table, the best first; `at` names files."""
     found = _rmse(scores, ["forecaster"]).sort_values("rmse")
     served = found.loc[found["forecaster"] == SERVED, "rmse"]
     best = float(served.iloc[0]) if len(served) else float("nan")
@@ -179,19 +191,20 @@ def _forecasters(scores: pd.DataFrame) -> None:
             "RMSE": found["rmse"].round(2),
             "MAE": found["mae"].round(2),
             "mean difference": found["bias"].round(2),
-            "RMSE against what was served": [f"{one / best - 1:+.1%}" for one in found["rmse"]],
+            "RMSE against what was served": [
+                f"{100 * (one / best - 1):+.1f} %" for one in found["rmse"]
+            ],
             "scores": found["scores"],
         }
     )
-    show_table("forecasters", table, "All forecasters, vehicles per step, over all leads")
+    title = f"All forecasters, vehicles per step, over all leads, {BOTH}"
+    show_table("forecasters", table, title, at)
 
 
-def _errors(city: City, scores: pd.DataFrame) -> None:
-    """Draws the errors by lead, hour of the day and weekday."""
-    step = int(city.step / np.timedelta64(1, "m"))
+def _errors(city: City, scores: pd.DataFrame, at: str) -> None:
+    """Draws the errors by lead, hour of the day and weekday; `at` names files."""
     named = scores.assign(
         name=[PLAIN.get(one, one) for one in scores["forecaster"]],
-        minutes=scores["lead"] * step,
     )
     valid = Clock(city.step, city.timezone).time(
         scores["init_time"].to_numpy(), scores["lead"].to_numpy()
@@ -200,10 +213,10 @@ def _errors(city: City, scores: pd.DataFrame) -> None:
     named = named.assign(
         hour=[f"{one:02}" for one in shown_at.hour],
         weekday=[WEEKDAYS[one] for one in shown_at.day_of_week],
-        ahead=[f"{one} min" for one in named["minutes"]],
+        ahead=[lasting(lead * city.step) for lead in named["lead"]],
     )
     orders = {
-        "ahead": [f"{one} min" for one in sorted({*named["minutes"]})],
+        "ahead": [lasting(lead * city.step) for lead in sorted({*named["lead"]})],
         "hour": [f"{one:02}" for one in range(24)],
         "weekday": [*WEEKDAYS],
     }
@@ -223,13 +236,14 @@ def _errors(city: City, scores: pd.DataFrame) -> None:
         keys = table[by].map(ranks[0]).to_numpy(), table["forecaster"].map(ranks[1]).to_numpy()
         table = table.iloc[np.lexsort(keys)]
         with place:
-            title = f"RMSE {titles[by]}"
-            st.markdown(f"**{title}**")
-            show_chart(f"by-{by}", errors_chart(table, by, axes[by], order), title, table, title)
+            st.markdown(f"**RMSE {titles[by]}**")
+            title = f"RMSE {titles[by]}, {BOTH}"
+            chart = errors_chart(table, by, axes[by], order)
+            show_chart(f"by-{by}", chart, title, table, title, at)
 
 
-def _by_cell(city: City, record: Record) -> None:
-    """Draws the error of each cell."""
+def _by_cell(city: City, record: Record, last: np.datetime64) -> None:
+    """Draws the error of each cell in the days until `last`."""
     off = (record.forecast - record.observed).sel(channel=view().channel)
     squared = np.square(off.values.astype(np.float64))
     known = np.isfinite(squared)
@@ -237,29 +251,29 @@ def _by_cell(city: City, record: Record) -> None:
     sums = np.where(known, squared, 0).sum(axis=(0, 1))
     with np.errstate(invalid="ignore"):
         rmse = np.sqrt(sums / np.where(count > 0, count, np.nan))
-    frame = off[0, 0].copy(data=rmse)
+    frame = xr.DataArray(rmse, dims=("y", "x"), coords={"channel": view().channel})
     end = float(np.nanquantile(rmse, 0.99)) if np.isfinite(rmse).any() else 1.0
-    show_map("by-cell", f"RMSE by cell, {view().channel}, all leads", frame, city, (0, end or 1.0))
+    subject = Subject("RMSE by cell until", view().channel, last, variable="rmse")
+    show_map("by-cell", subject, frame, city, (0, end or 1.0))
+    st.caption(f"Of {view().channel} alone, over all leads.")
 
 
-def _bands(record: Record) -> None:
-    """Draws whether bands kept their word."""
+def _bands(record: Record, at: str) -> None:
+    """Draws whether bands kept their word; `at` names files."""
     st.markdown("**What the bands held**")
     held = record.held
     if not np.isfinite(held.values).any():
         st.info("There were no bands in these days: a baseline served, or nothing has come yet.")
         return
-    minutes = held["lead_time"].values.astype("timedelta64[m]").astype(int)
     table = pd.DataFrame(
         [
-            {"lead": f"{ahead} min", "promised": promise, "held": float(held.values[row, column])}
+            {"lead": lasting(ahead), "promised": promise, "held": float(held.values[row, column])}
             for row, promise in enumerate(held["coverage"].values)
-            for column, ahead in enumerate(minutes)
+            for column, ahead in enumerate(held["lead_time"].values)
         ]
     )
-    show_chart(
-        "bands", calibration_chart(table), "Shares that bands held", table, "What bands held"
-    )
+    title = "What bands held"
+    show_chart("bands", calibration_chart(table), "Shares that bands held", table, title, at)
     st.caption(
         "Above the line bands are too wide, below it too narrow; over all cells and both channels."
     )

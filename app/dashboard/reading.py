@@ -24,6 +24,7 @@ from data.database import default_url
 from data.errors import FlowcastError, StoreError
 from data.home import home
 from data.store import Store
+from pipelines.check import Gap, gaps
 from pipelines.hot_spots import hot_spots
 from pipelines.record import DAYS, Record, record
 from pipelines.trust import Skill, Trust, skill, trust
@@ -44,6 +45,8 @@ DEPTHS = {
 """Lists within one another that the coordinates of GeoJSON's geometries are (RFC 7946)."""
 PATIENCE = 3
 """Seconds to wait for a store that another process holds; the page tries again by itself."""
+FARTHEST = 1e6
+"""More than any coordinate is, in degrees or in metres of height."""
 FEW = 4
 """Cities, or moments, that are kept of the larger things."""
 BY_CITY: dict[str | type, Callable[[Any], Any]] = {City: repr}
@@ -208,12 +211,17 @@ def skill_of(city: City, state: str, until: np.datetime64) -> Skill | None:
 
 @st.cache_data(ttl=5, show_spinner=False, hash_funcs=BY_CITY, max_entries=8 * FEW)
 def trust_of(city: City, state: str, at: np.datetime64 | None) -> Trust:
-    """Returns how far the forecast made at a time can be trusted, None for the newest, now."""
+    """Returns how far the forecast made at a time can be trusted, None for the newest.
+
+    The newest is judged as of now, whether it was asked for by its time or not, any other as it stood.
+    """
     found = forecast(city, state, at)
     if found is None:
         raise FlowcastError(f"{city.name} has no such forecast any more; look at the newest")
     made = found["init_time"].values[0]
-    now = present(city) if at is None else made + city.step
+    newest = forecast(city, state, None)
+    is_newest = newest is None or newest["init_time"].values[0] == made
+    now = present(city) if at is None or is_newest else made + city.step
     return trust(store(), city, found, now, skill_of(city, state, made))
 
 
@@ -260,6 +268,12 @@ def slots_by_day(city: City, state: str) -> pd.DataFrame:
     return pd.DataFrame({"day": days, "slots": counts.to_numpy()})
 
 
+@st.cache_data(show_spinner=False, hash_funcs=BY_CITY, max_entries=2 * FEW)
+def gaps_of(city: City, state: str) -> tuple[Gap, ...]:
+    """Returns the runs of slots that are missing between the first and the newest."""
+    return gaps(store().times(city)["time"].values, Clock(city.step, city.timezone))
+
+
 @st.cache_data(show_spinner=False, hash_funcs=BY_CITY, max_entries=64 * FEW)
 def totals_of_month(city: City, month: str, ingests: str) -> pd.DataFrame:
     """Returns the mean flow of a slot in all cells, a row for each day: `day`, `inflow`, `outflow`.
@@ -292,36 +306,42 @@ def overlay(city: City) -> tuple[Mapping[str, Any] | None, str]:
         return None, f"{path.name} has more than 5 MB; simplify its lines"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        features = _drawable(content)
     except (OSError, ValueError, RecursionError):
         return None, f"{path.name} is no JSON that can be read"
-    if not _is_geojson(content):
+    if features is None:
         return (
             None,
             f"{path.name} is no FeatureCollection of GeoJSON with lines, polygons or points",
         )
-    return content, ""
+    return {"type": "FeatureCollection", "features": features}, ""
 
 
-def _is_geojson(content: Any) -> bool:
-    """Returns whether all features have a geometry that can be drawn."""
+def _drawable(content: Any) -> list[Any] | None:
+    """Returns the features that have a place (RFC 7946, 3.2), None where one cannot be drawn."""
     if not isinstance(content, dict) or content.get("type") != "FeatureCollection":
-        return False
+        return None
     features = content.get("features")
-    if not isinstance(features, list):
-        return False
-    shapes = [one.get("geometry") if isinstance(one, dict) else None for one in features]
-    return all(
+    if not isinstance(features, list) or not all(isinstance(one, dict) for one in features):
+        return None
+    placed = [one for one in features if one.get("geometry", "") is not None]
+    return placed if all(_is_shape(one.get("geometry")) for one in placed) else None
+
+
+def _is_shape(shape: Any) -> bool:
+    """Returns whether a geometry can be drawn."""
+    return (
         isinstance(shape, dict)
         and shape.get("type") in DEPTHS
         and _is_nested(shape.get("coordinates"), DEPTHS[shape["type"]])
-        for shape in shapes
     )
 
 
 def _is_nested(value: Any, depth: int) -> bool:
     """Returns whether `value` is numbers in as many lists within one another."""
     if depth == 0:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and -FARTHEST < value < FARTHEST  # which NaN is not either
     return (
         isinstance(value, list) and bool(value) and all(_is_nested(one, depth - 1) for one in value)
     )

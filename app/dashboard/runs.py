@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from app.dashboard import reading
+from app.dashboard.archive import taken_in
 from app.dashboard.parts import plain, show_table
 from data.city import City
 from data.clock import duration, stamp
@@ -30,9 +31,11 @@ def page(city: City) -> None:
             f"{plain(beat['host'])}, process {int(beat['pid'])}"
         )
     _versions(city)
+    _promotions(city)
     _judgements(city)
     _jobs(city)
     _forecasts(city)
+    taken_in(city)
 
 
 def _versions(city: City) -> None:
@@ -64,13 +67,30 @@ def _versions(city: City) -> None:
     )
     show_table("versions", table, "Versions, the newest judgement of each")
     st.markdown("To decide by hand, on the host where the models are:")
-    other = next((one for one in newest["version"] if one != champion), "VERSION")
-    st.code(
-        f"forecast models promote --city {city.name} {other}\n"
-        f"forecast models rollback --city {city.name}\n"
-        f"forecast models show --city {city.name} {champion or other}",
-        language=None,
+    commands = [f"models show --city {city.name} {champion or newest['version'].iloc[0]}"]
+    if previous is not None:
+        commands += [
+            f"models promote --city {city.name} {previous}",
+            f"models rollback --city {city.name}",
+        ]
+    st.code("\n".join(f"forecast {one}" for one in commands), language=None)
+
+
+def _promotions(city: City) -> None:
+    """Draws which version was champion from when on; what stands there is never changed."""
+    promotions = reading.store().promotions(city).iloc[::-1].head(LAST)
+    if promotions.empty:
+        return
+    table = pd.DataFrame(
+        {
+            "champion from": [
+                stamp(np.datetime64(at, "s"), city.timezone) for at in promotions["at"]
+            ],
+            "version": promotions["version"],
+            "reason": promotions["reason"],
+        }
     )
+    show_table("promotions", table, "Promotions, the newest first")
 
 
 def _gates(gates: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -96,7 +116,7 @@ def _judgements(city: City) -> None:
     if history.empty:
         return
     st.subheader("Judgements, the newest first")
-    for row in history.iloc[::-1].head(MOST_JUDGEMENTS).to_dict("records"):
+    for number, row in history.iloc[::-1].head(MOST_JUDGEMENTS).iterrows():
         at = stamp(np.datetime64(row["at"], "s"), city.timezone)
         title = f"{at}  {row['version']}  {row['verdict']}"
         with st.expander(plain(title)):
@@ -106,11 +126,13 @@ def _judgements(city: City) -> None:
                 table = pd.DataFrame(
                     {
                         "gate": [*gates],
-                        "": ["passed" if one["passed"] else "failed" for one in gates.values()],
+                        "outcome": [
+                            "passed" if one["passed"] else "failed" for one in gates.values()
+                        ],
                         "found": [str(one.get("sentence", "")) for one in gates.values()],
                     }
                 )
-                st.table(table.map(plain), hide_index=True)
+                show_table(f"gates-{number}", table, f"Gates of {row['version']}", at)
 
 
 def _jobs(city: City) -> None:

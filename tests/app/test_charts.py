@@ -4,6 +4,7 @@ import pytest
 
 from app.charts import (
     FORECAST,
+    MARKED,
     PALETTE,
     calendar_chart,
     calibration_chart,
@@ -13,7 +14,9 @@ from app.charts import (
     flow_deck,
     flow_map,
     history_chart,
+    map_spec,
     milliseconds,
+    scale_bar,
     totals_chart,
 )
 from data.city import City
@@ -66,11 +69,71 @@ def test_on_earth_cells_lie_in_the_bbox_row_0_in_the_north_and_nothing_is_asked_
     assert rows[4]["told"] == "no value"
     assert rows[4]["colour"] == [0xBD, 0xBD, 0xBD]
     assert rows[5]["colour"] == [253, 231, 36]  # the end of viridis
+    assert rows[5]["more"] == ""
     assert deck.map_provider is None
     south = flow_deck(cells(FRAME), City(**{**vars(CITY), "row0": "south"}), "viridis", (0, 400))
     assert south.layers[0].data[0]["corners"][0] == [0, 11]
     with pytest.raises(ValueError, match="no bbox"):
         flow_deck(cells(FRAME), City(**{**vars(CITY), "bbox": None}), "viridis", (0, 1))
+
+
+def test_on_earth_a_cell_tells_as_much_as_on_the_flat_map_in_the_same_colours() -> None:
+    table = cells(FRAME, usual=FRAME * 2, lower=FRAME)
+    tips = {"usual": "usual", "lower": "80 % band from"}
+    deck = flow_deck(table, CITY, "viridis", (0, 400), tooltips=tips, marked=(0, 1))
+    layer = deck.layers[0]
+    assert layer.data[1]["more"] == "\nusual 2.0\n80 % band from 1.0"
+    assert layer.data[4]["more"] == "\nusual no value\n80 % band from no value"
+    assert layer.opacity == 1  # as the scale below it
+    assert "#" + "".join(f"{part:02x}" for part in layer.get_line_color) == MARKED
+
+
+@pytest.mark.parametrize(
+    ("bbox", "told"),
+    [
+        ((-74.02, 40.7, -73.87, 40.85), "74.02 to 73.87 degrees west, 40.7 to 40.85 degrees north"),
+        ((-1, -2, 1, 2), "1 degrees west to 1 degrees east, 2 degrees south to 2 degrees north"),
+    ],
+)
+def test_the_place_on_earth_is_told_in_words(bbox: tuple[float, ...], told: str) -> None:
+    assert told in scale_bar(City(**{**vars(CITY), "bbox": bbox}), "viridis", (0, 400))
+
+
+def test_axes_and_legends_can_be_read_on_white() -> None:
+    table = cells(FRAME)
+    rows = {"shown": [0.0], "at": ["then"], "kind": ["observed"], "flow": [1.0]}
+    history = pd.DataFrame({**rows, "lower": [np.nan], "upper": [np.nan]})
+    days = pd.DataFrame({"shown": [0.0], "day": ["d"], "channel": ["inflow"], "vehicles": [1.0]})
+    errors = pd.DataFrame({"ahead": ["30 min"], "forecaster": ["a"], "rmse": [1.0]})
+    held = pd.DataFrame({"lead": ["30 min"], "promised": [0.8], "held": [0.79]})
+    one = {"day": ["2025-06-02"], "week": ["2025-06-02"], "weekday": ["Mon"]}
+    calendar = pd.DataFrame({**one, "slots": [24], "share": [1.0]})
+    charts = [
+        flow_map(table, CITY, 10).to_dict(),
+        difference_map(table, CITY, 5).to_dict(),
+        map_spec(CITY, (0, 10), (), None),
+        history_chart(history, 0.0).to_dict(),
+        totals_chart(days).to_dict(),
+        errors_chart(errors, "ahead", "by lead", ["30 min"]).to_dict(),
+        calibration_chart(held).to_dict(),
+        calendar_chart(calendar).to_dict(),
+    ]
+    for chart in charts:
+        for part in ("axis", "legend"):
+            for name in ("labelColor", "titleColor"):
+                colour = chart["config"][part][name]
+                assert 1.05 / (luminance(colour) + 0.05) >= 4.5
+
+
+def test_legends_say_that_colours_end() -> None:
+    title = flow_map(cells(FRAME), CITY, 10).to_dict()["encoding"]["color"]["condition"]["legend"]
+    assert title["title"] == "vehicles per step; above 10 the colour stays"
+
+
+def test_calibration_is_drawn_from_nothing_to_all() -> None:
+    held = pd.DataFrame({"lead": ["30 min"], "promised": [0.8], "held": [0.2]})
+    for layer in calibration_chart(held).to_dict()["layer"]:
+        assert layer["encoding"]["y"]["scale"]["domain"] == [0, 1]
 
 
 def test_lines_can_be_read_on_white() -> None:

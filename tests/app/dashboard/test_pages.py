@@ -15,12 +15,13 @@ from hypothesis import strategies as st_
 from markdown_it import MarkdownIt
 from streamlit.testing.v1 import AppTest
 
-from app.dashboard import REPLAYED, reading
+from app.dashboard import REPLAYED, cell, reading
 from app.dashboard.parts import JOINER, plain
-from app.dashboard.view import PAGES
+from app.dashboard.view import PAGES, View
 from data.city import load_city
 from data.clock import local
 from data.home import home
+from data.judgements import PROMOTED, REFUSED
 from data.store import Source, Store
 from pipelines.replay import town
 from pipelines.step import step
@@ -241,12 +242,21 @@ def test_a_store_that_is_gone_or_put_in_the_place_of_another_is_seen(lived_in: P
     assert "forecast ingest --city small-live PATH" in words(test.run())
 
 
+POINT = (
+    '{{"type": "FeatureCollection", "features": [{{"type": "Feature", "geometry": '
+    '{{"type": "Point", "coordinates": [{}]}}}}]}}'
+)
+
+
 @pytest.mark.parametrize(
     "content",
     [
         "[" * 200_000,
         '{"type": "FeatureCollection", "features": [{"geometry": {"type": "Nonsense"}}]}',
-        '{"type": "FeatureCollection", "features": [{"geometry": null}]}',
+        '{"type": "FeatureCollection", "features": [{}]}',
+        POINT.format("NaN, 1"),
+        POINT.format("1e999, 1"),
+        POINT.format("1" + "0" * 400 + ", 1"),
         "\x00",
     ],
 )
@@ -263,7 +273,7 @@ def test_a_past_forecast_is_told_as_it_stood_then(lived_in: Path) -> None:
     test = shown(city="small-live", time=f"{made}Z")
     said = words(test)
     assert "before the newest slot" not in said
-    newest = f"{local(made, city.timezone)[0]:%a %d %b %H:%M}"
+    newest = f"{local(made, city.timezone)[0]:%a %d %b %Y %H:%M}"
     assert f"**Newest slot**  \n{plain(newest)}  \njust over" in said
 
 
@@ -371,3 +381,175 @@ def test_a_link_to_a_city_whose_toml_is_broken_tells_what_is_wrong_in_it(lived_i
     told = " ".join(one.value for one in test.warning)
     assert plain("the key 'grid' is missing") in told
     assert test.title[0].value.startswith("Small town")
+
+
+@pytest.mark.parametrize("page", ["now", "cell", "quality"])
+def test_a_lead_that_a_forecast_lacks_is_told_and_its_last_one_shown(
+    lived_in: Path, page: str
+) -> None:
+    test = shown(city="small-live", page=page, lead="1008", y="1", x="1")
+    assert any("has 3 steps, not 1008" in one.value for one in test.info)
+    assert test.query_params["lead"] == "3"
+
+
+@pytest.mark.parametrize("page", ["now", "cell", "quality"])
+def test_a_time_without_a_forecast_is_told_and_the_newest_shown(lived_in: Path, page: str) -> None:
+    test = shown(city="small-live", page=page, time="2025-03-05T08:00:00Z")
+    assert any("2025\\-03\\-05 03\\:00; the newest is shown" in one.value for one in test.warning)
+    assert "time" not in test.query_params
+    newest = shown(city="small-live", page=page)
+    assert [one.value for one in test.subheader] == [one.value for one in newest.subheader]
+    assert len(test.get("arrow_vega_lite_chart")) == len(newest.get("arrow_vega_lite_chart"))
+
+
+def test_days_begin_at_the_first_forecast(lived_in: Path) -> None:
+    first = Store().first_forecast(load_city("small-live"))
+    assert first is not None
+    test = shown(city="small-live", page="quality")
+    assert test.date_input(key="day").min == local(first, "America/New_York")[0].date()
+    assert Store().first_forecast(load_city("bj")) is None
+
+
+def test_a_moment_can_be_kept_so_that_its_link_does_not_move_on(lived_in: Path) -> None:
+    store, city = Store(), load_city("small-live")
+    newest = store.forecast(city)
+    assert newest is not None
+    test = shown(city="small-live")
+    keep = next(one for one in test.button if one.label == "Keep this moment")
+    keep.click().run()
+    assert test.query_params["time"] == f"{newest['init_time'].values[0]}Z"
+    assert any("still the newest; it stays" in one.value for one in test.info)
+    assert not [one for one in test.button if one.label == "Keep this moment"]
+
+
+def test_a_kept_moment_that_is_the_newest_is_judged_as_of_now(
+    lived_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = Store().forecast(load_city("small-live"))
+    assert newest is not None
+    monkeypatch.delenv(REPLAYED)
+    test = shown(city="small-live", time=f"{newest['init_time'].values[0]}Z")
+    assert "The data are stale" in test.error[0].value
+
+
+def test_a_feature_without_a_place_is_left_out_and_the_others_are_drawn(lived_in: Path) -> None:
+    content = json.loads(POINT.format("-74, 40.7"))
+    content["features"].append({"type": "Feature", "geometry": None, "properties": {}})
+    (lived_in / "cities" / "small-live.geojson").write_text(json.dumps(content))
+    drawn, wrong = reading.overlay(load_city("small-live"))
+    assert wrong == ""
+    assert drawn is not None
+    assert drawn["features"] == content["features"][:1]
+
+
+def test_a_wrong_overlay_is_told_where_the_map_is_on_earth(lived_in: Path) -> None:
+    toml = lived_in / "cities" / "small-live.toml"
+    toml.write_text(toml.read_text() + "bbox = [-74.02, 40.70, -73.87, 40.85]\n")
+    (lived_in / "cities" / "small-live.geojson").write_text("{")
+    assert any("geojson" in one.value for one in shown(city="small-live", earth="yes").warning)
+    assert not any("geojson" in one.value for one in shown(city="small-live").warning)
+
+
+def test_lines_break_where_slots_are_missing_whatever_they_show(lived_in: Path) -> None:
+    city = load_city("small-live")
+    times = np.datetime64("2025-03-10T00:00", "s") + np.array([0, 1, 4]) * city.step
+    values = np.array([1.0, 2.0, 5.0])
+    rows = cell._rows(city, "forecast", times, values, np.stack([values - 1, values + 1]))
+    nothing = [np.nan, np.nan]
+    np.testing.assert_array_equal(rows["flow"], [1, 2, *nothing, 5])
+    np.testing.assert_array_equal(rows["lower"], [0, 1, *nothing, 4])
+    np.testing.assert_array_equal(rows["upper"], [2, 3, *nothing, 6])
+    assert rows["at"].iloc[2] == "2025-03-09 22:00 -0400"
+    assert cell._rows(city, "observed", times[:0], values[:0]).empty
+
+
+def test_promotions_gates_and_files_stand_among_the_runs(lived_in: Path) -> None:
+    store, city = Store(), load_city("small-live")
+    at = np.datetime64("2025-04-01T06:00", "s")
+    gates = {"overall": {"passed": False, "value": 9.5, "sentence": "9.50, more than 9.00"}}
+    for hour, (version, verdict) in enumerate(
+        [("v1", PROMOTED), ("v2", PROMOTED), ("v3", REFUSED)]
+    ):
+        store.judgements.add(city, version, verdict, f"of {version}", at + 3600 * hour, gates)
+    test = shown(city="small-live", page="runs")
+    said = words(test)
+    assert "forecast models promote --city small-live v1" in said
+    assert "promote --city small-live v3" not in said
+    tables = [one.value for one in test.dataframe]
+    champions = next(one for one in tables if "champion from" in one)
+    assert champions["version"].tolist() == ["v2", "v1"]
+    found = [one for one in tables if "gate" in one]
+    assert len(found) == 3
+    assert found[0]["found"].tolist() == ["9.50, more than 9.00"]
+    assert "What was taken in" in [one.value for one in test.subheader]
+
+
+def test_without_a_previous_version_no_promotion_is_suggested(lived_in: Path) -> None:
+    at = np.datetime64("2025-04-01T06:00", "s")
+    Store().judgements.add(load_city("small-live"), "v3", REFUSED, "too bad", at)
+    said = words(shown(city="small-live", page="runs"))
+    assert "forecast models show --city small-live v3" in said
+    assert "models promote" not in said
+    assert "models rollback" not in said
+
+
+def test_one_missing_slot_and_where_files_lay_are_told_in_words(lived_in: Path) -> None:
+    store, city = Store(), load_city("small-live")
+    flow = store.flow(city)
+    later = flow[-1:].assign_coords(time=flow["time"][-1:] + 2 * city.step)
+    store.add_flow(city, later, source=Source(str(lived_in / "inbox" / "late.npz"), ""))
+    store.add_refusal(city, Source("/else/bad.npz", ""), f"{lived_in}/inbox/bad.npz: is no file")
+    test = shown(city="small-live", page="archive")
+    missing = next(one.value for one in test.dataframe if "slots" in one.value)
+    assert missing.iloc[0].tolist() == ["2025-04-01 02:00", "2025-04-01 02:00", 1]
+    files = next(one.value for one in test.dataframe if "repaired" in one.value)
+    assert files["file"].tolist()[:2] == ["/else/bad.npz", "inbox/late.npz"]
+    assert files["why refused"].tolist()[0] == "inbox/bad.npz: is no file"
+
+
+def test_a_city_with_a_slot_a_day_is_told_in_words(
+    lived_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = np.timedelta64(86_400, "s")
+    toml = (lived_in / "cities" / "small.toml").read_text()
+    daily = toml.replace('"1h"', '"1d"').replace("Small town", "Daily town")
+    (lived_in / "cities" / "daily.toml").write_text(daily)
+    store, city = Store(), load_city("daily")
+    flow = store.flow(load_city("small"))[:1]
+    flow.attrs |= {"city": "daily", "step": 86_400}
+    midnight = flow["time"].values[0]
+    for number in range(40):
+        one = flow.assign_coords(time=[midnight + number * day])
+        store.add_flow(city, one, source=Source(str(number), ""))
+    step(store, city, midnight + 40 * day, horizon=2)
+    said = words(shown(city="daily"))
+    assert "of the newest day" in said
+    assert "a slot a day" in words(shown(city="daily", page="archive"))
+    test = shown(city="daily", page="cell", y="1", x="1")
+    assert not test.exception
+    newest = store.forecast(city)
+    assert newest is not None
+    monkeypatch.setattr(cell, "view", lambda: View("daily"))
+    rows = cell._history(city, newest, 1, 1)
+    assert len(rows[rows["kind"] == "observed"]) >= 28
+
+
+def test_the_list_of_hot_spots_is_kept_when_a_cell_is_chosen_from_it(lived_in: Path) -> None:
+    keys = []
+    test = shown(city="small-live", threshold="1")
+    keys.append(spots_of(test))
+    test.session_state["spotted"], test.session_state["choices"] = 1, 1  # chosen from the list
+    keys.append(spots_of(test.run()))
+    test.session_state["choices"] = 2  # and on a map
+    keys.append(spots_of(test.run()))
+    test.number_input(key="threshold").set_value(2.0).run()
+    keys.append(spots_of(test))
+    test.segmented_control(key="channel").select("outflow").run()
+    keys.append(spots_of(test))
+    assert keys[0] == keys[1]
+    assert len({*keys[1:]}) == 4
+
+
+def spots_of(test: AppTest) -> str:
+    """The identity of the list of hot spots, by which a browser knows it again."""
+    return next(one.proto.id for one in test.dataframe if "why" in one.value)
