@@ -335,7 +335,7 @@ def history_chart(table: pd.DataFrame, now: float | None = None) -> alt.LayerCha
         alt.Tooltip("upper:Q", title="to", format=",.1f"),
     ]
     area = (
-        base.transform_filter("isValid(datum.upper)")
+        base.transform_filter("datum.kind === 'forecast'")  # whose gaps the area is not drawn over
         .mark_area(opacity=0.25, color=FORECAST)
         .encode(alt.Y("lower:Q", title="vehicles per step"), alt.Y2("upper:Q"))
     )

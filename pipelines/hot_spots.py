@@ -88,7 +88,9 @@ def _reason(above: np.ndarray, limits: np.ndarray, weeks: int, at: pd.Timestamp)
         weeks: that tell what is usual.
         at: the slot.
     """
-    asked = f"{above[1]:,.0f} above the threshold of {limits[1]:g}"
-    usual = f"{above[0]:,.1f} above {limits[0]:,.1f}, the {100 * SHARE:.0f}th percentile of {weeks} {at:%A}s"
-    told = ((asked, above[1]), (usual, above[0]))
-    return "; ".join(text for text, excess in told if np.isfinite(excess))
+    percentile = f"the {100 * SHARE:.0f}th percentile"
+    if np.isfinite(above).all():
+        return f"{above[0]:,.1f} above {percentile}, {above[1]:,.0f} above the threshold"
+    if np.isfinite(above[1]):
+        return f"{above[1]:,.0f} above the threshold of {limits[1]:g}"
+    return f"{above[0]:,.1f} above {limits[0]:,.1f}, {percentile} of {weeks} {at:%A}s"

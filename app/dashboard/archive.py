@@ -78,9 +78,11 @@ def _calendar(city: City, days: pd.DataFrame) -> None:
     clock = Clock(city.step, city.timezone)
     whole = 0 if span is None else int(clock.number(span[1], span[0])) + 1
     st.subheader("Slots that are there")
+    missing = whole - int(days["slots"].sum())
+    told = "1 slot is" if missing == 1 else f"{missing:,} slots are"
     st.caption(
-        f"{whole - int(days['slots'].sum()):,} slots are missing between the first and the newest one; the "
-        f"first and the newest day may have begun or ended within."
+        f"{told} missing between the first and the newest one; the first and the newest day may have begun "
+        f"or ended within."
     )
     show_chart("calendar", calendar_chart(table), "Share of slots by day", table, "Slots by day")
     _gaps(city)

@@ -38,7 +38,7 @@ def page(city: City) -> None:
     state, forecast = found
     show_banners(reading.trust_of(city, state, view().time), "error", "warning")
     made = forecast["init_time"].values[0]
-    left, right = st.columns([1, 2.6])
+    left, right = st.columns([1.2, 2.5])
     with left:
         _choose(city)
         frame = reading.frame(city, state, made).sel(channel=view().channel)

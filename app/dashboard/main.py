@@ -26,7 +26,7 @@ DRAW = {
     "archive": archive.page,
 }
 BOTH = ("runs", "archive")
-"""Pages that show in- and outflow alike."""
+"""Pages that show in- and outflow alike, and no map."""
 # A picture of our own: Streamlit's named ones come from a host elsewhere.
 ICON = Image.fromarray(
     colormaps[COLOURS](np.array([[0.1, 0.5], [0.75, 0.95]]).repeat(8, 0).repeat(8, 1), bytes=True)
@@ -133,7 +133,7 @@ def _header(known: dict[str, City]) -> None:
     st.session_state["city"] = view().city
     st.session_state["page"] = view().page
     st.session_state["channel"] = view().channel
-    columns = st.columns([1.6, 3, 1.2], vertical_alignment="bottom")
+    columns = st.columns([1.25, 3.05, 1.15, 0.75], vertical_alignment="bottom")
     titles = [one.title for one in known.values()]
     columns[0].selectbox(
         "City",
@@ -166,9 +166,9 @@ def _header(known: dict[str, City]) -> None:
             args=("channel", "channel"),
             help="inflow: vehicles that come into a cell in a step; outflow: those that leave it",
         )
-    if known[view().city].bbox is not None:
+    if view().page not in BOTH and known[view().city].bbox is not None:
         st.session_state["earth"] = view().earth
-        columns[2].toggle(
+        columns[3].toggle(
             "On earth",
             key="earth",
             on_change=changed,

@@ -45,7 +45,7 @@ def page(city: City) -> None:
     _step_playback(horizon)
     lead = lead_within(horizon)
     usual = reading.usual_of(city, state, made, horizon)
-    spots, controls = st.columns([3, 1])
+    spots, controls = st.columns([3.4, 1])
     with controls:
         _controls(city, forecast, lead)
     with spots:

@@ -125,6 +125,16 @@ def test_axes_and_legends_can_be_read_on_white() -> None:
                 assert 1.05 / (luminance(colour) + 0.05) >= 4.5
 
 
+def test_no_band_is_drawn_over_a_gap() -> None:
+    rows = {"shown": [0.0, 1.0, 2.0], "at": ["a", "b", "c"], "kind": ["forecast"] * 3}
+    values = np.array([1, np.nan, 3])
+    table = pd.DataFrame({**rows, "flow": values, "lower": values - 1, "upper": values + 1})
+    area = history_chart(table).to_dict()["layer"][0]
+    assert area["mark"]["type"] == "area"
+    # Vega-Lite breaks a path at a row without a value, but only where the row is there.
+    assert [one["filter"] for one in area["transform"]] == ["datum.kind === 'forecast'"]
+
+
 def test_legends_say_that_colours_end() -> None:
     title = flow_map(cells(FRAME), CITY, 10).to_dict()["encoding"]["color"]["condition"]["legend"]
     assert title["title"] == "vehicles per step; above 10 the colour stays"

@@ -299,6 +299,37 @@ def test_a_page_shows_what_comes_in_and_keeps_what_was_chosen(
         assert page.get_by_test_id("stNumberInputField").input_value() == "7"
 
 
+def test_a_page_that_opened_in_trouble_draws_itself_once_the_store_is_well(
+    lived_in: Path, page: "playwright.Page"
+) -> None:
+    path = lived_in / "flowcast.db"
+    kept = path.read_bytes()
+    path.write_bytes(b"this is no database at all, by far" * 100)
+    with served(lived_in, 2) as (url, _):
+        page.goto(link(Server(url, lived_in)))
+        page.get_by_text("is not a flowcast database").wait_for(timeout=WAIT)
+        page.wait_for_timeout(5000)  # it has looked again and told the same
+        assert "is not a flowcast database" in words(page)
+        path.write_bytes(kept)
+        page.get_by_text("Newest slot", exact=True).wait_for(timeout=WAIT)
+        assert "is not a flowcast database" not in words(page)
+
+
+def test_the_list_keeps_what_is_marked_in_it_when_it_chooses_a_cell(
+    server: Server, page: "playwright.Page"
+) -> None:
+    drawn(page, link(server, threshold="1"))
+    table = page.get_by_test_id("stDataFrame").first
+    for number in (1, 2):
+        former = page.url
+        table.locator("canvas").first.click(position={"x": 15, "y": 17.5 + 35 * number}, force=True)
+        page.wait_for_function("url => location.href !== url", arg=former, timeout=WAIT)
+        settled(page)
+    marked = table.locator("[role=row][aria-selected=true]")
+    assert marked.count() == 1
+    assert marked.first.get_attribute("aria-rowindex") == "3"
+
+
 def test_on_earth_the_grid_is_drawn_without_asking_for_a_background(
     server: Server, page: "playwright.Page", monkeypatch: pytest.MonkeyPatch
 ) -> None:
