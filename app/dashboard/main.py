@@ -196,6 +196,7 @@ def _body(known: dict[str, City]) -> None:
             _, wrong_overlay = reading.overlay(city)
             if wrong_overlay:
                 st.warning(plain(wrong_overlay))
+        now.leave_unknown_time(city)
         DRAW[view().page](city)
     except FlowcastError as error:
         _trouble(str(error))

@@ -54,23 +54,24 @@ def page(city: City) -> None:
 
 
 def asked(city: City) -> tuple[str, xr.DataArray] | None:
-    """Returns the state of the city and the forecast that is asked for, the newest where it is not there.
-
-    It says so, and what helps where there is none at all; then it returns None.
-    """
+    """Returns the state of the city and the forecast that is asked for; says so where there is none."""
     state = reading.state(city)
     forecast = reading.forecast(city, state, view().time)
-    if forecast is None and (at := view().time) is not None:
-        st.warning(
-            f"No forecast is stored that was made at {plain(stamp(at, city.timezone))}; the newest is "
-            "shown."
-        )
-        go(time=None)
-        forecast = reading.forecast(city, state, None)
     if forecast is None:
         no_forecast(city)
         return None
     return state, forecast
+
+
+def leave_unknown_time(city: City) -> None:
+    """Goes to the newest forecast where none was made at the time that is asked for, and says so."""
+    state, at = reading.state(city), view().time
+    if at is None or reading.forecast(city, state, at) is not None:
+        return
+    rest = "" if reading.forecast(city, state, None) is None else "; the newest is shown"
+    told = stamp(at, city.timezone)
+    st.warning(f"No forecast is stored that was made at {plain(told)}{rest}.")
+    go(time=None)
 
 
 def no_forecast(city: City) -> None:

@@ -392,7 +392,7 @@ def test_a_lead_that_a_forecast_lacks_is_told_and_its_last_one_shown(
     assert test.query_params["lead"] == "3"
 
 
-@pytest.mark.parametrize("page", ["now", "cell", "quality"])
+@pytest.mark.parametrize("page", [*PAGES])
 def test_a_time_without_a_forecast_is_told_and_the_newest_shown(lived_in: Path, page: str) -> None:
     test = shown(city="small-live", page=page, time="2025-03-05T08:00:00Z")
     assert any("2025\\-03\\-05 03\\:00; the newest is shown" in one.value for one in test.warning)
@@ -400,6 +400,12 @@ def test_a_time_without_a_forecast_is_told_and_the_newest_shown(lived_in: Path, 
     newest = shown(city="small-live", page=page)
     assert [one.value for one in test.subheader] == [one.value for one in newest.subheader]
     assert len(test.get("arrow_vega_lite_chart")) == len(newest.get("arrow_vega_lite_chart"))
+
+
+def test_a_time_of_a_city_without_any_forecast_promises_no_newest_one(lived_in: Path) -> None:
+    test = shown(city="small", time="2025-03-05T08:00:00Z")
+    assert test.warning[0].value.endswith("03\\:00.")
+    assert "forecast --city small --horizon 4" in words(test)
 
 
 def test_days_begin_at_the_first_forecast(lived_in: Path) -> None:
