@@ -45,7 +45,7 @@ class Subject:
 
     def title(self, city: City) -> str:
         """Returns what a picture says above its map: place, what, and when by whose clocks."""
-        return f"{city.title}: {self.kind.lower()}, {self.channel}\n{moment(self.time, city)}"
+        return f"{city.title}, {self.channel}\n{self.kind} {moment(self.time, city)}"
 
     def name(self, city: City) -> str:
         """Returns the name of its files, which no other moment, channel or kind of map has."""
@@ -87,7 +87,7 @@ def map_files(
         colours: a colour map of matplotlib's.
     """
     title = subject.title(city)
-    named = _named(frame, subject)
+    named = _named(frame, subject, city)
     table = named.to_dataframe().reset_index()
     for name in table.select_dtypes("datetime"):  # with their offset, that nobody has to guess
         shown = local(table[name].to_numpy(), city.timezone)
@@ -97,18 +97,19 @@ def map_files(
             frame_map(frame.values, city, limits, title, colours, subject.footer(city))
         ),
         ".csv": lambda: _csv(table),
-        ".nc": lambda: _netcdf(named.to_dataset(), title.replace("\n", ", ")),
+        ".nc": lambda: _netcdf(named.to_dataset(), title.replace("\n", ": ")),
     }
 
 
-def _named(frame: xr.DataArray, subject: Subject) -> xr.DataArray:
+def _named(frame: xr.DataArray, subject: Subject, city: City) -> xr.DataArray:
     """Returns a map as files hold it: what is made of a flow is not called one."""
     rows, columns = frame.shape
     named = frame.assign_coords(y=np.arange(rows), x=np.arange(columns)).rename(subject.variable)
     if subject.variable == "flow":
         return named
     bare = without_band(named)
-    bare.attrs = {"units": "vehicles per step", "long_name": subject.kind.lower()}
+    long_name = f"{subject.kind} {moment(subject.time, city)}"
+    bare.attrs = {"units": "vehicles per step", "long_name": long_name}
     return bare
 
 

@@ -295,9 +295,10 @@ def _calm(usual: xr.Dataset, found: Trust) -> None:
     elif any(banner.level == "error" for banner in found.banners):
         st.info(f"{none} But forecasts cannot be relied on now, as is said above.")
     elif not found.version:
+        rest = " To see the busiest cells all the same, set one." if not view().threshold else ""
         st.info(
             "None, but a baseline stands in, which knows only what is usual: it cannot tell hot spots "
-            "beyond a threshold. To see the busiest cells all the same, set one."
+            f"beyond a threshold.{rest}"
         )
     else:
         st.success(none)

@@ -268,7 +268,7 @@ def slots_by_day(city: City, state: str) -> pd.DataFrame:
     return pd.DataFrame({"day": days, "slots": counts.to_numpy()})
 
 
-@st.cache_data(show_spinner=False, hash_funcs=BY_CITY, max_entries=2 * FEW)
+@st.cache_resource(show_spinner=False, hash_funcs=BY_CITY, max_entries=2 * FEW)
 def gaps_of(city: City, state: str) -> tuple[Gap, ...]:
     """Returns the runs of slots that are missing between the first and the newest."""
     return gaps(store().times(city)["time"].values, Clock(city.step, city.timezone))

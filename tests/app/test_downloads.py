@@ -34,7 +34,7 @@ def test_a_map_comes_as_picture_table_and_netcdf_with_its_values() -> None:
 
 
 def test_maps_say_what_they_are_where_when_by_whose_clocks_and_by_what() -> None:
-    assert SAID.title(NEW_YORK) == "Toy: forecast, inflow\n2025-11-02 01:30 America/New_York"
+    assert SAID.title(NEW_YORK) == "Toy, inflow\nForecast 2025-11-02 01:30 America/New_York"
     assert SAID.footer(NEW_YORK) == "made 2025-11-02 00:30 America/New_York by swinlstm-b v1"
     assert Subject("Observed", "inflow", AT).footer(NEW_YORK) == ""
 
@@ -61,7 +61,7 @@ def test_a_difference_is_not_called_a_flow_and_has_no_bands() -> None:
         assert [*dataset.data_vars] == ["difference"]
         assert dataset["difference"].attrs == {
             "units": "vehicles per step",
-            "long_name": "forecast less usual",
+            "long_name": "Forecast less usual 2025-11-02 05:30 UTC",
         }
         assert band(dataset["difference"]) is None
     with xr.open_dataset(

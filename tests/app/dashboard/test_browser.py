@@ -200,6 +200,9 @@ def test_no_text_of_others_becomes_a_link_or_a_sign(
 ) -> None:
     wild = "http://evil.example%20<b>b</b>"
     more = {"channel": "www.evil.example%20:red[x]", "lead": ":material/home:%20->"}
+    more["time"] = (
+        "forecast%20step%20http://evil.example%20`:red[x]"  # in what looks like a command
+    )
     drawn(page, link(server, page=wild, **more))
     assert "evil.example" in words(page)
     assert page.locator("[data-testid=stMain] [data-testid=stAlert] a").count() == 0
@@ -313,12 +316,16 @@ def test_a_page_that_opened_in_trouble_draws_itself_once_the_store_is_well(
         path.write_bytes(kept)
         page.get_by_text("Newest slot", exact=True).wait_for(timeout=WAIT)
         assert "is not a flowcast database" not in words(page)
+        toml = lived_in / "cities" / "small-live.toml"  # a city that is described otherwise
+        toml.write_text(toml.read_text().replace("Small town", "Renamed town"))
+        page.get_by_role("heading", name="Renamed town").wait_for(timeout=WAIT)
 
 
 def test_the_list_keeps_what_is_marked_in_it_when_it_chooses_a_cell(
     server: Server, page: "playwright.Page"
 ) -> None:
-    drawn(page, link(server, threshold="1"))
+    drawn(page, link(server, threshold="0.4"))
+    assert page.get_by_test_id("stNumberInputField").input_value() == "0.4"
     table = page.get_by_test_id("stDataFrame").first
     for number in (1, 2):
         former = page.url

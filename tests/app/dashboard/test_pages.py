@@ -559,3 +559,25 @@ def test_the_list_of_hot_spots_is_kept_when_a_cell_is_chosen_from_it(lived_in: P
 def spots_of(test: AppTest) -> str:
     """The identity of the list of hot spots, by which a browser knows it again."""
     return next(one.proto.id for one in test.dataframe if "why" in one.value)
+
+
+def test_what_words_and_buttons_mean_is_told_beside_them(lived_in: Path) -> None:
+    test = shown(city="small-live")
+    assert "vehicles that come into a cell" in test.segmented_control(key="channel").help
+    exports = [one.proto.popover.help for one in test.get("popover")]
+    assert "As PNG, CSV, NetCDF: small-live-inflow-observed-2025-04-01T0100EDT" in exports
+    assert len({*exports}) == len(exports)
+
+
+def test_a_baseline_with_a_threshold_is_not_told_to_set_one(lived_in: Path) -> None:
+    told = " ".join(one.value for one in shown(city="small-live", threshold="1e6").info)
+    assert "it cannot tell hot spots beyond a threshold" in told
+    assert "set one" not in told
+
+
+def test_shares_are_written_alike_and_errors_say_of_what_they_are(lived_in: Path) -> None:
+    test = shown(city="small-live", page="quality")
+    assert "in- and outflow together" in test.subheader[0].value
+    against = next(one.value for one in test.dataframe if "RMSE" in one.value)
+    assert against["RMSE against what was served"].str.fullmatch(r"[+-][\d.]+ %").all()
+    assert plain("in- and outflow together") in words(shown(city="small-live"))
