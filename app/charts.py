@@ -115,6 +115,8 @@ def _map(
         orient="bottom",
         gradientLength=180,
         tickCount=4,
+        labelOverlap="greedy",
+        labelSeparation=6,
         offset=2,
     )
     picked = alt.selection_point(name="cell", fields=["y", "x"], on="click", clear=False)
