@@ -372,6 +372,8 @@ def evaluate(
         ERR.print(f"note: {city} has no champion; to train a model: forecast train --city {city}")
     for name in result.left_out:
         ERR.print(f"note: {name} is left out: no window of the span has all its input")
+    for note in result.notes:
+        ERR.print(f"note: {note}", markup=False)
     if as_json:
         print_json(evaluation_object(result, place))
     else:

@@ -17,6 +17,7 @@ from data.clock import duration
 from data.errors import FlowcastError
 from data.files import make_folder, write_whole
 from data.store import Store
+from pipelines.calendars import unknown_years
 from pipelines.contest import Held, hold
 from pipelines.contest_plan import CONTEXTS, Plan, chosen
 from pipelines.contest_processes import Began, Ended
@@ -71,6 +72,8 @@ def contest(store: Store, city: City, asked: Asked) -> dict[str, Any]:
     runs = chosen(asked.networks, asked.seeds, asked.contexts)
     held = show_contest(hold(store, city, runs, asked.plan, asked.jobs))
     found = standings(held)
+    for note in unknown_years(held.flow, held.flow["time"].values):
+        ERR.print(f"note: {note}", markup=False)
     content = facts(found, asked.command(city))
     if asked.output is not None:
         for path in _write(asked.output, found, content):

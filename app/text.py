@@ -78,6 +78,7 @@ def check_lines(check: "Check", city: City) -> list[str]:
     if check.revised:
         lines.append(f"replaced  {check.revised:,} slots, their former values kept as revisions")
     lines += [f"refused   {reason}" for _, reason in check.refused[-MOST_LINES:]]
+    lines += [f"note      {note}" for note in check.notes]
     return lines
 
 

@@ -46,7 +46,8 @@ class ContextConfig:
         anomaly: its frames are differences from the expected flow, not the flow itself.
         expected: the expected flow of the step that is forecast, and how much it grows to it.
         last_week: how the same slot a week before differed from that, unless that was a holiday.
-        yesterday: how the same slot of the day before differed from what was expected of it.
+        yesterday: how the same slot of the day before differed from what was expected of it; of more
+            days before where the horizon is longer than a day.
         hour: the time of day.
         holiday: whether the day, the one before and the one after are holidays, or worked weekends.
         weather: the newest known, where there is any.
@@ -143,6 +144,8 @@ class Context:
         scale: `(c, y, x)` vehicles that stand for 1 in a frame.
         typical: vehicles that stand for 1 in the maps of expected flow.
         weather: names, means and standard deviations of the variables; none where there are none.
+        horizon: steps ahead that networks are trained for. Of all of them the same day and week before
+            are shown: nearer ones would show a training what is still to come at its longest lead.
     """
 
     config: ContextConfig
@@ -150,6 +153,7 @@ class Context:
     scale: np.ndarray
     typical: float
     weather: tuple[tuple[str, float, float], ...] = ()
+    horizon: int = 1
 
     @property
     def features(self) -> int:
@@ -223,6 +227,7 @@ class Context:
         if self.config.compares:
             known = flow_of(past)
             first = self.expected.first(np.asarray(targets))
+            weeks = self._weeks(np.asarray(targets))
             coming = self.expected.at(known, times, first)
             days = self._days(np.asarray(targets))
             before = _shown_before(clock, times, days * DAY)
@@ -233,7 +238,7 @@ class Context:
             maps = self._maps(
                 coming.reshape(-1, *whole[2:]),
                 before_it.reshape(-1, *whole[2:]),
-                _at(known, ordinary(past, _shown_before(clock, times, first * WEEK).ravel())),
+                _at(known, ordinary(past, _shown_before(clock, times, weeks * WEEK).ravel())),
                 _at(known, before.ravel()),
                 self.expected.at(known, before.ravel(), np.ones(before.size, dtype=np.int64)),
             ).reshape(maps.shape)
@@ -298,8 +303,13 @@ class Context:
         return int(DAY // np.timedelta64(self.expected.usual.step, "s"))
 
     def _days(self, offsets: np.ndarray) -> np.ndarray:
-        """Returns how many days before a step the newest slot lies that is known."""
-        return np.asarray(np.maximum(1, -(-(offsets + self.expected.shift) // self._day)))
+        """Returns how many days before a step the slot lies that is shown beside it."""
+        farthest = np.maximum(offsets, self.horizon)
+        return np.asarray(np.maximum(1, -(-(farthest + self.expected.shift) // self._day)))
+
+    def _weeks(self, offsets: np.ndarray) -> np.ndarray:
+        """Returns how many weeks before a step the slot lies that is shown beside it."""
+        return self.expected.first(np.maximum(offsets, self.horizon))
 
 
 @dataclass(frozen=True)
@@ -318,7 +328,10 @@ class Rows:
 
 
 def study(
-    flow: xr.DataArray, config: ContextConfig, weather: xr.DataArray | None = None
+    flow: xr.DataArray,
+    config: ContextConfig,
+    weather: xr.DataArray | None = None,
+    horizon: int = 1,
 ) -> tuple[Context, Rows]:
     """Returns the context that follows from a flow, and what its slots show.
 
@@ -326,19 +339,22 @@ def study(
         flow: dims `(time, channel, y, x)`, all that training may know.
         config: what is shown.
         weather: dims `(time, variable)`; what lies beyond the flow's times is not looked at.
+        horizon: steps ahead that is trained for.
     """
     expected = Expected.fit(flow)
     usual = expected.series(flow) if config.compares else None
     frames = flow.values - usual if usual is not None and config.anomaly else flow.values
     typical = float(np.sqrt(np.mean(np.square(flow.values, dtype=np.float64)))) or 1.0
     variables = _variables(flow, weather) if config.weather and weather is not None else ()
-    context = Context(config, expected, _scale(frames), typical, variables)
+    context = Context(config, expected, _scale(frames), typical, variables, horizon)
     times, clock = flow["time"].values, Clock.of(flow)
     maps = np.zeros((len(times), config.maps, *flow.shape[2:]), dtype=np.float16)
     if usual is not None and config.maps:
-        days = windows.rows(flow, _shown_before(clock, times, DAY))
+        farthest = np.asarray(horizon)
+        ago, back = context._days(farthest) * DAY, context._weeks(farthest) * WEEK
+        days = windows.rows(flow, _shown_before(clock, times, ago))
         former = windows.positions(flow, times, np.array([-1]))[:, 0]
-        weeks = windows.rows(flow, ordinary(flow, _shown_before(clock, times, WEEK)))
+        weeks = windows.rows(flow, ordinary(flow, _shown_before(clock, times, back)))
         for part in np.array_split(np.arange(len(times)), -(-len(times) // ROWS)):
             maps[part] = context._maps(
                 usual[part],

@@ -92,8 +92,10 @@ class Lesson:
                 f"(see: forecast check --city {city})"
             )
         every = -(-len(init_times) // MOST_VALIDATION_WINDOWS)
+        while np.gcd(every, 86_400 // int(both.attrs["step"])) > 1:
+            every += 1  # so that all times of day come in turn
         shown = context or ContextConfig()
-        known, rows = study(parts.train, shown, weather)
+        known, rows = study(parts.train, shown, weather, horizon)
         around = None
         if not shown.plain:
             around = Surroundings(
@@ -114,7 +116,8 @@ class Lesson:
 
     def final(self) -> "Lesson":
         """Returns the lesson of all that is known, without anything left to judge by."""
-        context, rows = study(self.known, self.context.config, self.weather)
+        shown, horizon = self.context.config, self.context.horizon
+        context, rows = study(self.known, shown, self.weather, horizon)
         around = self.around and replace(self.around, numbers=context.features)
         return replace(
             self,

@@ -372,6 +372,7 @@ def context_fields(context: Context) -> dict[str, Any]:
         "shift": context.expected.shift,
         "typical": context.typical,
         "weather": context.weather,
+        "horizon": context.horizon,
     }
 
 
@@ -386,6 +387,7 @@ def _context(manifest: Manifest, tensors: Mapping[str, np.ndarray]) -> Context:
         tensors["context.scale"],
         float(fields["typical"]),
         tuple((str(name), float(mean), float(sd)) for name, mean, sd in fields["weather"]),
+        int(fields.get("horizon", 1)),
     )
 
 

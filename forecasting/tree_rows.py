@@ -81,9 +81,10 @@ class TreeLesson:
         config: TreesConfig,
         seed: int,
         weather: xr.DataArray | None,
+        horizon: int,
     ) -> "TreeLesson":
         """Returns the lesson of a flow, all of which the trees may know, and parts of its context."""
-        context, shown = study(flow, parts, weather)
+        context, shown = study(flow, parts, weather, horizon)
         return cls(flow, context, shown, config, seed, weather)
 
     @property

@@ -174,9 +174,9 @@ def grow(
     both = xr.concat([train, validation], "time")
     usual = ContextConfig.usual(len(windows.whole(train, config.lags, horizon)))
     shown = usual if config.context else PLAIN
-    first = TreeLesson.of(train, shown, config, seed, weather)
+    first = TreeLesson.of(train, shown, config, seed, weather, horizon)
     *_, chosen = select(first, both, horizon)
-    last = TreeLesson.of(both, shown, config, seed, weather)
+    last = TreeLesson.of(both, shown, config, seed, weather, horizon)
     *_, final = regrow(last, [one.rounds for one in chosen])
     serving = TreesForecaster(together(final, config), last.context, weather)
     selected = TreesForecaster(together(chosen, config), first.context, weather)

@@ -11,6 +11,7 @@ from data.city import City
 from data.clock import Clock, local
 from data.store import Store
 from data.weather import CURRENT
+from pipelines.calendars import unknown_years
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Check:
         repairs: count by key in `REPAIRS`, over the files that brought something.
         refused: path and reason of the files that were refused.
         weather: None where there is none.
+        notes: what people must know of its days, such as years whose holidays are unknown.
     """
 
     slots: int
@@ -72,6 +74,7 @@ class Check:
     repairs: dict[str, int]
     refused: tuple[tuple[str, str], ...]
     weather: Weather | None
+    notes: tuple[str, ...] = ()
 
     @property
     def missing(self) -> int:
@@ -102,6 +105,7 @@ def check(store: Store, city: City) -> Check:
             for row in ledger[ledger["outcome"] == "refused"].itertuples()
         ),
         weather=_weather(store.weather(city)),
+        notes=unknown_years(flow, time) if len(time) else (),
     )
 
 

@@ -16,6 +16,7 @@ from data.clock import Clock
 from data.store import Store
 from forecasting.coverage import Followed, covered
 from forecasting.metrics import errors_of, sums
+from pipelines.calendars import unknown_years
 from pipelines.trial import Trial, prepare
 
 FLOOR = "floor (expected flow)"
@@ -42,6 +43,7 @@ class Evaluation:
         forecasting: the seconds that each forecaster took for its forecasts, by name, some side by side.
         coverage: sums as `forecasting.coverage.covered` returns them, with the further dim `bands`,
             `BANDS`; None where there is no model with bands.
+        notes: what people must know of the span, such as years whose holidays are unknown.
     """
 
     errors: xr.Dataset
@@ -53,6 +55,7 @@ class Evaluation:
     seconds: float = 0.0
     forecasting: Mapping[str, float] = field(default_factory=dict)
     coverage: xr.Dataset | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,9 @@ def evaluate_in_pieces(
         time.monotonic() - began,
         seconds,
         xr.concat(list(held.values()), pd.Index(held, name="bands")) if held else None,
+        unknown_years(
+            trial.flow("observed", trial.init_times[:1], np.zeros(1, int)), trial.init_times
+        ),
     )
 
 

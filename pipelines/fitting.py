@@ -37,6 +37,8 @@ USUAL = TrainingConfig(epochs=6, batch=32, average=0.99, loss="huber", patience=
 """How networks of cities are trained unless something else is asked for."""
 FEWEST, ENOUGH = 2, 120_000
 """Epochs that a fit has at least, and windows that it sees in all after which it has no more of them."""
+LEAST, MOST_EPOCHS = 16_000, 60
+"""Windows that a fit of few weeks sees in all, and epochs that it has for it at most."""
 TIME_FOR_TREES, GROWN_IN = 5.0, 2.0
 """Minutes of a budget from which on trees are grown too, and how many of them they take."""
 MOST_MEMBERS, MANY = 3, 30_000
@@ -54,7 +56,8 @@ class Recipe:
         training: of each fit; its `minutes` are for all of them together.
         members: networks whose mean is the forecast; their seeds follow one another. None: by the
             number of windows that there are.
-        epochs: of each fit, at most. None: by the number of windows, at most those of `training`.
+        epochs: of each fit, at most. None: by the number of windows, at most those of `training` but
+            where windows are few.
         final: whether what serves is trained on the validation days too.
         until: newest slot that is known, ISO 8601, UTC; "" for all that is stored.
         held: days at the end that no fit sees; None: the city's test days.
@@ -89,7 +92,8 @@ class Recipe:
 
         With many windows an epoch teaches more, and members differ less.
         """
-        paying = min(max(FEWEST, -(-ENOUGH // count)), self.training.epochs)
+        most = max(self.training.epochs, min(-(-LEAST // count), MOST_EPOCHS))
+        paying = min(max(FEWEST, -(-ENOUGH // count)), most)
         epochs = self.epochs or paying
         members = self.members or min(max(1, MANY // count), MOST_MEMBERS)
         training = replace(self.training, epochs=epochs)

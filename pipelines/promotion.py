@@ -65,7 +65,11 @@ def span(flow: xr.DataArray) -> tuple[str, str]:
 def judge(scores: dict[str, dict[str, float]]) -> tuple[bool, str]:
     """Returns whether the candidate is promoted, and why or why not."""
     own = scores["candidate"]["all"]
-    rivals = {"historical average": scores["historical-average"]["all"]}
+    average = scores["historical-average"]["all"]
+    # A baseline without any whole window has no figure; the historical average always has one.
+    others = {name: scores[name]["all"] for name in BASELINES if name in scores}
+    best = min(others, key=lambda name: (np.isnan(others[name]), others[name]))
+    rivals = {"historical average": average, best.replace("-", " "): others[best]}
     if "champion" in scores:
         rivals["champion"] = scores["champion"]["all"]
     for name, error in rivals.items():

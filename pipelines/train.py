@@ -197,7 +197,8 @@ class _Run:
         complete = len(selected) == self.course.members and (
             not recipe.final or len(final) == len(selected)
         )
-        stopped = not complete or not all(map(is_finished, selected))
+        # Where minutes ran out as planned nothing was stopped.
+        stopped = not complete or (self._stopped() and not all(map(is_finished, selected)))
         grove: Grove | None = None
         if self.course.recipe.trees and not stopped:
             for event in self.course.grow(self.means.stop):
@@ -205,6 +206,7 @@ class _Run:
                     grove = event
                 else:
                     yield event
+            stopped = grove is None
         fits = Fits(self.course, selected, final if complete else [], grove)
         keep = keep_best if self.means.promote else keep_candidate
         yield keep(self.store, self.city, fits, self.means.serve, stopped)

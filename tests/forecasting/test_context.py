@@ -88,6 +88,25 @@ def test_live_windows_show_what_training_showed(flow: xr.DataArray) -> None:
     assert (rows.maps.dtype, rows.frames.dtype) == (np.float16, np.float32)
 
 
+@pytest.mark.parametrize("horizon", [30, 200])
+def test_the_longest_lead_is_shown_in_training_what_it_is_shown_live(
+    flow: xr.DataArray, horizon: int
+) -> None:
+    context, rows = study(flow, EVERYTHING, horizon=horizon)
+    init_times = flow["time"].values[10 * WEEK : 11 * WEEK : 17]
+    seen = shown(context, flow, init_times, horizon)
+    told = rows.maps[at(flow, init_times, ahead(horizon))]
+    # Last week's and yesterday's difference: a nearer day would be a target of a shorter lead.
+    last_week, yesterday = slice(2, 4), slice(4, 6)
+    np.testing.assert_allclose(
+        seen.maps[:, :, yesterday], told[:, :, yesterday], rtol=1e-3, atol=1e-3
+    )
+    if horizon < WEEK:
+        np.testing.assert_allclose(
+            seen.maps[:, :, last_week], told[:, :, last_week], rtol=1e-3, atol=1e-3
+        )
+
+
 def test_maps_tell_of_the_same_slot_a_week_and_a_day_before(
     flow: xr.DataArray, context: Context
 ) -> None:
