@@ -127,6 +127,7 @@ class Network:
         final: whether what serves is trained on the validation span too.
         swapped: parts of the usual context that are off where they are on, and on where they are off.
         trees: whether trees that see the same have a share in the forecast.
+        epochs: of each fit, at most; None for as many as the city's own forecaster has.
         chance: its weights are drawn.
     """
 
@@ -136,6 +137,7 @@ class Network:
     final: bool = True
     swapped: tuple[str, ...] = ()
     trees: bool = False
+    epochs: int | None = None
     chance: bool = True
 
     def facts(self, plan: "Plan") -> dict[str, Any]:
@@ -165,6 +167,7 @@ class Network:
             self.context,
             training,
             members=1,
+            epochs=self.epochs,
             final=self.final,
             swapped=self.swapped,
             trees=self.trees,

@@ -110,12 +110,18 @@ class Run:
         return f"{name}-{digest([self.contestant.maker.facts(plan), self.seed])[:12]}.npz"
 
 
+LONG, PATIENT = 40, 5
+"""Epochs, and those without a better one, of networks that must learn from flow alone what is usual."""
+
+
 def _networks(names: Iterable[str]) -> list[Contestant]:
-    shown = {"plain": PLAIN, "context": None}
     return [
-        Contestant(f"{name}, {context}", name, context, Network(name, config))
+        Contestant(f"{name}, {context}", name, context, maker)
         for name in names
-        for context, config in shown.items()
+        for context, maker in (
+            ("plain", Network(name, PLAIN, (("patience", PATIENT),), epochs=LONG)),
+            ("context", Network(name)),
+        )
     ]
 
 

@@ -104,7 +104,7 @@ def make(archive: Archive, run: Run, plan: Plan, path: Path) -> None:
     facts = {
         "seconds": seconds,
         "epochs": made.epochs,
-        "validation": _rmse(errors_by_window(aside, flow)),
+        "validation": rmse_by_lead(errors_by_window(aside, flow)),
         "memory": peak_memory_of_process(),
         "made": f"{pd.Timestamp.now('UTC'):%Y-%m-%dT%H:%M:%SZ}",
     }
@@ -192,7 +192,7 @@ def _forecast(
     return label(values, init_times, flow)
 
 
-def _rmse(errors: xr.Dataset) -> dict[str, float]:
+def rmse_by_lead(errors: xr.Dataset) -> dict[str, float]:
     """Returns the RMSE by lead, from 1, and of all; nothing where there are no windows."""
     total = errors.sum(("init_time", "channel"))
     if not total["count"].values.all():

@@ -1,7 +1,8 @@
 """Standings: the errors of all who took part in a contest, on the same windows, and what they prove.
 
 Where there are several seeds a contestant has two entries: the mean of the seeds' errors, as one
-training alone would have, and the error of the mean of their forecasts.
+training alone would have, and the error of the mean of their forecasts. Peers that were shown what trees
+were shown have entries with trees beside them too, as the city's own forecaster has.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from data.errors import FlowcastError
 from forecasting.metrics import errors_of
 from forecasting.significance import Comparison, compare
 from pipelines.contest import Held
+from pipelines.contest_mixtures import Mixed, mixtures
 from pipelines.contest_plan import FULL, OWN, Contestant, Run
 from pipelines.contest_run import Kept, errors_by_window
 
@@ -40,7 +42,7 @@ class Entry:
 
     name: str
     contestant: Contestant | None
-    runs: Mapping[Run, Kept]
+    runs: Mapping[Run, Kept | Mixed]
     together: bool
     sums: tuple[xr.Dataset, ...]
 
@@ -183,7 +185,11 @@ def _entries(held: Held, able: Mapping[Run, Kept], init_times: np.ndarray) -> It
     of: dict[Contestant, dict[Run, Kept]] = {}
     for run, kept in able.items():
         of.setdefault(run.contestant, {})[run] = kept
-    for contestant, runs in of.items():
+    entrants: dict[Contestant, Mapping[Run, Kept | Mixed]] = {
+        **of,
+        **dict(mixtures(able, held.flow)),
+    }
+    for contestant, runs in entrants.items():
         each = tuple(kept.sums.sel(init_time=init_times) for kept in runs.values())
         yield Entry(contestant.name, contestant, runs, False, each)
         if len(runs) > 1:
@@ -193,7 +199,7 @@ def _entries(held: Held, able: Mapping[Run, Kept], init_times: np.ndarray) -> It
         yield Entry(FLOOR, None, {}, False, (held.floor.sel(init_time=init_times),))
 
 
-def _together(runs: Mapping[Run, Kept], held: Held, init_times: np.ndarray) -> xr.Dataset:
+def _together(runs: Mapping[Run, Kept | Mixed], held: Held, init_times: np.ndarray) -> xr.Dataset:
     """Returns the errors of the mean of several runs' forecasts."""
     mean = Entry("", None, runs, True, ()).forecast(held.flow)
     return errors_by_window(mean.sel(init_time=init_times), held.flow)
