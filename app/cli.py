@@ -42,6 +42,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+BOTH = "plain,context"
+
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(models.app, name="models")
 
@@ -319,7 +321,7 @@ def evaluate(
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Of each network, from 0 on.")] = 1,
     contexts: Annotated[
         str, typer.Option(help="What networks see: plain, context or both.")
-    ] = "plain,context",
+    ] = BOTH,
     minutes: Annotated[
         float | None, typer.Option(min=0.01, help="For each training, at most; 15.")
     ] = None,
@@ -345,12 +347,17 @@ def evaluate(
         from pipelines.contest_plan import Plan
 
         plan = Plan(horizon, minutes or Plan.minutes)
+        if not _names(networks):
+            raise typer.BadParameter(
+                "--networks names none; write all, or names with commas between"
+            )
         asked = Asked(_names(networks), seeds, _names(contexts), plan, jobs, output)
         _contest(place, asked, as_json)
         return
-    if output or jobs or minutes or seeds != 1:
+    if output or jobs or minutes or seeds != 1 or contexts != BOTH:
         raise typer.BadParameter(
-            "--seeds, --minutes, --jobs and --output go with --networks, such as --networks all"
+            "--seeds, --contexts, --minutes, --jobs and --output go with --networks, such as "
+            "--networks all"
         )
     span = [parse_time(text, place) if text else None for text in (begin, end)]
     from app.coverage import coverage_table

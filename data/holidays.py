@@ -20,6 +20,7 @@ import numpy as np
 import xarray as xr
 
 ORDINARY, HOLIDAY, WORKED = 0, 1, 2
+WEEKEND = (5, 6)
 DAY = timedelta(days=1)
 EXCHANGES = "special_public_holidays"
 
@@ -40,6 +41,11 @@ class Holidays:
     def of(array: xr.DataArray) -> "Holidays":
         """Returns the holidays where a flow, or a past of it, comes from, by its attributes."""
         return Holidays(array.attrs.get("country", ""), array.attrs.get("subdivision", ""))
+
+    @property
+    def weekend(self) -> tuple[int, ...]:
+        """Days of the week that people have off, Monday being 0; Saturday and Sunday of no country."""
+        return tuple(sorted(_calendar(self.country).weekend)) if self.country else WEEKEND
 
     def kinds(self, days: np.ndarray) -> np.ndarray:
         """Returns what each day is, int8 of the same shape.

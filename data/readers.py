@@ -65,7 +65,7 @@ def _files(path: Path) -> list[Path]:
         return _files_of(path)
     if not path.is_file():
         raise FlowcastError(
-            f"{path} does not exist; name a file or a folder of {_suffixes()} files"
+            f"{path} does not exist; name a file or a folder of {_suffixes()} files or tables (CSV, Parquet)"
         )
     if path.suffix.lower() == ".npz":
         raise FlowcastError(

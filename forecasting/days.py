@@ -13,7 +13,6 @@ BRIDGE = 3
 """A day between a holiday and a weekend, on which many are away."""
 DAWN = np.timedelta64(5, "h")
 DAY = np.timedelta64(1, "D")
-MONDAY, FRIDAY = 0, 4
 EPOCH = 3
 """Weekday of 1 January 1970, Monday being 0."""
 
@@ -43,12 +42,23 @@ def kinds(flow: xr.DataArray, day: np.ndarray) -> np.ndarray:
     found = np.full(day.shape, ORDINARY, dtype=np.int8)
     there = ~np.isnat(day)
     known = day[there]
-    before, today, after = (Holidays.of(flow).kinds(known + shift * DAY) for shift in (-1, 0, 1))
-    day_of_week = weekday(known)
-    bridge = (day_of_week == FRIDAY) & (before == HOLIDAY)
-    bridge |= (day_of_week == MONDAY) & (after == HOLIDAY)
+    holidays = Holidays.of(flow)
+    before, today, after = (holidays.kinds(known + shift * DAY) for shift in (-1, 0, 1))
+    off = [np.isin(weekday(known + shift * DAY), holidays.weekend) for shift in (-1, 0, 1)]
+    bridge = ((before == HOLIDAY) & off[2] | (after == HOLIDAY) & off[0]) & ~off[1]
     found[there] = np.where((today == ORDINARY) & bridge, BRIDGE, today)
     return found
+
+
+def kin(flow: xr.DataArray) -> tuple[int, int]:
+    """Returns the last day of the weekend and the first day after it, Monday being 0.
+
+    Args:
+        flow: or a past, for its country.
+    """
+    weekend = Holidays.of(flow).weekend
+    last = max(day for day in weekend if (day + 1) % 7 not in weekend)
+    return last, (last + 1) % 7
 
 
 def weekday(day: np.ndarray) -> np.ndarray:

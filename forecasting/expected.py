@@ -5,8 +5,8 @@ lie before the slot from which it is forecast. It is robust, for a storm of one 
 what is expected of the next ones: values far from the middle of the weeks are drawn in (winsorised,
 after Huber: Robust Statistics, 1981, section 1.1). Holidays are no weekdays like others: they are left
 out of what is expected of ordinary days, and are themselves expected to lie halfway between their
-weekday and a Sunday, as are the days between them and a weekend; weekend days that are worked lie
-halfway to a Monday.
+weekday and a Sunday, or whatever day ends the weekend of the country, as are the days between them and a
+weekend; weekend days that are worked lie halfway to a Monday.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from data import windows
 from data.clock import Clock, utc, wall
 from data.holidays import ORDINARY, WORKED
 from forecasting.climatology import Climatology, calendar
-from forecasting.days import days, kinds
+from forecasting.days import days, kin, kinds
 from forecasting.days import weekday as weekday_of
 
 WEEK = np.timedelta64(7, "D")
@@ -32,7 +32,6 @@ LEAST = 4
 """Weeks that are asked for: where there are fewer, the usual mean stands in for those that lack."""
 FRAMES_AT_ONCE = 2**24
 """Numbers that are sorted at a time, to bound the memory."""
-MONDAY, SUNDAY = 0, 6
 
 
 @dataclass(frozen=True)
@@ -160,8 +159,9 @@ class Expected:
             weekday, slot = calendar(times[special], self.usual.timezone, self.usual.step)
             # After midnight the kin's slot is on the day after it.
             late = (weekday - weekday_of(day[special])) % 7
-            kin = np.where(kind[special] == WORKED, MONDAY, SUNDAY)
-            means[special] = (means[special] + self.usual.mean[(kin + late) % 7, slot]) / 2
+            rest, work = kin(flow)
+            like = np.where(kind[special] == WORKED, work, rest)
+            means[special] = (means[special] + self.usual.mean[(like + late) % 7, slot]) / 2
         return means
 
 

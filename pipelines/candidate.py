@@ -41,6 +41,10 @@ from pipelines.promotion import champion_of, former_of, judge, scores_of, span
 SERVED = ("float32", "int8")
 MADE = "%Y%m%d-%H%M%S"
 """How a version's name begins: when it was made, in UTC."""
+UNSEEN = (
+    "the weather is not shown to the forecaster: with so few windows it would be learnt by heart; "
+    "--with weather shows it"
+)
 MOST_CHANGE = 0.005
 """By how much of the RMSE on the validation days int8 may change it."""
 
@@ -162,9 +166,17 @@ def keep_candidate(store: Store, city: City, fits: Fits, serve: str, stopped: bo
     manifest = _saved(manifest, weights, context, served.models, bands, trees)
     notes = (
         *dict.fromkeys((*service.notes, *served.notes)),
+        *([UNSEEN] if _is_unseen(fits) else []),
         *unknown_years(judged.known, judged.known["time"].values),
     )
     return Trained(manifest, False, "it is to be judged", stopped, notes)
+
+
+def _is_unseen(fits: Fits) -> bool:
+    """Returns whether there is weather that nobody asked to leave out, and that is not shown."""
+    lesson, recipe = fits.course.lesson, fits.course.recipe
+    shown = lesson.weather is None or lesson.context.config.weather
+    return not shown and "weather" not in recipe.without
 
 
 def _with_trees(service: Service, fits: Fits) -> tuple[Service, list[bytes], dict[str, Any]]:

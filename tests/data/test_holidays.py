@@ -167,3 +167,9 @@ def test_a_forecast_without_holidays_does_not_load_the_package() -> None:
     asked += "from data.city import load_city; load_city('demo');"
     asked += "assert 'holidays' not in sys.modules"
     subprocess.run([sys.executable, "-c", asked], check=True)
+
+
+def test_weekends_are_those_of_the_country() -> None:
+    # Friday and Saturday in Israel; Saturday and Sunday in the United States and without a country.
+    found = [Holidays(country).weekend for country in ("IL", "US", "")]
+    assert found == [(4, 5), (5, 6), (5, 6)]

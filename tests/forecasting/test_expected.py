@@ -11,7 +11,9 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.holidays import HOLIDAY, ORDINARY
 from forecasting.climatology import Climatology
+from forecasting.days import BRIDGE, kin, kinds
 from forecasting.expected import LEAST, Expected
 
 FlowOf = Callable[..., xr.DataArray]
@@ -135,6 +137,19 @@ def test_a_day_between_a_holiday_and_a_weekend_lies_halfway_to_a_sunday(flow_of:
     off = {date(2016, 10, 10), date(2016, 11, 11), date(2016, 11, 24), date(2016, 11, 25)}
     times = flow["time"].values[flow["time"].values >= np.datetime64("2016-11-23T05")]
     assert_by_dates(flow, times[:120:3], off=off)
+
+
+def test_bridges_and_the_kin_of_holidays_follow_the_weekend_of_the_country(flow_of: FlowOf) -> None:
+    # Passover of 2024 begins on Tuesday 23 April; Israel works on Sundays and Mondays.
+    israel = flow_of(noise(10), "2024-04-18T21", "Asia/Jerusalem", country="IL")
+    days = np.arange("2024-04-19", "2024-04-25", dtype="datetime64[D]")
+    assert kinds(israel, days).tolist() == [ORDINARY] * 4 + [HOLIDAY, ORDINARY]
+    assert kin(israel) == (5, 6)
+    # Independence Day of 2019 was a Thursday.
+    america = flow_of(noise(10), "2019-07-01T04", NEW_YORK, country="US")
+    days = np.arange("2019-07-03", "2019-07-07", dtype="datetime64[D]")
+    assert kinds(america, days).tolist() == [ORDINARY, HOLIDAY, BRIDGE, ORDINARY]
+    assert kin(america) == (6, 0)
 
 
 def test_holidays_are_left_out_and_lie_halfway_to_a_sunday(flow_of: FlowOf) -> None:
