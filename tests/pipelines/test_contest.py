@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data import windows
 from data.city import City, load_city
 from data.errors import FlowcastError
 from data.flow import split
@@ -17,6 +18,7 @@ from forecasting.metrics import errors_of
 from pipelines import contest_plan, contest_run
 from pipelines.contest import Held, hold
 from pipelines.contest_makers import Baseline, Network
+from pipelines.contest_mixtures import mixtures
 from pipelines.contest_plan import (
     ABLATIONS,
     CONTESTANTS,
@@ -359,3 +361,34 @@ def test_the_table_tells_what_it_was_made_of(seeds: Held) -> None:
     assert content["spans"]["test"] == ["2025-03-31 00:00", "2025-04-06 23:00"]
     assert entry_of(content, "swinlstm-b, context")["seeds"] == [0, 1]
     assert entry_of(content, "persistence")["against_main"]["squared"]["days"] == 7
+
+
+def test_a_peer_has_trees_beside_it_with_the_share_of_least_squares(held: Held) -> None:
+    def named(name: str) -> Contestant:
+        return next(one for one in CONTESTANTS if one.name == name)
+
+    # Two baselines stand for what a peer and trees left.
+    peer, trees = (held.runs[run_of(held, name)] for name in ("average-and-anomaly", "last-week"))
+    runs = {
+        Run(named("convlstm, context"), 0): peer,
+        Run(named("convlstm, plain"), 0): peer,
+        Run(named("swinlstm-b, context"), 0): peer,
+        Run(named("trees, context"), 0): trees,
+        Run(named("trees, context"), 1): trees,
+    }
+    ((contestant, made),) = mixtures(runs, held.flow)
+    assert (contestant.name, [run.seed for run in made]) == ("convlstm and trees, context", [0])
+    (mixed,) = made.values()
+    ours, theirs = peer.selected(held.flow), trees.selected(held.flow)
+    observed = windows.future(held.flow, ours["init_time"].values, PLAN.horizon).values
+    there = np.isfinite(ours.values) & np.isfinite(theirs.values)
+    columns = (theirs.values - ours.values)[there].astype(np.float64)
+    wanted = (observed - ours.values)[there].astype(np.float64)
+    (share,), *_ = np.linalg.lstsq(columns[:, None], wanted, rcond=None)
+    assert 0 < share < 1
+    assert mixed.share == pytest.approx(share, rel=1e-6)
+    forecast = mixed.forecast(held.flow)
+    expected = (1 - share) * peer.forecast(held.flow) + share * trees.forecast(held.flow)
+    np.testing.assert_allclose(forecast, expected, rtol=1e-4, atol=1e-3)
+    best = min(kept.facts["validation"]["all"] for kept in (peer, trees))
+    assert mixed.facts["validation"]["all"] < best
