@@ -16,8 +16,7 @@ from matplotlib.figure import Figure
 from app.curve_charts import MARKERS, SERIES, panels
 from app.spread import spread
 from data import windows
-from forecasting.coverage import Followed, shares
-from forecasting.intervals import Bands
+from forecasting.coverage import shares
 from pipelines.contest_standings import Entry, Standings, by_group, daily, local_times
 
 MOST_LEADS, MOST_DAYS = 3, 8
@@ -76,20 +75,9 @@ def by_day(found: Standings) -> Figure:
 
 
 def reliability(found: Standings) -> Figure | None:
-    """Returns which part of what came lay within the main entry's bands, None where it has none.
-
-    They are calibrated on what its selection forecast of the validation span, and learn each night of
-    the test span from the scores that have become known.
-    """
-    flow, horizon = found.held.flow, found.held.plan.horizon
-    aside = found.main.selected(flow)
-    if not aside.sizes["init_time"]:
+    """Returns which part of what came lay within the main entry's bands, None where it has none."""
+    if (total := found.banded) is None:
         return None
-    came = windows.future(flow, aside["init_time"].values, horizon)
-    forecast = found.main.forecast(flow).sel(init_time=found.init_times)
-    came_later = windows.future(flow, found.init_times, horizon)
-    total = Followed(Bands.empty(horizon).scored(aside, came)).after(forecast, came_later).total
-    assert total is not None
     held = {dim: shares(total, dim)["held"] * 100 for dim in ("lead_time", "hour", "flow")}
     figure = Figure(figsize=(12, 4), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)

@@ -13,8 +13,11 @@ from operator import add
 import numpy as np
 import xarray as xr
 
+from data import windows
 from data.clock import Clock, wall
 from data.errors import FlowcastError
+from forecasting.coverage import Followed
+from forecasting.intervals import Bands
 from forecasting.metrics import errors_of
 from forecasting.significance import Comparison, compare
 from pipelines.contest import Held
@@ -94,6 +97,22 @@ class Standings:
     rival: Entry | None
     comparisons: Mapping[str, Mapping[str, Comparison]]
     left_out: tuple[str, ...]
+
+    @cached_property
+    def banded(self) -> xr.Dataset | None:
+        """What the main entry's bands held, sums as `forecasting.coverage.covered` returns them.
+
+        They are calibrated on what its selection forecast of the validation span, and learn each night
+        of the test span from the scores that have become known. None where there is no such forecast.
+        """
+        flow, horizon = self.held.flow, self.held.plan.horizon
+        aside = self.main.selected(flow)
+        if not aside.sizes["init_time"]:
+            return None
+        came = windows.future(flow, aside["init_time"].values, horizon)
+        forecast = self.main.forecast(flow).sel(init_time=self.init_times)
+        came_later = windows.future(flow, self.init_times, horizon)
+        return Followed(Bands.empty(horizon).scored(aside, came)).after(forecast, came_later).total
 
 
 def standings(held: Held) -> Standings:

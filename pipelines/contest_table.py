@@ -2,16 +2,18 @@
 
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from data.clock import duration, stamp
 from data.flow import split
+from forecasting.coverage import shares
 from pipelines.benchmark_result import finite
 from pipelines.benchmark_speed_machine import cores, processor
 from pipelines.contest_plan import spans
@@ -51,6 +53,7 @@ def facts(found: Standings, command: str) -> dict[str, Any]:
         "main": found.main.name,
         "rival": found.rival.name if found.rival else None,
         "entries": [_entry(entry, found) for entry in found.entries],
+        "bands": [] if found.banded is None else [*_bands(found.banded)],
         "failed": held.failed,
         "left_out": list(found.left_out),
     }
@@ -71,6 +74,13 @@ def as_markdown(content: Mapping[str, Any]) -> str:
         f"## Training, and paired test against {content['main']}\n\n"
         f"{_markdown(_training_rows(content))}"
     )
+    if content["bands"]:
+        texts.append(
+            f"## What the bands of {content['main']} held\n\nCalibrated on the validation span, learning "
+            f"every day from what has come, in % of all that came. Where more of it is 0 than a band "
+            f"promises to hold, the band must hold more: one vehicle cannot be cut.\n\n"
+            f"{_markdown(_band_rows(content))}"
+        )
     return "\n\n".join(texts) + "\n"
 
 
@@ -162,6 +172,48 @@ def _entry(entry: Entry, found: Standings) -> dict[str, Any]:
         "errors": _errors(entry),
         "against_main": tests,
     }
+
+
+def _bands(total: xr.Dataset) -> Iterator[dict[str, Any]]:
+    """Yields what bands held, over all, by lead and by level of the forecast flow."""
+    for dims in ((), ("lead_time",), ("flow",)):
+        table = shares(total, *dims)
+        table = table if dims else table.expand_dims("all")
+        for row in range(table.sizes[dims[0] if dims else "all"]):
+            one = table.isel({dims[0] if dims else "all": row})
+            if not float(one["share"]) > 0:
+                continue
+            lead = (
+                one["lead_time"].values / np.timedelta64(60, "s") if "lead_time" in dims else None
+            )
+            yield {
+                "lead_minutes": lead if lead is None else int(lead),
+                "flow_from": float(one["flow"]) if "flow" in dims else None,
+                **{name: round(float(one[name]), 4) for name in ("share", "zero")},
+                **{
+                    name: {
+                        f"{100 * level:.0f}": round(float(value), 4)
+                        for level, value in zip(
+                            one["coverage"].values, one[name].values, strict=True
+                        )
+                    }
+                    for name in ("held", "width")
+                },
+            }
+
+
+def _band_rows(content: Mapping[str, Any]) -> list[list[str]]:
+    levels = [*content["bands"][0]["held"]]
+    heads = ["", "of all", "of it 0", *(f"{one} %" for one in levels), "width of 80 %"]
+    rows = [heads]
+    for one in content["bands"]:
+        lead, flow = one["lead_minutes"], one["flow_from"]
+        name = f"{lead} min" if lead else "all" if flow is None else f"forecast from {flow:g}"
+        figures = [one["share"], one["zero"], *one["held"].values()]
+        rows.append(
+            [name, *(f"{100 * figure:.1f}" for figure in figures), f"{one['width']['80']:.1f}"]
+        )
+    return rows
 
 
 def _errors(entry: Entry) -> list[dict[str, Any]]:

@@ -392,3 +392,17 @@ def test_a_peer_has_trees_beside_it_with_the_share_of_least_squares(held: Held) 
     np.testing.assert_allclose(forecast, expected, rtol=1e-4, atol=1e-3)
     best = min(kept.facts["validation"]["all"] for kept in (peer, trees))
     assert mixed.facts["validation"]["all"] < best
+
+
+def test_the_table_tells_what_bands_held_over_all_by_lead_and_by_level(seeds: Held) -> None:
+    content = facts(standings(seeds), "the command")
+    every, *rest = content["bands"]
+    by_lead = [one for one in rest if one["lead_minutes"] is not None]
+    by_flow = [one for one in rest if one["flow_from"] is not None]
+    assert len(by_lead) == PLAN.horizon
+    for part in (by_lead, by_flow):
+        assert sum(one["share"] for one in part) == pytest.approx(1, abs=1e-3)
+        held = sum(one["share"] * one["held"]["80"] for one in part)
+        assert held == pytest.approx(every["held"]["80"], abs=2e-3)
+    assert every["held"]["50"] < every["held"]["80"] < every["held"]["95"]
+    assert "## What the bands of" in as_markdown(content)
