@@ -44,8 +44,13 @@ POSTGRESQL = {
     "server closed the connection": ENDED,
     "connection is lost": ENDED,
     "starting up": "{place} is starting; run it again in a moment",
+    "shutting down": "{place} is being shut down; run it again once it is back",
+    "recovery": "{place} recovers from a crash; run it again in a moment",
+    "too many": "{place} has no connection left; run it again, or let it have more (max_connections)",
 }
 """For a part of what the database says, the sentence."""
+UNKNOWN = "{place} cannot be used at the moment ({reason}); nothing was written; see its log and run it again"
+"""What a server says beside that of connections, memory and disks: no bug of ours."""
 
 
 @contextmanager
@@ -57,7 +62,7 @@ def sentences(url: sa.URL, patience: float = PATIENCE) -> Iterator[None]:
         patience: seconds that were waited for another process.
 
     Raises:
-        StoreError: it said something that is known.
+        StoreError: it said something that is known, or a server cannot be used.
     """
     known = SQLITE if url.get_backend_name() == "sqlite" else POSTGRESQL
     try:
@@ -67,6 +72,9 @@ def sentences(url: sa.URL, patience: float = PATIENCE) -> Iterator[None]:
         for sign, sentence in known.items():
             if sign in text:
                 raise StoreError(sentence.format(place=place(url), patience=patience)) from error
+        if known is POSTGRESQL and isinstance(error, sa.exc.OperationalError):
+            reason = " ".join(str(error.orig).split())
+            raise StoreError(UNKNOWN.format(place=place(url), reason=reason)) from error
         raise
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from data.database import Database
+from data.database_errors import sentences
 from data.errors import StoreError
 
 SCHEDULER = 0x666C6F78
@@ -63,7 +64,8 @@ def _on_file(database: Database) -> Iterator[Held | None]:
 def _on_server(database: Database) -> Iterator[Held | None]:
     connection = database.connect()
     try:
-        taken = connection.execute(sa.select(sa.func.pg_try_advisory_lock(SCHEDULER))).scalar()
+        with sentences(database.url):
+            taken = connection.execute(sa.select(sa.func.pg_try_advisory_lock(SCHEDULER))).scalar()
         yield Held(connection) if taken else None
     finally:
         # The lock must end with this block, not with the pool's next use of the connection.

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 LOGGER = logging.getLogger("flowcast")
+LIBRARIES = ("apscheduler",)
+"""That write to the log by themselves; only their errors are of use."""
 
 
 class _Lines(logging.Formatter):
@@ -30,6 +32,10 @@ def to_stderr() -> None:
     LOGGER.handlers = [handler]
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
+    for name in LIBRARIES:
+        library = logging.getLogger(name)
+        library.handlers, library.propagate = [handler], False
+        library.setLevel(logging.ERROR)
 
 
 def info(message: str, **fields: Any) -> None:

@@ -260,6 +260,8 @@ def serve(store: Store, plan: Plan, stop: threading.Event) -> None:
                     log.info("another scheduler serves this store; this one waits for it to end")
         except StoreError as error:
             log.fail(str(error))
+        except Exception as error:  # whatever it is, a scheduler goes on for months
+            log.fail(repr(error), traceback=True)
         stop.wait(5 * TICK)
 
 

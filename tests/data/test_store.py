@@ -19,6 +19,7 @@ from alembic.runtime.migration import MigrationContext
 from data.band import band, with_band, without_band
 from data.city import City
 from data.database import Database
+from data.database_errors import sentences
 from data.errors import FlowcastError, StoreError
 from data.flow import label
 from data.migrations import scripts
@@ -618,3 +619,22 @@ def test_a_damaged_database_is_one_sentence(store: Store, path: Path, damage: st
     with pytest.raises(StoreError, match=r"flowcast\.db is (damaged|not a flowcast database)"):
         Store().flow(CITY)
     assert path.read_bytes()[200:] == spoilt[200:]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("FATAL:  the database system is shutting down", "is being shut down"),
+        ("FATAL:  the database system is in recovery mode", "recovers from a crash"),
+        ("FATAL:  sorry, too many clients already", "no connection left"),
+        ("SSL SYSCALL error:\nEOF detected", "(SSL SYSCALL error: EOF detected)"),
+    ],
+)
+def test_what_a_server_says_of_itself_is_a_sentence(said: str, told: str) -> None:
+    url = sa.make_url("postgresql+psycopg://user:secret@host/database")
+    with pytest.raises(StoreError) as caught, sentences(url):
+        raise sa.exc.OperationalError("SELECT 1", {}, Exception(said))
+    assert told in str(caught.value)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(sa.exc.ProgrammingError), sentences(url):  # a bug of ours stays one
+        raise sa.exc.ProgrammingError("SELEC 1", {}, Exception("syntax error"))
