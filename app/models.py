@@ -103,7 +103,10 @@ def rollback(
 @app.command("verify")
 def verify_versions(city: CityOption, version: str = typer.Argument("")) -> None:
     """Hashes the files of a version, or of all, anew and compares them with the manifest."""
-    names = [version] if version else versions(models_root(), city)
+    place, store = load_city(city), Store()
+    serving = [store.champion(place), store.judgements.previous(place)]
+    every = {*versions(models_root(), city), *(one for one in serving if one)}
+    names = [version] if version else sorted(every)
     if not names:
         raise FlowcastError(f"{city} has no version; to train one: forecast train --city {city}")
     wrong = {name: verify(models_root(), city, name) for name in names}

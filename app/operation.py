@@ -1,5 +1,7 @@
 """The verbs of operation: schedule, step, nightly, replay, doctor."""
 
+import os
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +13,7 @@ from rich.table import Table
 from app.console import ERR, OUT
 from app.options import CityOption, HorizonOption, JsonOption, parse_time, print_json, print_table
 from data.city import City, load_city
+from data.errors import FlowcastError
 
 CitiesOption = Annotated[
     list[str] | None,
@@ -67,7 +70,9 @@ def schedule(
         look=None if city else lambda: served_cities(store, []),
     )
     serve(store, plan, stop)
-    store.close()
+    # A tick that waits for a database must not hold the end up; nothing is left to be done.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def step(city: CityOption, horizon: HorizonOption = 4) -> None:
@@ -142,13 +147,16 @@ def _seconds(city: City) -> float:
 def doctor(city: CitiesOption = None, as_json: JsonOption = False) -> None:
     """Tells what is well and what is not; exits with 0 well, 1 someone should look, 2 failure."""
     from data.store import Store
-    from pipelines.doctor import examine
+    from pipelines.doctor import examine, unable
     from pipelines.job import present
     from pipelines.metrics_file import exit_code
     from pipelines.schedule import served_cities
 
-    store = Store()
-    found = examine(store, served_cities(store, city or []), present())
+    try:
+        store = Store()
+        found = examine(store, served_cities(store, city or []), present())
+    except FlowcastError as error:  # who cannot look has found a failure
+        found = [unable(str(error))]
     if as_json:
         print_json({"status": exit_code(found), "findings": [vars(one) for one in found]})
     else:

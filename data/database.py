@@ -23,6 +23,11 @@ from data.schema import SCHEMA
 WRITER = 0x666C6F77
 """Key of the lock that PostgreSQL gives to one writer at a time."""
 DIALECTS = ("sqlite", "postgresql")
+LIVELY = {
+    **{"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10},
+    **{"keepalives_count": 3, "tcp_user_timeout": 60_000},
+}
+"""How soon a server that is gone without a word is noticed, seconds and, at last, milliseconds."""
 
 
 def default_url() -> sa.URL:
@@ -120,7 +125,7 @@ def _engine(url: sa.URL, patience: float) -> sa.Engine:
     """
     if url.get_backend_name() != "sqlite":
         try:
-            return sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+            return sa.create_engine(url, pool_pre_ping=True, connect_args=LIVELY)
         except ModuleNotFoundError as error:
             raise StoreError(
                 f"the driver of {url.drivername} is not installed ({error.name}); "

@@ -14,4 +14,7 @@ class StoreError(FlowcastError):
 
 
 class NotNowError(FlowcastError):
-    """A file could not be read by no fault of its own, such as for a full disk; nothing was changed."""
+    """Something could not be done at the moment, by no fault of its own; nothing was changed.
+
+    Such as a file that cannot be read while the disk is full, or a training while another one runs.
+    """

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from data.errors import FlowcastError
+from data.errors import FlowcastError, NotNowError
 
 
 @contextmanager
@@ -45,8 +45,8 @@ def only_one(lock: Path, taken: str) -> Iterator[None]:
     """Keeps every other process out while it lasts; a process that dies lets go of it.
 
     Raises:
-        FlowcastError: another one holds `lock`, and the sentence begins with `taken`; or it may not be
-            written.
+        NotNowError: another one holds `lock`, and the sentence begins with `taken`.
+        FlowcastError: it may not be written.
     """
     import filelock  # it loads more than all else that a forecast needs of this module
 
@@ -55,7 +55,7 @@ def only_one(lock: Path, taken: str) -> Iterator[None]:
     try:
         held.acquire(timeout=0)
     except filelock.Timeout:
-        raise FlowcastError(f"{taken}; wait for it, or end it first") from None
+        raise NotNowError(f"{taken}; wait for it, or end it first") from None
     except OSError as error:
         raise FlowcastError(
             f"the lock {lock} cannot be taken ({error.strerror}); give this user the right to write it"

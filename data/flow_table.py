@@ -55,14 +55,21 @@ def write_flow_csv(path: Path, flow: xr.DataArray) -> None:
 
 def is_flow_table(path: Path) -> bool:
     """Returns whether a file is Parquet by its name, or CSV whose header names the columns."""
-    if path.suffix.lower() == ".parquet":
-        return True
+    return path.suffix.lower() == ".parquet" or _header(path) >= {*CHANNELS}
+
+
+def names_flow(path: Path) -> bool:
+    """Returns whether the header of a CSV file names any column that only tables of flow have."""
+    return not _header(path).isdisjoint({*CHANNELS, "y", "x"})
+
+
+def _header(path: Path) -> set[str]:
+    """Returns the names of the columns of a CSV file, none of one that cannot be read."""
     try:
         with path.open(encoding="utf-8-sig", errors="replace") as file:
-            names = {cell.strip().strip('"').lower() for cell in file.readline(2**16).split(",")}
+            return {cell.strip().strip('"').lower() for cell in file.readline(2**16).split(",")}
     except OSError:
-        return False
-    return names >= {*CHANNELS}
+        return set()
 
 
 def _reading(path: Path, city: City) -> Reading:

@@ -72,15 +72,29 @@ class Judgements:
         return table.drop(columns=["city", "id"])
 
     def previous(self, city: City) -> str | None:
-        """Returns the version that was champion before the one that is, None where there was none."""
+        """Returns the version that was champion before the one that is, None where there was none.
+
+        One that was rolled back is none to go back to, unless it was promoted anew.
+        """
         query = (
             sa.select(PROMOTION.c.version)
             .where(PROMOTION.c.city == city.name)
             .order_by(PROMOTION.c.id.desc())
         )
+        judged = (
+            sa.select(JUDGEMENT.c.verdict, JUDGEMENT.c.version, JUDGEMENT.c.champion)
+            .where(JUDGEMENT.c.city == city.name)
+            .order_by(JUDGEMENT.c.id)
+        )
+        bad: set[str] = set()
         with self._database.read() as connection:
             versions = [str(one) for one in connection.execute(query).scalars()]
-        return next((one for one in versions if one != versions[0]), None)
+            for verdict, version, champion in connection.execute(judged):
+                if verdict == PROMOTED:
+                    bad.discard(version)
+                elif verdict == ROLLED_BACK:
+                    bad.add(champion)
+        return next((one for one in versions if one != versions[0] and one not in bad), None)
 
 
 def _champion(connection: sa.Connection, city: City) -> str | None:

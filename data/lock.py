@@ -65,6 +65,9 @@ def _on_server(database: Database) -> Iterator[Held | None]:
     connection = database.connect()
     try:
         with sentences(database.url):
+            # The lock of a host that is gone without a word must end in a minute, not in two hours.
+            for name, seconds in (("idle", 30), ("interval", 10), ("count", 3)):
+                connection.execute(sa.text(f"SET tcp_keepalives_{name} = {seconds}"))
             taken = connection.execute(sa.select(sa.func.pg_try_advisory_lock(SCHEDULER))).scalar()
         yield Held(connection) if taken else None
     finally:

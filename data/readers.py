@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data.city import City
 from data.errors import FlowcastError
-from data.flow_table import is_flow_table, open_flow_table
+from data.flow_table import is_flow_table, names_flow, open_flow_table
 from data.meteorology import open_meteorology
 from data.sandbox import HoldsWeather
 from data.taxibj import Reading, open_taxibj
@@ -42,7 +42,9 @@ def read_file(path: Path, city: City) -> Reading | WeatherReading:
         FlowcastError: the file is refused, or the city names a reader that there is not.
     """
     if path.suffix.lower() in TABLES:
-        return open_flow_table(path, city) if is_flow_table(path) else open_weather_csv(path, city)
+        if is_flow_table(path) or names_flow(path):  # a column that lacks is told by its reader
+            return open_flow_table(path, city)
+        return open_weather_csv(path, city)
     try:
         return reader_of(city)(path, city)
     except HoldsWeather:

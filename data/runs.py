@@ -1,7 +1,9 @@
 """Runs: the ledger of what was done for which slot, each slot of a job at most once.
 
 A row is written before the work begins and closed when it ends. The row of a process that died stays
-`running`; whoever claims the slot next sees that it is dead and works on in the same row.
+`running`; whoever claims the slot next sees that it is dead and works on in the same row. A process is
+known by its host, number and start, for numbers come again; one of another host, which cannot be looked
+at, by the life signs that it gives.
 """
 
 import json
@@ -20,8 +22,15 @@ from data.ledger import as_second, as_times, key_of
 from data.schema import RUN
 
 RUNNING, DONE, FAILED, SKIPPED = "running", "done", "failed", "skipped"
-ATTEMPTS = 3
-"""How often a slot is tried at most."""
+ATTEMPTS = 5
+"""How often a slot may fail; processes that died, or were told to end, do not count."""
+SILENCE = 300
+"""Seconds without a life sign after which a process of another host is dead."""
+NOBODY = -1
+"""In place of the number of a process, of a slot that was given back."""
+SAME_START = 2.0
+"""Seconds by which two readings of one process's start may differ."""
+FAILURES = "failures"
 
 
 @dataclass(frozen=True)
@@ -58,18 +67,20 @@ class Runs:
         key = {"job": job, "city": city, "scheduled_for": as_second(scheduled_for)}
         mine = {
             **{"started_at": as_second(now), "ended_at": None, "outcome": RUNNING},
-            **{"host": socket.gethostname(), "pid": os.getpid(), "message": "", "detail": "{}"},
+            **{"host": socket.gethostname(), "pid": os.getpid(), "message": ""},
         }
         where = [RUN.c[name] == value for name, value in key.items()]
         with self._database.write() as connection:
             row = connection.execute(sa.select(RUN).where(*where)).mappings().first()
             if row is None:
-                made = connection.execute(sa.insert(RUN).values(**key, **mine, attempt=1))
+                life = {"attempt": 1, "detail": _life(now, 0)}
+                made = connection.execute(sa.insert(RUN).values(**key, **mine, **life))
                 return Claim(key_of(made), 1)
             if not _is_open(row, as_second(now), limit):
                 return None
             attempt = int(row["attempt"]) + 1
-            connection.execute(sa.update(RUN).where(*where).values(**mine, attempt=attempt))
+            life = {"attempt": attempt, "detail": _life(now, _failures(row))}
+            connection.execute(sa.update(RUN).where(*where).values(**mine, **life))
             return Claim(int(row["id"]), attempt)
 
     def finish(
@@ -91,11 +102,33 @@ class Runs:
         """
         ended = {"ended_at": as_second(now), "outcome": outcome, "message": message}
         with self._database.write() as connection:
+            if (row := _row_of(connection, claim)) is None:
+                return
+            told = dict(detail or {})
+            if outcome == FAILED:
+                told[FAILURES] = _failures(row) + 1
             connection.execute(
-                sa.update(RUN)
-                .where(RUN.c.id == claim.run, RUN.c.attempt == claim.attempt)
-                .values(**ended, detail=json.dumps(dict(detail or {})))
+                sa.update(RUN).where(RUN.c.id == claim.run).values(**ended, detail=json.dumps(told))
             )
+
+    def renew(self, claim: Claim, now: np.datetime64) -> None:
+        """Gives a life sign of the process that works on a claim."""
+        with self._database.write() as connection:
+            if (row := _row_of(connection, claim)) is not None:
+                life = _life(now, _failures(row))
+                connection.execute(sa.update(RUN).where(RUN.c.id == claim.run).values(detail=life))
+
+    def release(self, claim: Claim, message: str) -> None:
+        """Gives a claim back: the slot is due again, and this was no failure.
+
+        Args:
+            claim: as it was given.
+            message: why, for people.
+        """
+        with self._database.write() as connection:
+            if _row_of(connection, claim) is not None:
+                given = {"pid": NOBODY, "message": message}
+                connection.execute(sa.update(RUN).where(RUN.c.id == claim.run).values(**given))
 
     def skip(self, job: str, city: str, slots: np.ndarray, now: np.datetime64, message: str) -> int:
         """Writes that slots will not be worked on, and returns of how many that was not known.
@@ -165,7 +198,7 @@ class Runs:
 
     def is_over(self, job: str, city: str, scheduled_for: np.datetime64) -> bool:
         """Returns whether a slot is done, or failed as often as it is tried."""
-        query = sa.select(RUN.c.outcome, RUN.c.attempt).where(
+        query = sa.select(RUN.c.outcome, RUN.c.attempt, RUN.c.detail).where(
             *(RUN.c.job == job, RUN.c.city == city),
             RUN.c.scheduled_for == as_second(scheduled_for),
         )
@@ -185,8 +218,21 @@ class Runs:
 
 def _is_over(row: Mapping[Any, Any]) -> bool:
     """Returns whether nothing more will be done for a row."""
-    tries = row["outcome"] == FAILED and int(row["attempt"]) >= ATTEMPTS
-    return row["outcome"] == DONE or tries
+    failed = row["outcome"] == FAILED and _failures(row) >= ATTEMPTS
+    return row["outcome"] == DONE or failed
+
+
+def _failures(row: Mapping[Any, Any]) -> int:
+    """Returns how often the work of a row has failed."""
+    return int(json.loads(row["detail"]).get(FAILURES, 0))
+
+
+def _row_of(connection: sa.Connection, claim: Claim) -> Mapping[Any, Any] | None:
+    """Returns the row of a claim at work, None where another has taken it over or it is closed."""
+    query = sa.select(RUN).where(
+        RUN.c.id == claim.run, RUN.c.attempt == claim.attempt, RUN.c.outcome == RUNNING
+    )
+    return connection.execute(query).mappings().first()
 
 
 def _is_open(row: Mapping[Any, Any], now: int, limit: float) -> bool:
@@ -198,14 +244,25 @@ def _is_open(row: Mapping[Any, Any], now: int, limit: float) -> bool:
 
 def _is_alive(row: Mapping[Any, Any], now: int, limit: float) -> bool:
     """Returns whether the process of a row may still be at work."""
-    if abs(now - row["started_at"]) > limit:  # clocks may have been set back since
+    if row["pid"] == NOBODY or abs(now - row["started_at"]) > limit:  # clocks may be set back
         return False
+    life = json.loads(row["detail"])
     if row["host"] != socket.gethostname():
-        return True
+        return abs(now - int(life.get("sign", row["started_at"]))) <= SILENCE
+    import psutil  # no forecast by hand needs it
+
     try:
-        os.kill(row["pid"], 0)
-    except ProcessLookupError:
+        began = psutil.Process(row["pid"]).create_time()
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
+    except psutil.AccessDenied:
         return True
-    return True
+    return "began" not in life or abs(began - float(life["began"])) < SAME_START
+
+
+def _life(now: np.datetime64, failures: int) -> str:
+    """Returns what tells this process from others, that it was alive `now`, and what failed before."""
+    import psutil
+
+    began = psutil.Process().create_time()
+    return json.dumps({"began": began, "sign": as_second(now), FAILURES: failures})

@@ -4,9 +4,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from torch import nn
+if TYPE_CHECKING:  # jobs that train nothing are stopped by it too
+    from torch import nn
 
 TERMINATED = 128 + 15
 Event = TypeVar("Event")
@@ -42,13 +43,13 @@ class Stopped(Exception):
 
 
 @contextmanager
-def breaking_off(network: nn.Module, stop: threading.Event | None) -> Iterator[None]:
+def breaking_off(network: "nn.Module", stop: threading.Event | None) -> Iterator[None]:
     """Lets any use of the network's parts raise `Stopped` once `stop` is set."""
     if stop is None:
         yield
         return
 
-    def look(module: nn.Module, inputs: Any) -> None:
+    def look(module: "nn.Module", inputs: Any) -> None:
         if stop.is_set():
             raise Stopped
 

@@ -11,9 +11,10 @@ from data.city import City
 from data.clock import Clock, duration, stamp
 from data.errors import FlowcastError
 from data.home import home
-from data.runs import FAILED
+from data.runs import FAILED, RUNNING
 from data.store import Store
 from forecasting.registry import models_root, read_manifest, verify
+from pipelines.job import LIMITS
 
 WELL, WARNING, FAILURE = "ok", "warning", "failure"
 LATE = 3
@@ -22,6 +23,8 @@ OLD = np.timedelta64(3, "D")
 """Age of a champion that is retrained every night from which on someone should look."""
 BEATS = 120
 """Seconds without a heartbeat after which a scheduler is dead."""
+MISSED_NIGHTS = 2.5 * 86_400
+"""Seconds after the last night from which on someone should look why there is none."""
 ROOM = 2**30
 """Bytes of the disk below which someone should look; a tenth of them is a failure."""
 
@@ -55,23 +58,49 @@ def examine(store: Store, cities: Sequence[City], now: np.datetime64) -> list[Fi
         cities: that are looked at.
         now: UTC.
     """
-    found = [_scheduler(store, now), _disk(), _gpu()]
+    found = [_scheduler(store, cities, now), _disk(), _gpu()]
     for city in cities:
-        found += [_data(store, city, now), _gaps(store, city), *_champion(store, city, now)]
-        found += [*_runs(store, city), _drift(store, city)]
+        found += [_data(store, city, now), _gaps(store, city, now), *_champion(store, city, now)]
+        found += [*_runs(store, city, now), _drift(store, city)]
     return found
 
 
-def _scheduler(store: Store, now: np.datetime64) -> Finding:
+def unable(reason: str) -> Finding:
+    """Returns what is found where nothing can be looked at."""
+    return Finding("store", "", FAILURE, reason)
+
+
+def _scheduler(store: Store, cities: Sequence[City], now: np.datetime64) -> Finding:
     beat = store.heartbeats.newest("scheduler")
-    if beat is None:
+    age = None if beat is None else float((now - beat["at"]) / np.timedelta64(1, "s"))
+    last = None if beat is None else beat["at"]
+    if (
+        (age is None or age > BEATS)
+        and cities
+        and all(_steps(store, one, last, now) for one in cities)
+    ):
+        return Finding("scheduler", "", WELL, "none; steps are started otherwise", age, "seconds")
+    if beat is None or age is None:
         return Finding("scheduler", "", WARNING, "no scheduler has ever run: forecast schedule")
-    age = float((now - beat["at"]) / np.timedelta64(1, "s"))
     place = f"on {beat['host']}, process {beat['pid']}"
+    if age < -BEATS:
+        text = (
+            f"its heartbeat {place} is {duration(-age)} ahead; are the clocks of the hosts right?"
+        )
+        return Finding("scheduler", "", WARNING, text, age, "seconds")
     if age > BEATS:
         text = f"no heartbeat for {duration(age)}, the last {place}; start it: forecast schedule"
         return Finding("scheduler", "", FAILURE, text, age, "seconds")
     return Finding("scheduler", "", WELL, f"alive {place}", age, "seconds")
+
+
+def _steps(store: Store, city: City, beat: np.datetime64 | None, now: np.datetime64) -> bool:
+    """Returns whether steps of a city go on by other means, two slots after the last heartbeat."""
+    table = store.runs.table(city.name, "step", last=1)
+    if table.empty:
+        return False
+    begun = np.datetime64(table["started_at"].iloc[-1], "s")
+    return bool(now - begun < 2 * city.step and (beat is None or begun - beat > 2 * city.step))
 
 
 def _disk() -> Finding:
@@ -92,7 +121,7 @@ def _gpu() -> Finding:
 
 
 def _data(store: Store, city: City, now: np.datetime64) -> Finding:
-    span = store.span(city)
+    span = store.span(city, last=now)
     if span is None:
         text = f"no flow; run: forecast ingest --city {city.name} PATH"
         return Finding("data", city.name, FAILURE, text)
@@ -104,8 +133,8 @@ def _data(store: Store, city: City, now: np.datetime64) -> Finding:
     return Finding("data", city.name, status, text, late, "seconds")
 
 
-def _gaps(store: Store, city: City) -> Finding:
-    span = store.span(city)
+def _gaps(store: Store, city: City, now: np.datetime64) -> Finding:
+    span = store.span(city, last=now)
     if span is None:
         return Finding("gaps", city.name, WELL, "no flow, no gaps")
     clock = Clock(city.step, city.timezone)
@@ -135,17 +164,22 @@ def _champion(store: Store, city: City, now: np.datetime64) -> list[Finding]:
     return [Finding("champion", city.name, status, text, days, "days")]
 
 
-def _runs(store: Store, city: City) -> list[Finding]:
+def _runs(store: Store, city: City, now: np.datetime64) -> list[Finding]:
     found = []
-    for job in ("step", "nightly"):
+    for job in LIMITS:
         table = store.runs.table(city.name, job, last=1)
         if table.empty:
             found.append(Finding(job, city.name, WELL, "has never run"))
             continue
         row = table.iloc[0]
         at = stamp(np.datetime64(row["scheduled_for"], "s"), city.timezone)
+        since = float((now - np.datetime64(row["started_at"], "s")) / np.timedelta64(1, "s"))
         status = FAILURE if row["outcome"] == FAILED else WELL
         text = f"{row['outcome']} for {at}: {row['message']}".removesuffix(": ")
+        if row["outcome"] == RUNNING and since > LIMITS[job]:
+            status, text = FAILURE, f"{text}, since {duration(since)}, longer than it may"
+        elif job == "nightly" and since > MISSED_NIGHTS:
+            status, text = WARNING, f"{text}, the last one, {duration(since)} ago"
         found.append(Finding(job, city.name, status, text))
     return found
 

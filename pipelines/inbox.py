@@ -2,7 +2,8 @@
 
 A file is whole when it was renamed into the folder, or has not changed for some seconds. It is stored
 first and moved to `done/` after, or to `refused/` with the reason in a text beside. Who dies between
-leaves it where it is; taken again it changes nothing, for equal slots stay as they are. No file keeps
+leaves it where it is; taken again it changes nothing, for equal slots stay as they are. One that somebody
+went on writing after it was moved, such as over a slow line, is moved back and taken again. No file keeps
 those after it from being taken in: what goes wrong with one is told at the end.
 """
 
@@ -104,13 +105,16 @@ def take_in(store: Store, city: City, now: float, quiet: float = QUIET) -> Itera
         FlowcastError: some files cannot be read now, or moved; they stay where they are. All others
             were yielded before.
     """
-    if not waiting(city, now, quiet):
+    kept = home() / "inbox" / f".{city.name}.json"
+    if not waiting(city, now, quiet) and not Visits.read(kept).written_on():
         return
     reader_of(city)  # a wrong TOML refuses no file
     lock = home() / "inbox" / f".{city.name}.lock"
     with only_one(lock, f"another process is taking in the files of {city.name}"):
+        visits = Visits.read(kept)
+        _fetch_back(visits)
         files = waiting(city, now, quiet)
-        visits = Visits.read(home() / "inbox" / f".{city.name}.json", files)
+        visits = visits.of_these(files)
         problems = []
         for path in sorted(files, key=lambda path: visits.of(path).begun >= LAST):
             try:
@@ -124,6 +128,14 @@ def take_in(store: Store, city: City, now: float, quiet: float = QUIET) -> Itera
                 problems.append(f"{path} cannot be taken in ({error!r}); it is tried again")
     if problems:
         raise FlowcastError("; ".join(problems))
+
+
+def _fetch_back(visits: Visits) -> None:
+    """Moves files back that were written on after they had been put away, to be taken in once more."""
+    for path in visits.written_on():
+        log.warn("a file was written on after it was taken in", path=str(path))
+        path.rename(_free(path.parent.parent, path.name))
+        path.with_name(path.name + REASON).unlink(missing_ok=True)
 
 
 def _visit(store: Store, city: City, path: Path, visits: Visits) -> Iterator[Ingested]:
@@ -141,7 +153,7 @@ def _visit(store: Store, city: City, path: Path, visits: Visits) -> Iterator[Ing
         known = Visit(known.begun, taken.refused)
     if mark(path) == was:  # else somebody went on writing it: it is taken again once it is whole
         try:
-            _put_away(path, known.refused or "")
+            visits.keep_away(_put_away(path, known.refused or ""), was)
         except FlowcastError as error:
             visits.keep(was, known)
             problem = error
@@ -167,8 +179,8 @@ def _taken(store: Store, city: City, path: Path, visits: Visits, was: str) -> In
         raise
 
 
-def _put_away(path: Path, refused: str) -> None:
-    """Moves a file that was taken in or refused, the reason first."""
+def _put_away(path: Path, refused: str) -> Path:
+    """Moves a file that was taken in or refused, the reason first, and returns where it is now."""
     folder = path.parent / (REFUSED if refused else DONE)
     target = _free(folder, path.name)
     try:
@@ -182,6 +194,7 @@ def _put_away(path: Path, refused: str) -> None:
             f"{path} was taken in, but cannot be moved to {folder} ({error.strerror}); give this user "
             f"the right to, or move it yourself"
         ) from error
+    return target
 
 
 def _move(path: Path, target: Path) -> None:

@@ -1,10 +1,14 @@
 """Ingest: files -> checked flow or weather -> store, one file at a time, each whole or not at all."""
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from data.city import City
+from data.clock import stamp
 from data.errors import FlowcastError, NotNowError, StoreError
 from data.files import sha256
 from data.readers import input_files, read_file, reader_of
@@ -13,6 +17,9 @@ from data.taxibj import Reading
 from data.weather import WeatherReading
 from pipelines import log
 from pipelines.repeated_hour import told_apart
+
+SOON = np.timedelta64(2, "D")
+"""By how much slots may lie ahead of a clock that is behind."""
 
 
 @dataclass(frozen=True)
@@ -115,11 +122,12 @@ def _stored(
         variables = tuple(reading.weather["variable"].values.tolist())
         return Ingested(path, "weather", added, reading.repairs, variables=variables)
     try:
+        _check_past(city, reading.flow["time"].values)
         flow = told_apart(store, city, reading) if reading.doubtful else reading.flow
     except StoreError:
         raise
     except FlowcastError as error:
-        raise FlowcastError(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {error}") from error
     added = store.add_flow(
         city,
         flow,
@@ -131,10 +139,30 @@ def _stored(
     return Ingested(path, reading.series, added, reading.repairs)
 
 
+def _check_past(city: City, times: np.ndarray) -> None:
+    """Refuses slots that are still to come: they would be taken for the newest from then on.
+
+    Raises:
+        NotNowError: they come within days, so that the clock of this host may be behind.
+        FlowcastError: they come later.
+    """
+    ahead = times[-1] - (np.datetime64(int(time.time()), "s") + city.step)
+    if ahead <= np.timedelta64(0, "s"):
+        return
+    text = f"its slot {stamp(times[-1], city.timezone)} is still to come"
+    if ahead <= SOON:
+        raise NotNowError(
+            f"{text}; is the clock of this host right, and the timezone of {city.name}?"
+        )
+    raise FlowcastError(f"{text}; correct the dates, or get it anew")
+
+
 def _hash(path: Path) -> str:
     try:
         return sha256(path)
+    except FileNotFoundError as error:
+        raise FlowcastError(f"{path} is gone; put it back, or name another") from error
     except OSError as error:
-        raise FlowcastError(
-            f"{path} cannot be read ({error.strerror}); is it there, and may this user read it?"
+        raise NotNowError(
+            f"{path} cannot be read ({error.strerror}); give this user the right to read it"
         ) from error

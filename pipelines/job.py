@@ -10,19 +10,25 @@ import sys
 import threading
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from data.city import City, load_city
-from data.errors import FlowcastError
-from data.runs import DONE, FAILED
+from data.errors import FlowcastError, NotNowError, StoreError
+from data.runs import DONE, FAILED, Claim
 from data.store import Store
+from forecasting.stopping import Stop
 from pipelines import log
 from pipelines.due import AT, slot_of
+from pipelines.inbox import waiting
 
 LIMITS = {"step": 600.0, "arrival": 600.0, "nightly": 4 * 3600.0}
 """Seconds that a job may take."""
+SIGNS = 60.0
+"""Seconds between two life signs of a job."""
 GRACE = 6.0
 """Seconds between a stop that is asked for and the end."""
 
@@ -41,6 +47,9 @@ def run(
 ) -> int:
     """Does the work of a slot unless it is done, or another process is at it; returns the exit code.
 
+    A step whose slot is done does what has come since as an arrival: whoever starts steps, such as cron,
+    knows nothing of files.
+
     Args:
         job: `step`, `arrival` or `nightly`.
         city: whose.
@@ -54,11 +63,22 @@ def run(
     facts: dict[str, Any] = {"city": city.name, "job": job, "slot": f"{scheduled_for}Z"}
     claim = store.runs.claim(job, city.name, scheduled_for, present(), LIMITS[job])
     if claim is None:
+        if (
+            job == "step"
+            and store.runs.is_over(job, city.name, scheduled_for)
+            and waiting(city, time.time())
+        ):
+            return run("arrival", city, present(), stop, options)
         log.info("nothing to do: this slot is done, or another process is at it", **facts)
         return 0
     facts["run"], began = claim.run, time.monotonic()
     try:
-        message, detail = _work(store, job, city, stop, options)
+        with _living(store, claim):
+            message, detail = _work(store, job, city, stop, options)
+    except NotNowError as error:
+        store.runs.release(claim, str(error))
+        log.warn(str(error), **facts, seconds=round(time.monotonic() - began, 2))
+        return 1
     except FlowcastError as error:
         store.runs.finish(claim, present(), FAILED, str(error))
         log.fail(str(error), **facts, seconds=round(time.monotonic() - began, 2))
@@ -71,6 +91,25 @@ def run(
     log.info(message, **facts, **detail, seconds=round(time.monotonic() - began, 2))
     store.close()
     return 0
+
+
+@contextmanager
+def _living(store: Store, claim: Claim) -> Iterator[None]:
+    """Gives life signs while it lasts."""
+    over = threading.Event()
+
+    def tell() -> None:
+        while not over.wait(SIGNS):
+            try:
+                store.runs.renew(claim, present())
+            except StoreError as error:  # the next one may be heard
+                log.warn(str(error))
+
+    threading.Thread(target=tell, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _free(store: Store, city: City, moment: np.datetime64) -> np.datetime64:
@@ -131,15 +170,16 @@ def _night(
     return f"version {night.version} {word}: {night.reason}", detail
 
 
-def _ends_with_parent(stop: threading.Event) -> None:
+def _ends_with_parent(stop: Stop) -> None:
     """Asks for a stop when standard input ends, which is when the scheduler does."""
     while os.read(0, 4096):  # not sys.stdin, whose lock would outlive this thread
         pass
     _ask(stop)
 
 
-def _ask(stop: threading.Event) -> None:
+def _ask(stop: Stop) -> None:
     """Asks for a stop, and ends the process where that takes too long: all writes are transactions."""
+    stop.hurried = True
     stop.set()
     timer = threading.Timer(GRACE, os._exit, (1,))
     timer.daemon = True
@@ -159,7 +199,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--child", action="store_true", help="end when standard input does")
     options = parser.parse_args(arguments)
     log.to_stderr()
-    stop = threading.Event()
+    stop = Stop()
     former = signal.signal(signal.SIGTERM, lambda *_: _ask(stop))
     if options.child:
         threading.Thread(target=_ends_with_parent, args=(stop,), daemon=True).start()

@@ -7,14 +7,14 @@ import numpy as np
 
 from data.city import City
 from data.clock import Clock
-from data.errors import FlowcastError
+from data.errors import FlowcastError, NotNowError
 from data.flow import no_flow
 from data.judgements import PROMOTED, REFUSED
 from data.store import Store
-from forecasting.registry import models_root, remove_version, versions
+from forecasting.registry import models_root, remove_version, verify, versions
 from pipelines.candidate import Trained
 from pipelines.fitting import Recipe
-from pipelines.gates import Gate, verdict
+from pipelines.gates import Gate, intact, verdict
 from pipelines.judging import judged
 from pipelines.train import Means, Progress, resume, train
 from pipelines.unfinished import read_recipe
@@ -70,6 +70,7 @@ def nightly(
 
     Raises:
         FlowcastError: as `train`, or there is too little flow to judge by.
+        NotNowError: it was ended; the next one goes on where this one was kept.
     """
     span = store.span(city, last=now)
     if span is None:
@@ -86,6 +87,10 @@ def nightly(
             yield event
     if trained is None:  # of several processes the first one alone makes a version
         return
+    if trained.stopped:  # a part of a night is no candidate
+        raise NotNowError(
+            f"the night's training of {city.name} was ended; it goes on where it was kept"
+        )
     yield settle(
         store,
         city,
@@ -118,6 +123,10 @@ def settle(
     try:
         found = judged(store, city, version, until=until, horizon=horizon)
         promoted, reason = verdict(found)
+        # It took minutes to judge it: what serves must still be what was judged.
+        if promoted and (wrong := verify(models_root(), city.name, version)):
+            found = [*found, replace(intact(wrong), name="files, once judged")]
+            promoted, reason = verdict(found)
     except FlowcastError as error:
         found, promoted, reason = [], False, f"it could not be judged: {error}"
     facts = {gate.name: gate.facts for gate in found}
@@ -147,6 +156,8 @@ def _trained(
         try:
             yield from resume(store, city, means=means)
             return
+        except NotNowError:
+            raise
         except FlowcastError:  # it was done, or what it knew has been corrected since
             pass
     yield from train(store, city, recipe, means=means)

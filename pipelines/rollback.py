@@ -9,6 +9,7 @@ from data.judgements import ROLLED_BACK
 from data.scores import SERVED
 from data.store import Store
 from forecasting.registry import models_root, read_manifest, verify
+from pipelines import log
 
 INTERVALS = 6
 """Newest scored forecasts that must all be far off."""
@@ -32,10 +33,20 @@ def roll_back(store: Store, city: City, newest: np.datetime64, now: np.datetime6
         what was done and why, "" for nothing.
     """
     champion, previous = store.champion(city), store.judgements.previous(city)
-    if champion is None or previous is None or _came_back(store, city):
+    if champion is None or _came_back(store, city):
         return ""
-    if verify(models_root(), city.name, previous):
+    if not (reason := _far_off(store, city, champion, newest)):
         return ""
+    if previous is None or verify(models_root(), city.name, previous):
+        way = f"to train one: forecast train --city {city.name}"
+        log.warn(f"{reason}; there is no sound version to go back to; {way}", city=city.name)
+        return ""
+    store.judgements.add(city, previous, ROLLED_BACK, reason, now)
+    return f"went back to version {previous}: {reason}"
+
+
+def _far_off(store: Store, city: City, champion: str, newest: np.datetime64) -> str:
+    """Returns how far the newest forecasts of the champion are off, "" where that is not far."""
     expected = _expected(city, champion)
     scores = store.scores.table(city, newest - np.timedelta64(3, "D"), newest)
     own = scores[(scores["version"] == champion) & (scores["lead"] == 1)]
@@ -46,12 +57,10 @@ def roll_back(store: Store, city: City, newest: np.datetime64, now: np.datetime6
     far = (rmse[SERVED] > FAR * expected) & (rmse[SERVED] > FAR * best)
     if len(far) < INTERVALS or not far.all():
         return ""
-    reason = (
+    return (
         f"the newest {INTERVALS} forecasts of {champion} had an RMSE of {rmse[SERVED].mean():.2f} at "
         f"lead 1, where {expected:.2f} was expected and the best baseline had {best.mean():.2f}"
     )
-    store.judgements.add(city, previous, ROLLED_BACK, reason, now)
-    return f"went back to version {previous}: {reason}"
 
 
 def _rmse(scores: pd.DataFrame) -> pd.DataFrame:

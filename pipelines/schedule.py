@@ -35,7 +35,9 @@ TICK = 1.0
 BEAT = 30
 """Seconds between two heartbeats."""
 RETRY = 60.0
-"""Seconds until what failed is tried again."""
+"""Seconds until what failed is tried again for the first time."""
+LONGEST_RETRY = 3600.0
+"""Seconds of the longest pause between two tries of a slot: each is ten times the one before."""
 LONGEST = 600.0
 """Seconds until what fails again and again is tried, or told, again."""
 ENDING = 8.0
@@ -92,6 +94,7 @@ class Scheduler:
         plan: what to do.
         children: that run, by city and kind of work.
         again: when a slot that failed may be tried anew, by its key, of the monotonic clock.
+        tries: how often a slot was begun by this scheduler, by its key.
         tried: files for which a step was started, by city.
         told: until when what was logged is not logged again, of the monotonic clock.
     """
@@ -100,6 +103,7 @@ class Scheduler:
     plan: Plan
     children: dict[tuple[str, str], _Child] = field(default_factory=dict)
     again: dict[tuple[str, str, np.datetime64], float] = field(default_factory=dict)
+    tries: dict[tuple[str, str, np.datetime64], int] = field(default_factory=dict)
     tried: dict[str, _Tried] = field(default_factory=dict)
     told: dict[str, float] = field(default_factory=dict)
     beaten: float = float("-inf")
@@ -157,6 +161,7 @@ class Scheduler:
         older = [one for one in self.again if one[:2] == key[:2] and one[2] != slot]
         for one in older:  # months have many slots
             del self.again[one]
+            self.tries.pop(one, None)
         if self.store.runs.is_over(job, city.name, slot):
             self.again[key] = float("inf")
             return
@@ -212,7 +217,10 @@ class Scheduler:
         kind = "nightly" if job == "nightly" else "step"
         key = (job, city.name, slot)
         if job in JOBS:
-            self.again[key] = time.monotonic() + RETRY
+            # A fault that lasts some minutes must not use up the tries of a night.
+            pause = min(RETRY * 10 ** self.tries.get(key, 0), LONGEST_RETRY)
+            self.tries[key] = self.tries.get(key, 0) + 1
+            self.again[key] = time.monotonic() + pause
         self.children[city.name, kind] = _Child(process, key, time.monotonic())
 
     def _watch(self) -> None:
@@ -223,8 +231,8 @@ class Scheduler:
                 del self.children[place]
                 if child.process.returncode:
                     log.warn(
-                        f"ended with {child.process.returncode}; tried again in {RETRY:.0f} s where "
-                        f"tries are left",
+                        f"ended with {child.process.returncode}; tried again after a pause where tries "
+                        f"are left",
                         **{"city": city, "job": job, "slot": f"{slot}Z"},
                     )
             elif child.asked is not None and time.monotonic() - child.asked > ENDING:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from data.city import City
-from data.errors import FlowcastError
+from data.errors import FlowcastError, NotNowError
 from data.flow import split
 from data.store import Store
 from forecasting.checkpoint import save_checkpoint
@@ -207,6 +207,7 @@ class _Run:
                 else:
                     yield event
             stopped = grove is None
+            self._check_hurried("the trees")
         fits = Fits(self.course, selected, final if complete else [], grove)
         keep = keep_best if self.means.promote else keep_candidate
         yield keep(self.store, self.city, fits, self.means.serve, stopped)
@@ -232,6 +233,14 @@ class _Run:
             yield event
         self._check_ended(state, number)
 
+    def _check_hurried(self, place: str) -> None:
+        """Ends without a version where there is no time to make one; what was trained is kept."""
+        if self.means.group.first and isinstance(self.means.stop, Stop) and self.means.stop.hurried:
+            raise NotNowError(
+                f"training was ended in {place}, which is kept; to go on: "
+                f"forecast train --city {self.city.name} --resume"
+            )
+
     def _stopped(self) -> bool:
         return self.means.stop is not None and self.means.stop.is_set()
 
@@ -240,11 +249,7 @@ class _Run:
         if not self.means.group.first:
             return
         again = f"forecast train --city {self.city.name} --resume"
-        if isinstance(self.means.stop, Stop) and self.means.stop.hurried:
-            raise FlowcastError(
-                f"training was ended in epoch {state.number}, at step {state.step}, of fit {number}, "
-                f"which is kept; to go on: {again}"
-            )
+        self._check_hurried(f"epoch {state.number}, at step {state.step}, of fit {number}")
         if not state.history and number == 1:
             raise FlowcastError(
                 f"training was stopped before its first epoch was done, at step {state.step}, which is "

@@ -2,6 +2,7 @@
 
 A file of which somebody died while he read it, or that was taken in and could not be moved, is still
 there at the next look. It is known by name, inode, size and time: one that is written anew is another.
+Of the newest files that were put away size and time are kept, by which is seen who was still writing.
 """
 
 import json
@@ -11,6 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from data.files import write_whole
+
+MOST_AWAY = 200
+"""Files that were put away of which size and time are kept."""
 
 
 @dataclass(frozen=True)
@@ -33,25 +37,40 @@ class Visits:
     Attributes:
         path: where they are kept.
         known: by the marks of files.
+        away: sizes and times of the newest files that were put away, by their paths.
     """
 
     path: Path
     known: dict[str, Visit] = field(default_factory=dict)
+    away: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path, files: Iterable[Path]) -> "Visits":
-        """Returns what is known of `files`; a file of visits that cannot be read tells nothing."""
-        there = {mark(file) for file in files}
+    def read(cls, path: Path) -> "Visits":
+        """Returns what is kept; a file of visits that cannot be read tells nothing."""
         try:
             table = json.loads(path.read_text(encoding="utf-8"))
-            known = {key: Visit(**visit) for key, visit in table.items() if key in there}
-        except (OSError, ValueError, TypeError, AttributeError):
-            known = {}
-        return cls(path, known)
+            known = {str(key): Visit(**visit) for key, visit in table["known"].items()}
+            away = {str(key): [int(one) for one in told] for key, told in table["away"].items()}
+        except (OSError, ValueError, TypeError, AttributeError, KeyError):
+            known, away = {}, {}
+        return cls(path, known, away)
+
+    def of_these(self, files: Iterable[Path]) -> "Visits":
+        """Returns the visits without what is known of other files than these."""
+        there = {mark(file) for file in files}
+        known = {key: visit for key, visit in self.known.items() if key in there}
+        return Visits(self.path, known, self.away)
 
     def of(self, file: Path) -> Visit:
         """Returns what is known of a file."""
         return self.known.get(mark(file) or "", Visit())
+
+    def written_on(self) -> list[Path]:
+        """Returns the files that have changed since they were put away."""
+        found = [
+            Path(path) for path, told in self.away.items() if _told(Path(path)) not in ([], told)
+        ]
+        return [path for path in found if path.is_file()]
 
     def keep(self, key: str, visit: Visit) -> None:
         """Keeps what is known now of the file with this mark.
@@ -60,9 +79,32 @@ class Visits:
             FlowcastError: it cannot be written.
         """
         self.known[key] = visit
+        self._write()
+
+    def keep_away(self, path: Path, was: str) -> None:
+        """Keeps that the file with the mark `was` lies at `path` now.
+
+        Raises:
+            FlowcastError: it cannot be written.
+        """
+        size, time = was.rsplit(" ", 2)[1:]
+        self.away[os.fspath(path)] = [int(size), int(time)]
+        self.away = dict([*self.away.items()][-MOST_AWAY:])
+        self._write()
+
+    def _write(self) -> None:
+        known = {key: asdict(visit) for key, visit in self.known.items()}
         with write_whole(self.path) as temporary:
-            table = {key: asdict(visit) for key, visit in self.known.items()}
-            temporary.write_text(json.dumps(table), encoding="utf-8")
+            temporary.write_text(json.dumps({"known": known, "away": self.away}), encoding="utf-8")
+
+
+def _told(path: Path) -> list[int]:
+    """Returns size and time of a file, nothing where it is gone."""
+    try:
+        told = path.stat(follow_symlinks=False)
+    except OSError:
+        return []
+    return [told.st_size, told.st_mtime_ns]
 
 
 def mark(file: Path) -> str | None:

@@ -27,12 +27,16 @@ def test_a_promotion_and_its_judgement_are_one(store: Store) -> None:
     judge.add(CITY, "v3", "promoted", "better", NOW)
     assert (store.champion(CITY), judge.previous(CITY)) == ("v3", "v1")
     judge.add(CITY, "v1", "rolled back", "live error", NOW)
-    assert (store.champion(CITY), judge.previous(CITY)) == ("v1", "v3")
+    # What was rolled back is none to go back to, until somebody promotes it all the same.
+    assert (store.champion(CITY), judge.previous(CITY)) == ("v1", None)
     table = judge.table(CITY)
     assert [*table["verdict"]] == ["promoted", "refused", "promoted", "rolled back"]
     assert [*table["champion"]] == ["", "v1", "v1", "v3"]
     assert table["gates"][0] == {"finite": [True]}
     assert [*store.promotions(CITY)["version"]] == ["v1", "v3", "v1"]
+    judge.add(CITY, "v3", "promoted", "by hand", NOW)
+    judge.add(CITY, "v4", "promoted", "better", NOW)
+    assert judge.previous(CITY) == "v3"
 
 
 def test_the_champion_judged_again_is_promoted_once(store: Store) -> None:

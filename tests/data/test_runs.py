@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -7,12 +8,12 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from data.runs import ATTEMPTS
+from data.runs import ATTEMPTS, SILENCE
 from data.schema import RUN
 from data.store import Store
 
 SLOT = np.datetime64("2026-03-08T02:00", "s")
-MINUTE = np.timedelta64(60, "s")
+SECOND, MINUTE = np.timedelta64(1, "s"), np.timedelta64(60, "s")
 LIMIT = 600.0
 
 
@@ -83,13 +84,41 @@ def test_one_that_was_taken_over_cannot_close_the_row_of_the_other(store: Store)
     assert store.runs.outcome("step", "toy", SLOT) == "done"
 
 
-def test_a_run_of_another_host_is_alive_until_its_limit(store: Store) -> None:
-    store.runs.claim("step", "toy", SLOT, SLOT, LIMIT)
+def test_a_run_of_another_host_is_alive_as_long_as_it_gives_life_signs(store: Store) -> None:
+    night = 4 * 3600.0
+    claim = store.runs.claim("nightly", "toy", SLOT, SLOT, night)
+    assert claim is not None
     with store._database.write() as connection:
         connection.execute(sa.update(RUN).values(host="elsewhere", pid=2**22 + 1))
-    before, after = (SLOT + np.timedelta64(int(LIMIT) + more, "s") for more in (0, 1))
-    assert store.runs.claim("step", "toy", SLOT, before, LIMIT) is None
-    assert store.runs.claim("step", "toy", SLOT, after, LIMIT) is not None
+    assert store.runs.claim("nightly", "toy", SLOT, SLOT + SILENCE * SECOND, night) is None
+    store.runs.renew(claim, SLOT + SILENCE * SECOND)
+    assert store.runs.claim("nightly", "toy", SLOT, SLOT + 2 * SILENCE * SECOND, night) is None
+    later = SLOT + (2 * SILENCE + 1) * SECOND
+    assert store.runs.claim("nightly", "toy", SLOT, later, night) is not None
+    store.runs.renew(claim, later)  # of one that was taken over; it changes nothing
+    assert store.runs.table("toy")["attempt"].tolist() == [2]
+
+
+def test_a_process_that_has_the_number_of_a_dead_one_is_another(store: Store) -> None:
+    store.runs.claim("step", "toy", SLOT, SLOT, LIMIT)
+    assert store.runs.claim("step", "toy", SLOT, SLOT, LIMIT) is None
+    life = json.dumps({"began": 12345.0, "sign": 0})  # as in a container that was begun anew
+    with store._database.write() as connection:
+        connection.execute(sa.update(RUN).values(detail=life))
+    assert store.runs.claim("step", "toy", SLOT, SLOT, LIMIT) is not None
+
+
+def test_a_claim_that_is_given_back_is_due_again_and_no_failure(store: Store) -> None:
+    for _ in range(2 * ATTEMPTS):
+        claim = store.runs.claim("step", "toy", SLOT, SLOT, LIMIT)
+        assert claim is not None
+        store.runs.release(claim, "the disk is full")
+    for _ in range(ATTEMPTS):
+        assert not store.runs.is_over("step", "toy", SLOT)
+        claim = store.runs.claim("step", "toy", SLOT, SLOT, LIMIT)
+        assert claim is not None
+        store.runs.finish(claim, SLOT, "failed", "a bug")
+    assert store.runs.is_over("step", "toy", SLOT)
 
 
 def test_skipped_slots_are_told_once_and_leave_what_was_done(store: Store) -> None:

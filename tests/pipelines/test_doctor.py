@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +75,41 @@ def test_each_fault_is_found(store: Store, city: City, fresh: np.datetime64) -> 
     )
     assert of(found, "champion").status == "failure"
     assert exit_code(found) == 2
+
+
+def test_a_run_that_never_ends_and_a_clock_that_is_ahead_are_found(
+    store: Store, city: City, fresh: np.datetime64
+) -> None:
+    store.heartbeats.beat("scheduler", fresh + 24 * HOUR)
+    assert store.runs.claim("nightly", "small", fresh - 480 * HOUR, fresh - 480 * HOUR, 600)
+    claim = store.runs.claim("arrival", "small", fresh, fresh, 600)
+    assert claim is not None
+    store.runs.finish(claim, fresh, "failed", "the disk is full")
+    found = examine(store, [city], fresh)
+    assert of(found, "scheduler").status == "warning"
+    assert "are the clocks of the hosts right" in of(found, "scheduler").message
+    assert (of(found, "nightly").status, of(found, "arrival").status) == ("failure", "failure")
+    assert "20 days, longer than it may" in of(found, "nightly").message
+
+
+def test_steps_that_cron_starts_need_no_scheduler(
+    store: Store, city: City, fresh: np.datetime64
+) -> None:
+    assert of(examine(store, [city], fresh), "scheduler").status == "warning"
+    claim = store.runs.claim("step", "small", fresh, fresh, 600)
+    assert claim is not None
+    store.runs.finish(claim, fresh, "done")
+    assert of(examine(store, [city], fresh), "scheduler").status == "ok"
+
+
+def test_a_store_that_cannot_be_looked_at_is_a_failure(flowcast_home: Path) -> None:
+    flowcast_home.mkdir(parents=True)
+    (flowcast_home / "flowcast.db").write_bytes(b"no database at all" * 100)
+    told = RUN.invoke(app, ["doctor", "--json"])
+    assert told.exit_code == 2
+    content = json.loads(told.stdout)
+    assert content["status"] == 2
+    assert "is not a flowcast database" in content["findings"][0]["message"]
 
 
 def test_an_empty_city_is_a_failure_with_the_way_out(store: Store, fresh: np.datetime64) -> None:

@@ -332,3 +332,58 @@ def test_one_that_died_before_putting_away_loses_and_doubles_nothing(
 
 def test_files_of_the_users_own_city_go_to_its_own_inbox(small_home: Path) -> None:
     assert inbox.inbox(load_city("small")) == small_home / "inbox" / "small"
+
+
+def test_a_file_that_is_written_on_after_it_was_taken_in_is_taken_once_more(store: Store) -> None:
+    rows = [
+        "".join(f"2026-01-01T0{hour}:00,{y},{x},1,1\n" for y in range(2) for x in range(3))
+        for hour in (0, 1)
+    ]
+    path = inbox.inbox(CITY) / "slow.csv"
+    with path.open("w") as line:  # over a line that stalls
+        line.write("time,y,x,inflow,outflow\n" + rows[0])
+        line.flush()
+        assert len(list(take_in(store, CITY, time.time() + LATER))) == 1
+        assert names("done") == ["slow.csv"]
+        line.write(rows[1])
+    (taken,) = take_in(store, CITY, time.time() + LATER)
+    assert (taken.added.added, taken.added.equal) == (1, 1)
+    assert store.flow(CITY).sizes["time"] == 2
+    assert names("done") == ["slow.csv"]
+    assert not list(take_in(store, CITY, time.time() + LATER))
+
+
+def test_a_refused_file_that_was_not_whole_is_taken_in_at_last(store: Store) -> None:
+    whole = "".join(f"2026-01-01T00:00,{y},{x},1,1\n" for y in range(2) for x in range(3))
+    path = inbox.inbox(CITY) / "slow.csv"
+    with path.open("w") as line:
+        line.write("time,y,x,inflow,outflow\n" + whole[: len(whole) // 2])
+        line.flush()
+        (taken,) = take_in(store, CITY, time.time() + LATER)
+        assert taken.refused
+        line.write(whole[len(whole) // 2 :])
+    (taken,) = take_in(store, CITY, time.time() + LATER)
+    assert not taken.refused
+    assert (names("done"), names("refused")) == (["slow.csv"], [])
+
+
+def test_slots_that_are_still_to_come_are_not_taken_in(store: Store) -> None:
+    hour = np.datetime64(int(time.time()) // 3600 * 3600, "s")
+    for name, ahead in (("soon.h5", 5), ("never.h5", 24 * 365)):
+        flow = label(np.ones((1, 2, 2, 3)), hour + np.array([ahead]) * HOUR, CITY)
+        write_taxibj(inbox.inbox(CITY) / name, flow.values, flow["time"].values, CITY)
+    with pytest.raises(FlowcastError, match="is the clock of this host right"):
+        list(take_in(store, CITY, time.time() + LATER))
+    assert store.span(CITY) is None
+    assert names("refused") == ["never.h5", "never.h5.reason.txt"]
+    assert (
+        "still to come; correct the dates"
+        in (inbox.inbox(CITY) / "refused" / "never.h5.reason.txt").read_text()
+    )
+    assert (inbox.inbox(CITY) / "soon.h5").exists()
+
+
+def test_a_table_of_flow_without_a_column_is_no_weather(store: Store) -> None:
+    (inbox.inbox(CITY) / "a.csv").write_text("time,y,x,inflow\n2026-01-01T00:00,0,0,1\n")
+    (taken,) = take_in(store, CITY, time.time() + LATER)
+    assert "outflow" in taken.refused

@@ -237,7 +237,7 @@ def test_a_file_that_vanishes_meanwhile_is_refused_and_the_others_are_stored(
         weeks[1].path.unlink(missing_ok=True)
         results.append(file)
     assert [file.added.added for file in results] == [336, 0, 336]
-    assert "week1.h5 cannot be read (No such file or directory)" in results[1].refused
+    assert "week1.h5 is gone; put it back" in results[1].refused
 
 
 def test_a_reader_that_there_is_not_refuses_no_file(

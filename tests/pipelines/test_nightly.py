@@ -9,13 +9,17 @@ import pytest
 from safetensors.numpy import load, save
 
 from data.city import City, load_city
+from data.errors import NotNowError
 from data.files import sha256
 from data.store import Source, Store
 from forecasting import registry
 from forecasting.computing import Computing
 from forecasting.registry import models_root, read_manifest, verify, versions
+from forecasting.state import Epoch
+from forecasting.stopping import Stop
 from pipelines.candidate import Trained
 from pipelines.fitting import Recipe
+from pipelines.gates import Gate
 from pipelines.nightly import KEPT, Night, nightly, prune, settle
 from pipelines.train import Means, train
 
@@ -142,16 +146,57 @@ def test_a_constant_candidate_is_refused(place: Place) -> None:
     assert not night.promoted and night.reason.startswith("baseline")
 
 
-def test_one_whose_files_were_altered_after_judging_does_not_serve(place: Place) -> None:
-    version = made(place, same)
+def altered(version: str) -> None:
     weights = models_root() / "small" / version / "weights.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
+
+
+def test_one_whose_files_were_altered_before_judging_does_not_serve(place: Place) -> None:
+    version = made(place, same)
+    altered(version)
     night = place.settled(version)
     assert not night.promoted and night.reason.startswith("files")
     assert "SHA-256" in night.reason
     assert place.champion != version
+
+
+def test_one_whose_files_were_altered_after_judging_does_not_serve(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = made(place, same)
+
+    def judged_and_altered(*arguments: Any, **options: Any) -> list[Gate]:
+        found = [Gate("overall", True, 1.0, 2.0, "as it was judged")]
+        altered(version)
+        return found
+
+    monkeypatch.setattr("pipelines.nightly.judged", judged_and_altered)
+    night = place.settled(version)
+    assert not night.promoted and night.reason.startswith("files, once judged")
+    assert place.champion != version
+
+
+def test_a_night_that_is_told_to_end_judges_nothing_and_goes_on_later(place: Place) -> None:
+    stop = Stop()
+    with pytest.raises(NotNowError, match="is kept"):
+        for event in nightly(
+            place.store,
+            place.city,
+            place.now,
+            recipe=RECIPE,
+            means=Means(Computing("cpu"), stop=stop),
+            days=7,
+        ):
+            if isinstance(event, Epoch):  # what the signal to terminate does in a job
+                stop.hurried = True
+                stop.set()
+    assert place.store.judgements.table(place.city)["version"].tolist() == [place.champion]
+    events = nightly(place.store, place.city, place.now, recipe=RECIPE, means=MEANS, days=7)
+    *_, night = events
+    assert isinstance(night, Night)
+    assert night.version in place.store.judgements.table(place.city)["version"].tolist()
 
 
 def test_one_without_its_weights_or_manifest_is_refused(place: Place) -> None:

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from data.city import City, load_city
+from data.runs import ATTEMPTS
 from data.store import Store
 from pipelines import schedule
-from pipelines.inbox import inbox
+from pipelines.inbox import QUIET, inbox
 from pipelines.job import main, present
 from pipelines.replay import archived, begin, play, town
 from pipelines.schedule import Plan, Scheduler, served_cities
@@ -59,6 +60,10 @@ def done(store: Store, job: str) -> list[np.datetime64]:
     table = store.runs.table("small", job, last=10_000)
     assert not table["scheduled_for"].duplicated().any()
     return [*table[table["outcome"] == "done"]["scheduled_for"]]
+
+
+def done_of(store: Store, city: str, job: str) -> int:
+    return int((store.runs.table(city, job, last=100)["outcome"] == "done").sum())
 
 
 START = np.datetime64("2026-05-01T00:00", "s")
@@ -203,6 +208,22 @@ def test_a_step_is_done_once_however_often_it_is_started(
     assert (row["outcome"], row["attempt"], row["detail"]["files"]) == ("done", 1, 0)
 
 
+def test_a_step_that_is_done_takes_in_what_comes_later(
+    store: Store, city: City, live: City, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flow = archived(store, city, None)
+    arguments = ["step", "--city", live.name, "--for", "2026-05-01T10:00:00Z"]
+    assert main(arguments) == 0
+    for _ in play(flow[:1], live):
+        pass
+    time.sleep(QUIET + 0.1)
+    assert main(arguments) == 0
+    assert _newest(store, live) == flow["time"].values[0]
+    assert main(arguments) == 0
+    assert "nothing to do" in capfd.readouterr().err.splitlines()[-1]
+    assert done_of(store, live.name, "arrival") == 1
+
+
 def test_files_that_come_in_one_second_are_taken_in_by_arrivals_of_their_own(
     store: Store, city: City
 ) -> None:
@@ -218,9 +239,9 @@ def test_a_job_that_fails_says_why_in_the_ledger_and_may_be_tried_again(
         (flowcast_home / "cities" / "small.toml").read_text()
     )
     arguments = ["nightly", "--city", "empty", "--for", "2026-05-01T10:00:00Z"]
-    assert [main(arguments) for _ in range(4)] == [1, 1, 1, 0]
+    assert [main(arguments) for _ in range(ATTEMPTS + 1)] == [1] * ATTEMPTS + [0]
     row = store.runs.table("empty").iloc[-1]
-    assert (row["outcome"], row["attempt"]) == ("failed", 3)
+    assert (row["outcome"], row["attempt"]) == ("failed", ATTEMPTS)
     assert "forecast ingest --city empty" in row["message"]
     assert "forecast ingest" in capfd.readouterr().err
 
