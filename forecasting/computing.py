@@ -2,8 +2,7 @@
 
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,15 +27,12 @@ class Computing:
         compiled: whether torch compiles the network, and on a GPU captures the whole step.
         recompute: whether inner values are computed again on the way back in place of kept, for
             less memory and about a third more time (gradient checkpointing, arXiv 1604.06174).
-        timer: seconds by which the minutes of a training are counted; `time.process_time` of one
-            thread does not count other work on the machine.
     """
 
     device: str = "auto"
     precision: str = "float32"
     compiled: bool = False
     recompute: bool = False
-    timer: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

@@ -82,6 +82,7 @@ def fit(
     group: Group | None = None,
     stop: threading.Event | None = None,
     weight: Tensor | None = None,
+    timer: Callable[[], float] = time.monotonic,
 ) -> Iterator[Event]:
     """Trains and yields each batch and each finished epoch.
 
@@ -98,13 +99,15 @@ def fit(
         stop: once set, the training ends after the step at hand, or within a validation.
         weight: that errors are multiplied by before the loss, `(c, y, x)` on the network's device;
             None for 1.
+        timer: seconds by which the minutes of the training are counted; `time.process_time` of one thread
+            does not count other work on the machine.
 
     Raises:
         NotFinite: the loss or the validation error is no longer finite. What came before is kept.
         FlowcastError: a single window does not fit into the memory of the GPU.
     """
     computing, group = computing or Computing(), group or Group()
-    clock = Clock(state, group.size > 1, computing.timer)
+    clock = Clock(state, group.size > 1, timer)
     with prepared(state.network, computing):
         step = Step(state, computing, group, len(feed), weight)
         while clock.another():

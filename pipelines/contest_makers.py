@@ -147,11 +147,12 @@ class Network:
 
     def fit(self, lessons: Lessons, plan: "Plan", seed: int) -> Made:
         """Returns the network after its final fit, or after its selection where there is none."""
-        # Other work on the machine is no reason for fewer epochs.
-        computing = Computing("cpu", timer=time.process_time)
+        computing = Computing("cpu")
         recipe = self._recipe(plan, seed)
         city, parts, weather = lessons
-        made = fitted(parts, city, recipe, weather=weather, computing=computing)
+        # Other work on the machine is no reason for fewer epochs.
+        how: dict[str, Any] = {"computing": computing, "timer": time.process_time}
+        made = fitted(parts, city, recipe, weather=weather, **how)
         return Made(made.forecaster, made.selected, sum(made.epochs))
 
     def _recipe(self, plan: "Plan", seed: int) -> Recipe:

@@ -5,7 +5,8 @@ too, for as many epochs as were found. Several members, which differ in their se
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -259,6 +260,7 @@ def fitted(
     *,
     weather: xr.DataArray | None = None,
     computing: Computing | None = None,
+    timer: Callable[[], float] = time.monotonic,
 ) -> Fitted:
     """Returns what a recipe makes of a flow, without keeping anything on disk.
 
@@ -268,6 +270,7 @@ def fitted(
         recipe: of the training.
         weather: as `data.weather` has it, where there is any.
         computing: how.
+        timer: as `forecasting.training.fit` takes it.
 
     Raises:
         FlowcastError: as `Course.prepare`, or the training comes to no finite end.
@@ -280,7 +283,7 @@ def fitted(
         for last in (False, True) if recipe.final else (False,):
             lesson = course.final(member, states[False][-1]) if last else course.selection(member)
             state = begin(lesson, pick_device(computing.device))
-            for _ in training(lesson, state, computing):
+            for _ in training(lesson, state, computing, timer=timer):
                 pass
             states[last].append(state)
             lessons[last] = lesson

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from data.errors import FlowcastError
 from forecasting.checkpoint import load_checkpoint, save_checkpoint
-from forecasting.computing import Computing
 from forecasting.feed import Cut, cut
 from forecasting.state import Epoch, TrainingConfig, TrainingState
 from forecasting.torch_rollout import build_network
@@ -300,11 +299,10 @@ def test_a_training_with_minutes_ends_with_them() -> None:
     assert 0.3 < time.monotonic() - begun < 5
 
 
-def test_minutes_are_those_of_the_timer_that_computing_names() -> None:
+def test_minutes_are_those_of_the_timer() -> None:
     seconds = iter(range(10_000))  # each look at it is a second later
-    computing = Computing("cpu", timer=lambda: float(next(seconds)))
     state = start(epochs=10_000, minutes=5)
-    done = epochs(fit(state, feed(waves()), always(1.0), computing))
+    done = epochs(fit(state, feed(waves()), always(1.0), timer=lambda: float(next(seconds))))
     assert 1 < len(done) < 50 and 200 < done[-1].seconds < 400
 
 
