@@ -23,6 +23,7 @@ from data.flow import Split
 from forecasting import trees
 from forecasting.clock import Clock
 from forecasting.computing import Computing, pick_device
+from forecasting.context import MANY as MANY_WINDOWS
 from forecasting.context import ContextConfig
 from forecasting.lesson import Lesson
 from forecasting.models import NETWORKS
@@ -36,10 +37,12 @@ from pipelines.growing import Grove, Growing, grow, share_of
 DEFAULT = "swinlstm-b"
 USUAL = TrainingConfig(epochs=6, batch=32, average=0.99, loss="huber", patience=3)
 """How networks of cities are trained unless something else is asked for."""
-FEWEST, ENOUGH = 2, 120_000
+FEWEST, ENOUGH = 2, 400_000
 """Epochs that a fit has at least, and windows that it sees in all after which it has no more of them."""
 LEAST, MOST_EPOCHS = 16_000, 60
 """Windows that a fit of few weeks sees in all, and epochs that it has for it at most."""
+LONG = 10
+"""Epochs where windows are many, which no network learns by heart: the validation error still falls."""
 TIME_FOR_TREES, GROWN_IN = 5.0, 2.0
 """Minutes of a budget from which on trees are grown too, and how many of them they take."""
 MOST_MEMBERS, MANY = 3, 30_000
@@ -57,8 +60,8 @@ class Recipe:
         training: of each fit; its `minutes` are for all of them together.
         members: networks whose mean is the forecast; their seeds follow one another. None: by the
             number of windows that there are.
-        epochs: of each fit, at most. None: by the number of windows, at most those of `training` but
-            where windows are few.
+        epochs: of each fit, at most. None: by the number of windows; those of `training` where they are
+            neither few nor many.
         final: whether what serves is trained on the validation days too.
         until: newest slot that is known, ISO 8601, UTC; "" for all that is stored.
         held: days at the end that no fit sees; None: the city's test days.
@@ -91,9 +94,10 @@ class Recipe:
     def settled(self, count: int) -> "Recipe":
         """Returns the recipe with context, members and epochs for a number of windows to train on.
 
-        With many windows an epoch teaches more, and members differ less.
+        With many windows members differ less.
         """
-        most = max(self.training.epochs, min(-(-LEAST // count), MOST_EPOCHS))
+        few = max(self.training.epochs, min(-(-LEAST // count), MOST_EPOCHS))
+        most = max(self.training.epochs, LONG) if count >= MANY_WINDOWS else few
         paying = min(max(FEWEST, -(-ENOUGH // count)), most)
         epochs = self.epochs or paying
         members = self.members or min(max(1, MANY // count), MOST_MEMBERS)

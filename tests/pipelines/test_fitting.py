@@ -92,13 +92,13 @@ def test_minutes_are_shared_by_all_fits_and_their_days(parts: Split, city: City)
     )
 
 
-def test_many_windows_need_fewer_epochs_and_members() -> None:
+def test_epochs_and_members_follow_the_number_of_windows() -> None:
     recipe = Recipe.asked()
     settled = [recipe.settled(count) for count in (500, 12_000, 40_000, 1_000_000)]
     assert [one.members for one in settled] == [3, 2, 1, 1]
-    # 120,000 windows in all, at least two epochs and at most six, or 16,000 windows where there are few.
-    assert [one.training.epochs for one in settled] == [32, 6, 3, 2]
-    assert [recipe.settled(count).training.epochs for count in (2_680, 100)] == [6, 60]
+    # Six epochs, but 16,000 windows where there are few, and ten epochs of many until 400,000 are seen.
+    assert [one.training.epochs for one in settled] == [32, 10, 10, 2]
+    assert [recipe.settled(count).training.epochs for count in (2_680, 100, 100_000)] == [6, 60, 4]
     asked = Recipe.asked(members=4, epochs=11).settled(1_000_000)
     assert (asked.members, asked.training.epochs, asked.epochs) == (4, 11, 11)
     assert asked.settled(5) == asked
