@@ -87,17 +87,14 @@ def map_files(
         colours: a colour map of matplotlib's.
     """
     title = subject.title(city)
-    named = _named(frame, subject, city)
-    table = named.to_dataframe().reset_index()
-    for name in table.select_dtypes("datetime"):  # with their offset, that nobody has to guess
-        shown = local(table[name].to_numpy(), city.timezone)
-        table[name] = [one.isoformat(timespec="minutes") for one in shown]
     return {
         ".png": lambda: _png(
             frame_map(frame.values, city, limits, title, colours, subject.footer(city))
         ),
-        ".csv": lambda: _csv(table),
-        ".nc": lambda: _netcdf(named.to_dataset(), title.replace("\n", ": ")),
+        ".csv": lambda: _csv(_cells(_named(frame, subject, city), city)),
+        ".nc": lambda: _netcdf(
+            _named(frame, subject, city).to_dataset(), title.replace("\n", ": ")
+        ),
     }
 
 
@@ -111,6 +108,16 @@ def _named(frame: xr.DataArray, subject: Subject, city: City) -> xr.DataArray:
     long_name = f"{subject.kind} {moment(subject.time, city)}"
     bare.attrs = {"units": "vehicles per step", "long_name": long_name}
     return bare
+
+
+def _cells(named: xr.DataArray, city: City) -> pd.DataFrame:
+    """Returns a map as a table of its cells."""
+    table = named.to_dataframe().reset_index()
+    for name in table.select_dtypes("datetime"):  # with their offset, that nobody has to guess
+        times, places = np.unique(table[name].to_numpy(), return_inverse=True)
+        shown = [one.isoformat(timespec="minutes") for one in local(times, city.timezone)]
+        table[name] = np.array(shown, dtype=object)[places]
+    return table
 
 
 def table_files(table: pd.DataFrame, title: str) -> Files:

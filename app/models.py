@@ -11,7 +11,8 @@ from data.clock import stamp
 from data.errors import FlowcastError
 from data.judgements import PROMOTED, ROLLED_BACK
 from data.store import Store
-from forecasting.registry import Manifest, models_root, read_manifest, verify, versions
+from forecasting.registry import Manifest, manifest_hash, models_root, read_manifest, versions
+from pipelines.serving import wrong_with
 
 app = typer.Typer(
     help="Versions of a city's forecaster: list, show, promote, rollback, verify.",
@@ -78,8 +79,9 @@ def promote(
 ) -> None:
     """Makes a version the champion, after verifying its files."""
     place, store = load_city(city), Store()
-    _check(place, version)
-    store.judgements.add(place, version, PROMOTED, reason, _now())
+    _check(store, place, version)
+    judged = manifest_hash(models_root(), city, version)
+    store.judgements.add(place, version, PROMOTED, reason, _now(), manifest_sha256=judged)
     OUT.print(f"version {version} is the champion of {city} now", markup=False)
 
 
@@ -95,30 +97,30 @@ def rollback(
             f"{city} had no champion before this one; to choose: forecast models promote --city {city} "
             f"VERSION"
         )
-    _check(place, previous)
+    _check(store, place, previous)
     store.judgements.add(place, previous, ROLLED_BACK, reason, _now())
     OUT.print(f"version {previous} is the champion of {city} again", markup=False)
 
 
 @app.command("verify")
 def verify_versions(city: CityOption, version: str = typer.Argument("")) -> None:
-    """Hashes the files of a version, or of all, anew and compares them with the manifest."""
+    """Hashes the files of a version, or of all, anew and compares them with what was judged."""
     place, store = load_city(city), Store()
     serving = [store.champion(place), store.judgements.previous(place)]
     every = {*versions(models_root(), city), *(one for one in serving if one)}
     names = [version] if version else sorted(every)
     if not names:
         raise FlowcastError(f"{city} has no version; to train one: forecast train --city {city}")
-    wrong = {name: verify(models_root(), city, name) for name in names}
+    wrong = {name: wrong_with(store, place, name) for name in names}
     for name, sentences in wrong.items():
         OUT.print(f"{name}: {'; '.join(sentences) or 'well'}", markup=False)
     if any(wrong.values()):
         raise typer.Exit(1)
 
 
-def _check(city: City, version: str) -> None:
+def _check(store: Store, city: City, version: str) -> None:
     read_manifest(models_root(), city.name, version)
-    if wrong := verify(models_root(), city.name, version):
+    if wrong := wrong_with(store, city, version):
         raise FlowcastError(f"{wrong[0]}; nothing was changed; choose another version")
 
 

@@ -30,6 +30,7 @@ class Judgements:
         reason: str,
         now: np.datetime64,
         gates: Mapping[str, Any] | None = None,
+        manifest_sha256: str = "",
     ) -> None:
         """Stores a judgement, and makes the version champion where it says so, in one transaction.
 
@@ -40,6 +41,7 @@ class Judgements:
             reason: for people.
             now: UTC.
             gates: what was asked and found, for JSON.
+            manifest_sha256: of the version's manifest as it was judged; "" where it is not known.
         """
         with self._database.write() as connection:
             former = _champion(connection, city)
@@ -48,6 +50,7 @@ class Judgements:
                     **{"city": city.name, "at": as_second(now), "version": version},
                     **{"champion": former or "", "verdict": verdict, "reason": reason},
                     gates=json.dumps(dict(gates or {})),
+                    manifest_sha256=manifest_sha256,
                 )
             )
             if verdict != REFUSED and version != former:
@@ -69,7 +72,19 @@ class Judgements:
         table = pd.DataFrame(rows, columns=query.selected_columns.keys())
         table["at"] = as_times(table["at"].to_numpy(dtype=np.int64))
         table["gates"] = [json.loads(text) for text in table["gates"]]
-        return table.drop(columns=["city", "id"])
+        return table.drop(columns=["city", "id", "manifest_sha256"])
+
+    def manifest(self, city: City, version: str) -> str:
+        """Returns the SHA-256 of the manifest as a version was first judged, "" where none was kept."""
+        query = (
+            sa.select(JUDGEMENT.c.manifest_sha256)
+            .where(JUDGEMENT.c.city == city.name, JUDGEMENT.c.version == version)
+            .where(JUDGEMENT.c.manifest_sha256 != "")
+            .order_by(JUDGEMENT.c.id)
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            return str(connection.execute(query).scalar() or "")
 
     def previous(self, city: City) -> str | None:
         """Returns the version that was champion before the one that is, None where there was none.

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-SCHEMA = "0004"
+SCHEMA = "0005"
 """The newest revision in `data/migrations/versions`."""
 
 METADATA = sa.MetaData()
@@ -158,6 +158,7 @@ JUDGEMENT = sa.Table(
     sa.Column("verdict", sa.String, nullable=False),
     sa.Column("gates", sa.String, nullable=False),
     sa.Column("reason", sa.String, nullable=False),
+    sa.Column("manifest_sha256", sa.String, nullable=False, server_default=""),
 )
 HEARTBEAT = sa.Table(
     "heartbeat",

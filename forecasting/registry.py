@@ -236,12 +236,29 @@ def load_weights(root: Path, manifest: Manifest, member: int) -> dict[str, np.nd
     }
 
 
-def verify(root: Path, city: str, version: str) -> list[str]:
+def manifest_hash(root: Path, city: str, version: str) -> str:
+    """Returns the SHA-256 of the manifest of a version, "" where it cannot be read."""
+    try:
+        return sha256(root / city / version / MANIFEST)
+    except OSError:
+        return ""
+
+
+def verify(root: Path, city: str, version: str, manifest_sha256: str = "") -> list[str]:
     """Returns what is wrong with the files of a version, a sentence each; nothing where all is well.
 
     Each file is hashed anew and compared with the manifest; one that the manifest does not tell of is
     wrong too.
+
+    Args:
+        root: of the registry.
+        city: name of the city.
+        version: of it.
+        manifest_sha256: that the manifest must have; "" where that is not known.
     """
+    if manifest_sha256 and manifest_hash(root, city, version) != manifest_sha256:
+        path = root / city / version / MANIFEST
+        return [f"{path} is damaged: it is not the manifest that was judged"]
     try:
         manifest = read_manifest(root, city, version)
     except FlowcastError as error:

@@ -26,6 +26,7 @@ from forecasting.registry import (
     context_fields,
     flow_hash,
     load_weights,
+    manifest_hash,
     models_root,
     read_manifest,
     save_version,
@@ -139,8 +140,10 @@ def keep_best(store: Store, city: City, fits: Fits, serve: str, stopped: bool) -
     promoted, reason = judge(made.manifest.metrics)
     verdict = PROMOTED if promoted else REFUSED
     now = np.datetime64(pd.Timestamp.now("UTC").tz_localize(None), "s")
+    version = made.manifest.version
+    manifest = manifest_hash(models_root(), city.name, version)
     gates = {"validation RMSE": made.manifest.metrics}
-    store.judgements.add(city, made.manifest.version, verdict, reason, now, gates)
+    store.judgements.add(city, version, verdict, reason, now, gates, manifest)
     return replace(made, promoted=promoted, reason=reason)
 
 

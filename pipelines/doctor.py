@@ -13,8 +13,9 @@ from data.errors import FlowcastError
 from data.home import home
 from data.runs import FAILED, RUNNING
 from data.store import Store
-from forecasting.registry import models_root, read_manifest, verify
+from forecasting.registry import models_root, read_manifest
 from pipelines.job import LIMITS
+from pipelines.serving import wrong_with
 
 WELL, WARNING, FAILURE = "ok", "warning", "failure"
 LATE = 3
@@ -151,7 +152,7 @@ def _champion(store: Store, city: City, now: np.datetime64) -> list[Finding]:
     if version is None:
         text = f"no champion; a baseline serves (to train: forecast train --city {city.name})"
         return [Finding("champion", city.name, WARNING, text)]
-    if wrong := verify(models_root(), city.name, version):
+    if wrong := wrong_with(store, city, version):
         return [Finding("champion", city.name, FAILURE, f"{wrong[0]}; a baseline serves")]
     try:
         manifest = read_manifest(models_root(), city.name, version)

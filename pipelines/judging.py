@@ -14,10 +14,10 @@ from forecasting.baselines import BASELINES
 from forecasting.climatology import Climatology
 from forecasting.coverage import Followed, shares
 from forecasting.forecaster import Forecaster
-from forecasting.registry import load_bands, models_root, read_manifest, verify
+from forecasting.registry import load_bands, models_root, read_manifest
 from pipelines import gates
 from pipelines.gates import Gate
-from pipelines.serving import serving
+from pipelines.serving import serving, wrong_with
 from pipelines.slots import frame_bytes
 
 MOST_BYTES = 2**28
@@ -46,7 +46,7 @@ def judged(
     Raises:
         FlowcastError: there is no such version, or too little flow that it does not know.
     """
-    wrong = verify(models_root(), city.name, version)
+    wrong = wrong_with(store, city, version)
     if wrong:
         return [gates.intact(wrong)]
     champion = store.champion(city)

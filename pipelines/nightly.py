@@ -11,7 +11,7 @@ from data.errors import FlowcastError, NotNowError
 from data.flow import no_flow
 from data.judgements import PROMOTED, REFUSED
 from data.store import Store
-from forecasting.registry import models_root, remove_version, verify, versions
+from forecasting.registry import manifest_hash, models_root, remove_version, verify, versions
 from pipelines.candidate import Trained
 from pipelines.fitting import Recipe
 from pipelines.gates import Gate, intact, verdict
@@ -120,17 +120,19 @@ def settle(
         until: UTC; the newest slot that is judged by.
         horizon: steps ahead.
     """
+    manifest = manifest_hash(models_root(), city.name, version)
     try:
         found = judged(store, city, version, until=until, horizon=horizon)
         promoted, reason = verdict(found)
         # It took minutes to judge it: what serves must still be what was judged.
-        if promoted and (wrong := verify(models_root(), city.name, version)):
+        if promoted and (wrong := verify(models_root(), city.name, version, manifest)):
             found = [*found, replace(intact(wrong), name="files, once judged")]
             promoted, reason = verdict(found)
     except FlowcastError as error:
         found, promoted, reason = [], False, f"it could not be judged: {error}"
     facts = {gate.name: gate.facts for gate in found}
-    store.judgements.add(city, version, PROMOTED if promoted else REFUSED, reason, now, facts)
+    outcome = PROMOTED if promoted else REFUSED
+    store.judgements.add(city, version, outcome, reason, now, facts, manifest)
     return Night(version, promoted, reason, tuple(found), tuple(prune(store, city)))
 
 

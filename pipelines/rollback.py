@@ -8,8 +8,9 @@ from data.errors import FlowcastError
 from data.judgements import ROLLED_BACK
 from data.scores import SERVED
 from data.store import Store
-from forecasting.registry import models_root, read_manifest, verify
+from forecasting.registry import models_root, read_manifest
 from pipelines import log
+from pipelines.serving import wrong_with
 
 INTERVALS = 6
 """Newest scored forecasts that must all be far off."""
@@ -37,7 +38,7 @@ def roll_back(store: Store, city: City, newest: np.datetime64, now: np.datetime6
         return ""
     if not (reason := _far_off(store, city, champion, newest)):
         return ""
-    if previous is None or verify(models_root(), city.name, previous):
+    if previous is None or wrong_with(store, city, previous):
         way = f"to train one: forecast train --city {city.name}"
         log.warn(f"{reason}; there is no sound version to go back to; {way}", city=city.name)
         return ""

@@ -1,14 +1,15 @@
-"""Serving: a version as it forecasts, with what only the store knows."""
+"""Serving: a version as it forecasts, with what only the store knows: weather, and what was judged."""
 
 from dataclasses import replace
 
 import numpy as np
 
 from data.city import City
+from data.errors import FlowcastError
 from data.store import Store
 from data.weather import CURRENT
 from forecasting.neural import NeuralForecaster
-from forecasting.registry import load_version, models_root
+from forecasting.registry import load_version, manifest_hash, models_root, verify
 
 
 def serving(
@@ -23,10 +24,21 @@ def serving(
         at: UTC; the only time that it is to forecast from. None: from any.
 
     Raises:
-        FlowcastError: as `load_version`.
+        FlowcastError: as `load_version`, or its manifest is not the one that was judged.
     """
+    judged = store.judgements.manifest(city, version)
+    if judged and (found := manifest_hash(models_root(), city.name, version)) and found != judged:
+        raise FlowcastError(wrong_with(store, city, version)[0])
     forecaster = load_version(models_root(), city, version)
     if not forecaster.context.weather:
         return forecaster
     first = None if at is None else at - CURRENT
     return replace(forecaster, weather=store.weather(city, first=first, last=at))
+
+
+def wrong_with(store: Store, city: City, version: str) -> list[str]:
+    """Returns what is wrong with the files of a version, as `verify`, the manifest among them.
+
+    What it must be stands in the store, where a change of the files does not reach.
+    """
+    return verify(models_root(), city.name, version, store.judgements.manifest(city, version))

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load, save
 
 from data.city import City, load_city
-from data.errors import NotNowError
+from data.errors import FlowcastError, NotNowError
 from data.files import sha256
 from data.store import Source, Store
 from forecasting import registry
@@ -21,6 +21,7 @@ from pipelines.candidate import Trained
 from pipelines.fitting import Recipe
 from pipelines.gates import Gate
 from pipelines.nightly import KEPT, Night, nightly, prune, settle
+from pipelines.serving import serving, wrong_with
 from pipelines.train import Means, train
 
 HORIZON = 4
@@ -176,6 +177,40 @@ def test_one_whose_files_were_altered_after_judging_does_not_serve(
     night = place.settled(version)
     assert not night.promoted and night.reason.startswith("files, once judged")
     assert place.champion != version
+
+
+def softened(version: str) -> None:
+    """Changes a manifest so that its files still agree with it."""
+    path = models_root() / "small" / version / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["metrics"]["candidate"]["lead 1"] = 0.001
+    path.write_text(json.dumps(manifest))
+
+
+def test_one_whose_manifest_was_altered_after_judging_does_not_serve(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = made(place, same)
+
+    def judged_and_altered(*arguments: Any, **options: Any) -> list[Gate]:
+        softened(version)
+        return [Gate("overall", True, 1.0, 2.0, "as it was judged")]
+
+    monkeypatch.setattr("pipelines.nightly.judged", judged_and_altered)
+    night = place.settled(version)
+    assert not night.promoted and "not the manifest that was judged" in night.reason
+    assert wrong_with(place.store, place.city, version)
+
+
+def test_a_champion_whose_manifest_is_altered_serves_no_more(place: Place) -> None:
+    assert wrong_with(place.store, place.city, place.champion) == []
+    serving(place.store, place.city, place.champion)
+    softened(place.champion)
+    assert verify(models_root(), "small", place.champion) == []
+    (wrong,) = wrong_with(place.store, place.city, place.champion)
+    assert "not the manifest that was judged" in wrong
+    with pytest.raises(FlowcastError, match="not the manifest that was judged"):
+        serving(place.store, place.city, place.champion)
 
 
 def test_a_night_that_is_told_to_end_judges_nothing_and_goes_on_later(place: Place) -> None:
