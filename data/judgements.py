@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from data.city import City
 from data.database import Database
 from data.ledger import as_second, as_times
-from data.schema import JUDGEMENT, PROMOTION
+from data.schema import FORECAST, JUDGEMENT, PROMOTION
 
 PROMOTED, REFUSED, ROLLED_BACK = "promoted", "refused", "rolled back"
 
@@ -54,11 +54,7 @@ class Judgements:
                 )
             )
             if verdict != REFUSED and version != former:
-                connection.execute(
-                    sa.insert(PROMOTION).values(
-                        city=city.name, at=as_second(now), version=version, reason=reason
-                    )
-                )
+                insert_promotion(connection, city, as_second(now), version, reason)
 
     def table(self, city: City) -> pd.DataFrame:
         """Returns the judgements, oldest first.
@@ -86,6 +82,17 @@ class Judgements:
         with self._database.read() as connection:
             return str(connection.execute(query).scalar() or "")
 
+    def promoted_after(self, city: City) -> int:
+        """Returns the number of the newest forecast that was there when the champion became it."""
+        query = (
+            sa.select(PROMOTION.c.forecast)
+            .where(PROMOTION.c.city == city.name)
+            .order_by(PROMOTION.c.id.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar() or 0)
+
     def previous(self, city: City) -> str | None:
         """Returns the version that was champion before the one that is, None where there was none.
 
@@ -110,6 +117,21 @@ class Judgements:
                 elif verdict == ROLLED_BACK:
                     bad.add(champion)
         return next((one for one in versions if one != versions[0] and one not in bad), None)
+
+
+def insert_promotion(
+    connection: sa.Connection, city: City, at: int, version: str, reason: str
+) -> None:
+    """Makes a version the champion within a transaction; `at` in seconds since 1970."""
+    newest = sa.select(sa.func.coalesce(sa.func.max(FORECAST.c.id), 0)).where(
+        FORECAST.c.city == city.name
+    )
+    connection.execute(
+        sa.insert(PROMOTION).values(
+            **{"city": city.name, "at": at, "version": version, "reason": reason},
+            forecast=newest.scalar_subquery(),
+        )
+    )
 
 
 def _champion(connection: sa.Connection, city: City) -> str | None:

@@ -81,6 +81,7 @@ PROMOTION = sa.Table(
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.Column("version", sa.String, nullable=False),
     sa.Column("reason", sa.String, nullable=False),
+    sa.Column("forecast", sa.Integer, nullable=False, server_default="0"),
 )
 WEATHER = sa.Table(
     "weather",

@@ -28,7 +28,7 @@ from data.forecast_store import (
     read_forecasts,
     read_lacking,
 )
-from data.judgements import Judgements
+from data.judgements import Judgements, insert_promotion
 from data.ledger import Added as Added
 from data.ledger import Source as Source
 from data.ledger import as_seconds, as_times, now, record
@@ -341,11 +341,7 @@ class Store:
     def promote(self, city: City, version: str, reason: str) -> None:
         """Makes `version` the city's champion from now on; the history is never rewritten."""
         with self._database.write() as connection:
-            connection.execute(
-                sa.insert(PROMOTION).values(
-                    city=city.name, at=now(), version=version, reason=reason
-                )
-            )
+            insert_promotion(connection, city, now(), version, reason)
 
     def champion(self, city: City) -> str | None:
         """Returns the version promoted last, None where there was none."""

@@ -50,7 +50,9 @@ def _far_off(store: Store, city: City, champion: str, newest: np.datetime64) -> 
     """Returns how far the newest forecasts of the champion are off, "" where that is not far."""
     expected = _expected(city, champion)
     scores = store.scores.table(city, newest - np.timedelta64(3, "D"), newest)
-    own = scores[(scores["version"] == champion) & (scores["lead"] == 1)]
+    # What it forecast before it was promoted again is what somebody has judged since.
+    later = scores["forecast"] > store.judgements.promoted_after(city)
+    own = scores[(scores["version"] == champion) & (scores["lead"] == 1) & later]
     if expected is None or own.empty:
         return ""
     rmse = _rmse(own).dropna(subset=[SERVED]).tail(INTERVALS)

@@ -334,6 +334,15 @@ def test_a_champion_far_off_gives_way_once(two: Two) -> None:
     assert roll_back(two.store, two.city, two.times[-1], NOW) == ""
 
 
+def test_forecasts_from_before_a_promotion_are_no_reason_to_take_it_back(two: Two) -> None:
+    _spoil(two.store, two.city)
+    score(two.store, two.city, two.times[-1])
+    for version in (two.good, two.other):  # somebody looked, and promoted it all the same
+        two.store.judgements.add(two.city, version, "promoted", "by hand", NOW)
+    assert roll_back(two.store, two.city, two.times[-1], NOW) == ""
+    assert two.store.champion(two.city) == two.other
+
+
 def test_a_champion_that_errs_as_expected_stays(two: Two) -> None:
     score(two.store, two.city, two.times[-1])
     assert roll_back(two.store, two.city, two.times[-1], NOW) == ""
