@@ -17,6 +17,8 @@ from data.errors import FlowcastError
 
 CHANNELS = ("inflow", "outflow")
 DIMS = ("time", "channel", "y", "x")
+MOST = 1e7
+"""Vehicles per step that no cell of any city sees: a value above it is none."""
 
 
 class Split(NamedTuple):
@@ -59,6 +61,13 @@ def attributes(city: City) -> dict[str, str | int]:
         "country": city.country,
         "subdivision": city.subdivision,
     }
+
+
+def possible(values: np.ndarray) -> np.ndarray:
+    """Returns which slots of `(t, c, y, x)` have numbers alone, none of them above `MOST`."""
+    with np.errstate(invalid="ignore"):
+        found = np.isfinite(values) & (values <= MOST)
+    return np.asarray(found.all(axis=(1, 2, 3)))
 
 
 def no_flow(city: City) -> FlowcastError:

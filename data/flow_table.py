@@ -15,7 +15,7 @@ from data.city import City
 from data.clock import stamp
 from data.errors import FlowcastError
 from data.files import write_whole
-from data.flow import CHANNELS, label
+from data.flow import CHANNELS, label, possible
 from data.table_pieces import COLUMNS, pieces
 from data.table_times import moments_of
 from data.taxibj import Reading
@@ -166,10 +166,11 @@ class _Slots:
                 f"nothing moves"
             )
         frames = self.values[order].reshape(len(times), *self.city.grid, len(CHANNELS))
-        finite = np.isfinite(frames).all(axis=(1, 2, 3))
+        frames = frames.transpose(0, 3, 1, 2)
+        finite = possible(frames)
         if not finite.any():
-            raise FlowcastError("has no slot without missing values; get it anew from its source")
-        frames = frames[finite].transpose(0, 3, 1, 2)
+            raise FlowcastError("has no slot without missing or impossible values; get it anew")
+        frames = frames[finite]
         repairs = {
             "duplicates_equal": int((self.rows > self.cells).sum()),
             "unsorted": self.unsorted,

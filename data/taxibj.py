@@ -18,7 +18,7 @@ import xarray as xr
 from data.city import City
 from data.errors import FlowcastError
 from data.files import write_whole
-from data.flow import label
+from data.flow import label, possible
 from data.sandbox import Contents, read_apart
 from data.taxibj_dates import dates as dates
 from data.taxibj_dates import times
@@ -27,7 +27,7 @@ EXPECTED = "expected flow"
 CHUNK_BYTES = 2**20
 REPAIRS = {
     "negative": "negative values set to 0",
-    "not_finite": "slots with NaN or infinite values left out",
+    "not_finite": "slots with NaN, infinite or impossible values left out",
     "skipped_hour": "slots at local times that clocks skipped left out",
     "repeated_hour": "slots at local times that clocks showed twice told apart by their order",
     "unsorted": "slots that stood before an earlier one sorted",
@@ -120,12 +120,12 @@ def _repaired(
     """Returns the flow, the repairs that it needed, and its slots that may be others."""
     time, twice, other = times(contents.dates, city)
     exists = ~np.isnat(time)
-    finite = np.isfinite(contents.values).all(axis=(1, 2, 3))
+    finite = possible(contents.values)
     usable = np.flatnonzero(exists & finite)
     if not len(usable):
         raise FlowcastError(
-            f"none of {len(time):,} slots can be used: {(~finite).sum():,} have NaN or infinite "
-            f"values, {(~exists).sum():,} a local time that does not exist; get the file anew"
+            f"none of {len(time):,} slots can be used: {(~finite).sum():,} have NaN, infinite or "
+            f"impossible values, {(~exists).sum():,} a local time that does not exist; get the file anew"
         )
     once = _each_once(contents.values, time, usable, city)
     empty = np.asarray(~once.values.any(axis=(1, 2, 3)))

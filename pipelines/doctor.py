@@ -11,9 +11,11 @@ from data.city import City
 from data.clock import Clock, duration, stamp
 from data.errors import FlowcastError
 from data.home import home
+from data.readers import SUFFIXES, TABLES
 from data.runs import FAILED, RUNNING
 from data.store import Store
 from forecasting.registry import models_root, read_manifest
+from pipelines.inbox import strange, untaken
 from pipelines.job import LIMITS
 from pipelines.serving import wrong_with
 
@@ -26,6 +28,8 @@ BEATS = 120
 """Seconds without a heartbeat after which a scheduler is dead."""
 MISSED_NIGHTS = 2.5 * 86_400
 """Seconds after the last night from which on someone should look why there is none."""
+UNTAKEN = 3600.0
+"""Seconds after which a file of the inbox should have been taken in."""
 ROOM = 2**30
 """Bytes of the disk below which someone should look; a tenth of them is a failure."""
 
@@ -62,7 +66,7 @@ def examine(store: Store, cities: Sequence[City], now: np.datetime64) -> list[Fi
     found = [_scheduler(store, cities, now), _disk(), _gpu()]
     for city in cities:
         found += [_data(store, city, now), _gaps(store, city, now), *_champion(store, city, now)]
-        found += [*_runs(store, city, now), _drift(store, city)]
+        found += [*_runs(store, city, now), _drift(store, city), _inbox(city, now)]
     return found
 
 
@@ -190,3 +194,21 @@ def _drift(store: Store, city: City) -> Finding:
     if table.empty or not table.iloc[0]["flagged"]:
         return Finding("drift", city.name, WELL, "nothing unusual", 0.0)
     return Finding("drift", city.name, WARNING, str(table.iloc[0]["message"]), 1.0)
+
+
+def _inbox(city: City, now: np.datetime64) -> Finding:
+    """Returns whether files lie in the inbox that nobody takes in."""
+    try:
+        left = untaken(city, float(now.astype("datetime64[s]").astype(np.int64)) - UNTAKEN)
+    except (FlowcastError, OSError) as error:
+        return Finding("inbox", city.name, FAILURE, str(error))
+    if left:
+        text = f"{len(left)} files wait for {duration(UNTAKEN)} or longer, the first {left[0]!r}"
+        return Finding("inbox", city.name, WARNING, text, float(len(left)), "files")
+    if others := strange(city):
+        text = (
+            f"{len(others)} names are never taken in, the first {others[0]!r}: links, folders, and files "
+            f"of other kinds than {', '.join((*SUFFIXES, *TABLES))}; take them away"
+        )
+        return Finding("inbox", city.name, WARNING, text, float(len(others)), "files")
+    return Finding("inbox", city.name, WELL, "no file waits", 0.0, "files")

@@ -74,9 +74,7 @@ def waiting(city: City, now: float, quiet: float = QUIET) -> list[Path]:
             f"the inbox {folder} cannot be read ({error.strerror}); give this user the right to"
         ) from error
     for entry in entries:
-        if entry.name.startswith(".") or not entry.name.lower().endswith((*SUFFIXES, *TABLES)):
-            continue
-        if not entry.is_file(follow_symlinks=False):
+        if entry.name.startswith(".") or not _is_file_of_ours(entry):
             continue
         try:
             told = entry.stat(follow_symlinks=False)
@@ -89,6 +87,45 @@ def waiting(city: City, now: float, quiet: float = QUIET) -> list[Path]:
         if unchanged or moved - written >= quiet:
             found.append((written, entry.name, Path(entry.path)))
     return [path for *_, path in sorted(found)]
+
+
+def untaken(city: City, before: float) -> list[str]:
+    """Returns the names of files for a city that lie in its inbox since `before`, in seconds since 1970.
+
+    Raises:
+        FlowcastError: the folder cannot be read.
+    """
+    if not (home() / "inbox" / city.name).is_dir():
+        return []
+    return [
+        path.name
+        for path in waiting(city, float("inf"))
+        if path.stat(follow_symlinks=False).st_ctime < before
+    ]
+
+
+def strange(city: City) -> list[str]:
+    """Returns the names in a city's inbox that are never taken in: links, folders, files of other kinds.
+
+    Names that begin with a dot are being written.
+    """
+    folder = home() / "inbox" / city.name
+    try:
+        entries = [*os.scandir(folder)]
+    except OSError:  # there is none yet, or `waiting` tells what is wrong with it
+        return []
+    return sorted(
+        entry.name
+        for entry in entries
+        if entry.name not in (DONE, REFUSED)
+        and not entry.name.startswith(".")
+        and not _is_file_of_ours(entry)
+    )
+
+
+def _is_file_of_ours(entry: "os.DirEntry[str]") -> bool:
+    ending = entry.name.lower().endswith((*SUFFIXES, *TABLES))
+    return ending and entry.is_file(follow_symlinks=False)
 
 
 def take_in(store: Store, city: City, now: float, quiet: float = QUIET) -> Iterator[Ingested]:

@@ -95,7 +95,8 @@ REFUSED = {
     ),
     "twice with other values": lambda t: pd.concat([t, t.assign(inflow=5).head(1)]),
     "no row beneath": lambda t: t.head(0),
-    "no slot without missing values": lambda t: t.assign(inflow=np.nan),
+    "no slot without missing or impossible": lambda t: t.assign(inflow=1e30),
+    "no slot without missing": lambda t: t.assign(inflow=np.nan),
 }
 
 

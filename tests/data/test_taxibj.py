@@ -198,7 +198,7 @@ def test_negative_flow_is_0_and_its_values_are_counted(path: Path) -> None:
     assert reading.repairs == {"negative": 12, "empty_kept": 1}
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300, 1.1e7])
 def test_a_slot_with_a_value_that_is_not_finite_is_missing(path: Path, bad: float) -> None:
     reading = open_taxibj(file_with(path, ["2013070101", "2013070102"], [bad, 5]), BEIJING)
     assert reading.flow.values[:, 0, 0, 0].tolist() == [5]

@@ -1,4 +1,5 @@
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from data.city import City, load_city
 from data.signs import Drift
 from data.store import Store
 from pipelines.doctor import Finding, examine
+from pipelines.inbox import inbox
 from pipelines.metrics_file import exit_code, metrics, write_metrics
 
 HOUR = np.timedelta64(3600, "s")
@@ -47,6 +49,22 @@ def test_a_city_in_order_is_well(store: Store, city: City, fresh: np.datetime64)
     assert {one.name: one.status for one in found if one.status != "ok"} == {}
     assert exit_code(found) == 0
     assert of(found, "data").value == 1800
+
+
+def test_files_that_nobody_takes_in_are_told(store: Store, city: City, flowcast_home: Path) -> None:
+    now = np.datetime64(int(time.time()), "s")
+    folder = inbox(city)
+    assert of(examine(store, [city], now), "inbox").status == "ok"
+    (folder / "flow.csv.gz").touch()
+    (folder / "linked.csv").symlink_to(folder / "flow.csv.gz")
+    (folder / ".being-written.csv").touch()
+    found = of(examine(store, [city], now), "inbox")
+    assert (found.status, found.value) == ("warning", 2)
+    assert "flow.csv.gz" in found.message
+    (folder / "flow.csv").touch()
+    assert of(examine(store, [city], now), "inbox").value == 2  # it has just come
+    found = of(examine(store, [city], now + 2 * HOUR), "inbox")
+    assert (found.status, found.value, "flow.csv" in found.message) == ("warning", 1, True)
 
 
 @pytest.mark.parametrize(("steps", "status"), [(3, "ok"), (4, "warning"), (7, "failure")])
