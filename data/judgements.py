@@ -44,7 +44,7 @@ class Judgements:
             manifest_sha256: of the version's manifest as it was judged; "" where it is not known.
         """
         with self._database.write() as connection:
-            former = _champion(connection, city)
+            former, _ = newest_promotion(connection, city)
             connection.execute(
                 sa.insert(JUDGEMENT).values(
                     **{"city": city.name, "at": as_second(now), "version": version},
@@ -84,14 +84,8 @@ class Judgements:
 
     def promoted_after(self, city: City) -> int:
         """Returns the number of the newest forecast that was there when the champion became it."""
-        query = (
-            sa.select(PROMOTION.c.forecast)
-            .where(PROMOTION.c.city == city.name)
-            .order_by(PROMOTION.c.id.desc())
-            .limit(1)
-        )
         with self._database.read() as connection:
-            return int(connection.execute(query).scalar() or 0)
+            return newest_promotion(connection, city)[1]
 
     def previous(self, city: City) -> str | None:
         """Returns the version that was champion before the one that is, None where there was none.
@@ -134,11 +128,13 @@ def insert_promotion(
     )
 
 
-def _champion(connection: sa.Connection, city: City) -> str | None:
+def newest_promotion(connection: sa.Connection, city: City) -> tuple[str | None, int]:
+    """Returns the champion, and the number of the newest forecast that was there when it became it."""
     query = (
-        sa.select(PROMOTION.c.version)
+        sa.select(PROMOTION.c.version, PROMOTION.c.forecast)
         .where(PROMOTION.c.city == city.name)
         .order_by(PROMOTION.c.id.desc())
         .limit(1)
     )
-    return connection.execute(query).scalar()
+    row = connection.execute(query).one_or_none()
+    return (None, 0) if row is None else (str(row.version), int(row.forecast))

@@ -28,7 +28,7 @@ from data.forecast_store import (
     read_forecasts,
     read_lacking,
 )
-from data.judgements import Judgements, insert_promotion
+from data.judgements import Judgements, insert_promotion, newest_promotion
 from data.ledger import Added as Added
 from data.ledger import Source as Source
 from data.ledger import as_seconds, as_times, now, record
@@ -345,15 +345,8 @@ class Store:
 
     def champion(self, city: City) -> str | None:
         """Returns the version promoted last, None where there was none."""
-        query = (
-            sa.select(PROMOTION.c.version)
-            .where(PROMOTION.c.city == city.name)
-            .order_by(PROMOTION.c.id.desc())
-            .limit(1)
-        )
         with self._database.read() as connection:
-            version = connection.execute(query).scalar()
-        return None if version is None else str(version)
+            return newest_promotion(connection, city)[0]
 
     def promotions(self, city: City) -> pd.DataFrame:
         """Returns the promotions, oldest first: `at`, `version`, `reason`."""

@@ -8,9 +8,7 @@ the store and finds nothing to do. Figures of another machine, or of a busy one,
 """
 
 import argparse
-import json
 import os
-import platform
 import signal
 import statistics
 import subprocess
@@ -22,6 +20,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from tests.measured import keep, machine, on
 
 NAME = "arrivals"
 CITY = """
@@ -148,20 +148,12 @@ def main() -> None:
         nothing = starts(7)
         model = _champion()
     result = {
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg()[0],
-            "python": platform.python_version(),
-        },
+        "machine": machine(),
         "data": {"grid": "32x32", "weeks": options.weeks, "model": model},
         "arrival_to_forecast_s": found,
         "nothing_to_do_s": nothing,
     }
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "arrival.json").write_text(json.dumps(result, indent=1) + "\n")
-    (options.output / "arrival.md").write_text(told(result))
-    print(told(result))  # noqa: T201
+    keep(options.output, "arrival", result, told(result))
 
 
 def _champion() -> str:
@@ -192,10 +184,10 @@ def told(result: dict[str, Any]) -> str:
         f"| a process that starts and finds nothing to do: {len(nothing)} of them | "
         f"{statistics.median(nothing):.2f} s | {max(nothing):.2f} s | |"
     )
-    machine, data = result["machine"], result["data"]
+    data = result["data"]
     lines += [
         "",
-        f"{machine['cores']} cores, load {machine['load']:.1f} at the end, Python {machine['python']}; "
+        f"{on(result['machine'])}; "
         f"{data['grid']} cells, {data['weeks']} weeks of half hours, served by {data['model']}; a file "
         f"written in place is whole after 2 s without a change.",
     ]

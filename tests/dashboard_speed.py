@@ -7,9 +7,7 @@ of a busy one, are others: what it was, and its load, stand beside them.
 """
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -20,6 +18,7 @@ import numpy as np
 import psutil
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.measured import keep, machine, on
 from tests.serving import served
 
 CITY = """
@@ -180,12 +179,7 @@ def main() -> None:
             many = sessions(url, options.sessions, 5, process)
             long = sessions(url, 1, options.refreshes, process)
     found = {
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg()[0],
-            "python": platform.python_version(),
-        },
+        "machine": machine(),
         "data": {"grid": "32x32", "weeks": options.weeks, "days_with_forecasts": options.days},
         "first_paint_cold_s": cold,
         "first_paint_warm_s": paints,
@@ -197,10 +191,7 @@ def main() -> None:
             "memory_mib": long["memory_mib"][:: max(1, options.refreshes // 20)],
         },
     }
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "speed.json").write_text(json.dumps(found, indent=1) + "\n")
-    (options.output / "speed.md").write_text(table(found))
-    print(table(found))  # noqa: T201
+    keep(options.output, "speed", found, table(found))
 
 
 def table(found: dict[str, Any]) -> str:
@@ -232,11 +223,9 @@ def table(found: dict[str, Any]) -> str:
     ]
     lines = ["| what | measured | asked |", "|---|---:|---:|"]
     lines += [f"| {what} | {value} | {asked} |" for what, value, asked in rows]
-    machine = found["machine"]
     lines += [
         "",
-        f"{machine['cores']} cores, load {machine['load']:.1f} at the end, Python {machine['python']}; "
-        f"32x32 cells, {found['data']['weeks']} weeks of half hours, forecasts of "
+        f"{on(found['machine'])}; 32x32 cells, {found['data']['weeks']} weeks of half hours, forecasts of "
         f"{found['data']['days_with_forecasts']} days; chromium on the same machine.",
     ]
     return "\n".join(lines) + "\n"
