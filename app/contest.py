@@ -130,9 +130,7 @@ def contest_table(content: dict[str, Any]) -> Table:
         cells = [cell(row[metric]) for metric, _ in FIGURES for row in rows]
         seconds = entry["training_seconds"]
         took = duration(sum(seconds) / len(seconds)) if seconds else ""
-        name = (
-            f"[bold]{entry['name']}[/bold]" if entry["name"] == content["main"] else entry["name"]
-        )
+        name = Text(entry["name"], style="bold" if entry["name"] == content["main"] else "")
         test = entry["against_main"].get("squared")
         table.add_row(name, *cells, took, chance(test["p"]) if test else "")
     return table

@@ -46,7 +46,7 @@ def coverage_table(evaluation: Evaluation) -> Table:
     table.add_row("furthest off, any lead and flow", *_furthest(shares(total, "lead_time", "flow")))
     for title, rows in _sections(total).items():
         table.add_section()
-        table.add_row(f"[bold]{title}[/bold]")
+        table.add_row(Text(title, style="bold"))
         for name, one in rows:
             table.add_row(f"  {name}", *_cells(one))
     return table

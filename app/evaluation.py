@@ -74,7 +74,7 @@ def evaluation_table(evaluation: Evaluation, city: City) -> Table:
     for lead in leads[[*shown, -1]]:
         table.add_column(_lead(lead), justify="right", no_wrap=True)
     for metric, title in METRICS.items():
-        table.add_row(f"[bold]{title}[/bold]")
+        table.add_row(Text(title, style="bold"))
         for name in evaluation.errors["forecaster"].values:
             values = evaluation.errors[metric].sel(forecaster=name, channel="both").values
             table.add_row(f"  {name}", *(f"{value:.2f}" for value in values[[*shown, -1]]))

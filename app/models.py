@@ -81,7 +81,7 @@ def promote(
     place, store = load_city(city), Store()
     _check(store, place, version)
     judged = manifest_hash(models_root(), city, version)
-    store.judgements.add(place, version, PROMOTED, reason, _now(), manifest_sha256=judged)
+    store.judgements.add(place, version, PROMOTED, _clean(reason), _now(), manifest_sha256=judged)
     OUT.print(f"version {version} is the champion of {city} now", markup=False)
 
 
@@ -98,7 +98,7 @@ def rollback(
             f"VERSION"
         )
     _check(store, place, previous)
-    store.judgements.add(place, previous, ROLLED_BACK, reason, _now())
+    store.judgements.add(place, previous, ROLLED_BACK, _clean(reason), _now())
     OUT.print(f"version {previous} is the champion of {city} again", markup=False)
 
 
@@ -122,6 +122,11 @@ def _check(store: Store, city: City, version: str) -> None:
     read_manifest(models_root(), city.name, version)
     if wrong := wrong_with(store, city, version):
         raise FlowcastError(f"{wrong[0]}; nothing was changed; choose another version")
+
+
+def _clean(reason: str) -> str:
+    """Returns a reason in which bytes of the command line that are no text stand as such."""
+    return reason.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _now() -> np.datetime64:

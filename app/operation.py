@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from app.console import ERR, OUT
 from app.options import CityOption, HorizonOption, JsonOption, parse_time, print_json, print_table
@@ -47,14 +48,10 @@ def schedule(
     from data.home import home
     from data.store import Store
     from pipelines import log
-    from pipelines.due import time_of_day
     from pipelines.metrics_file import write_metrics
     from pipelines.schedule import Plan, serve, served_cities, until_signalled
 
-    try:
-        time_of_day(at)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    _check_time_of_day(at)
     log.to_stderr()
     store = Store()
     cities = served_cities(store, city or [])
@@ -88,8 +85,18 @@ def nightly(
     warm: WarmOption = False,
 ) -> None:
     """Trains a candidate for a city, once a night, and promotes it if it passes every gate."""
+    _check_time_of_day(at)
     more = ["--horizon", str(horizon), "--at", at, "--minutes", f"{minutes:g}"]
     _job("nightly", city, [*more, *(["--warm"] if warm else [])])
+
+
+def _check_time_of_day(at: str) -> None:
+    from pipelines.due import time_of_day
+
+    try:
+        time_of_day(at)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _job(job: str, city: str, more: list[str]) -> None:
@@ -147,7 +154,7 @@ def _seconds(city: City) -> float:
 def doctor(city: CitiesOption = None, as_json: JsonOption = False) -> None:
     """Tells what is well and what is not; exits with 0 well, 1 someone should look, 2 failure."""
     from data.store import Store
-    from pipelines.doctor import examine, unable
+    from pipelines.doctor import examine, unable, unreadable
     from pipelines.job import present
     from pipelines.metrics_file import exit_code
     from pipelines.schedule import served_cities
@@ -156,14 +163,14 @@ def doctor(city: CitiesOption = None, as_json: JsonOption = False) -> None:
         store = Store()
         found = examine(store, served_cities(store, city or []), present())
     except FlowcastError as error:  # who cannot look has found a failure
-        found = [unable(str(error))]
+        found = [unable(str(error)), *unreadable()]
     if as_json:
         print_json({"status": exit_code(found), "findings": [vars(one) for one in found]})
     else:
         table = Table("", "city", "status", "")
         colours = {"ok": "green", "warning": "yellow", "failure": "red"}
         for one in found:
-            status = f"[{colours[one.status]}]{one.status}[/]"
+            status = Text(one.status, style=colours[one.status])
             table.add_row(one.name, one.city, status, one.message)
         print_table(table)
     raise typer.Exit(exit_code(found))

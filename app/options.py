@@ -45,8 +45,10 @@ def parse_time(text: str, city: City) -> np.datetime64:
 
 def print_table(table: Table) -> None:
     """Prints a table at its own width: a figure that is cut off is worse than a long line."""
-    natural = Measurement.get(OUT, OUT.options.update_width(1000), table).maximum
-    Console(width=max(OUT.width, natural), highlight=False).print(table, crop=False)
+    plain = Console(width=1000, highlight=False, markup=False)  # what people wrote is no markup
+    natural = Measurement.get(plain, plain.options, table).maximum
+    plain.width = max(OUT.width, natural)
+    plain.print(table, crop=False)
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -52,6 +53,17 @@ def default_url() -> sa.URL:
     return sa.URL.create("sqlite", database=str(path))  # a path may hold "?" and "%"
 
 
+def file_of(url: sa.URL) -> str:
+    """Returns what tells the file of a store from any other, "" where there is none."""
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return ""
+    try:
+        told = Path(url.database).stat()
+    except OSError:
+        return ""
+    return f"{told.st_dev}-{told.st_ino}"
+
+
 class Database:
     """The database at `url`, brought to the newest schema.
 
@@ -67,7 +79,9 @@ class Database:
         self.url = sa.make_url(url)
         self._patience = PATIENCE if patience is None else patience
         self._engine = _engine(self.url, self._patience)
+        self._file = ""
         self._migrate()
+        self._file = file_of(self.url)
 
     @property
     def is_local(self) -> bool:
@@ -77,6 +91,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Gives a connection that sees one state of the database throughout."""
+        self._follow()
         with sentences(self.url, self._patience), self._engine.connect() as connection:
             if self.is_local:
                 yield connection
@@ -86,6 +101,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """Gives a connection whose changes are kept all together, or none if an error leaves it."""
+        self._follow()
         with sentences(self.url, self._patience), self._engine.connect() as connection:
             writer = connection.execution_options(writes=True)
             with writer.begin():
@@ -102,6 +118,23 @@ class Database:
     def close(self) -> None:
         """Closes the connections."""
         self._engine.dispose()
+
+    def _follow(self) -> None:
+        """Opens the file anew where another was put in its place: the former one nobody else sees.
+
+        Raises:
+            StoreError: it is gone.
+        """
+        if not self._file or (found := file_of(self.url)) == self._file:
+            return
+        if not found:
+            raise StoreError(
+                f"the store {self.url.database} is gone; put it back, or begin anew: "
+                f"forecast ingest --city CITY PATH"
+            )
+        self._engine.dispose()
+        self._file = found
+        self._migrate()
 
     def _migrate(self) -> None:
         """Brings the schema to `SCHEMA`; in one transaction, so that two that start together agree."""

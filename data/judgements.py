@@ -31,7 +31,8 @@ class Judgements:
         now: np.datetime64,
         gates: Mapping[str, Any] | None = None,
         manifest_sha256: str = "",
-    ) -> None:
+        instead_of: tuple[str | None, str] | None = None,
+    ) -> bool:
         """Stores a judgement, and makes the version champion where it says so, in one transaction.
 
         Args:
@@ -42,9 +43,17 @@ class Judgements:
             now: UTC.
             gates: what was asked and found, for JSON.
             manifest_sha256: of the version's manifest as it was judged; "" where it is not known.
+            instead_of: the champion that it was judged against, and the reason for which it is refused
+                where that is none any more; None where it does not matter.
+
+        Returns:
+            whether the judgement stands as it was given.
         """
         with self._database.write() as connection:
             former, _ = newest_promotion(connection, city)
+            stands = instead_of is None or verdict == REFUSED or former == instead_of[0]
+            if instead_of is not None and not stands:
+                verdict, reason = REFUSED, instead_of[1]
             connection.execute(
                 sa.insert(JUDGEMENT).values(
                     **{"city": city.name, "at": as_second(now), "version": version},
@@ -55,6 +64,7 @@ class Judgements:
             )
             if verdict != REFUSED and version != former:
                 insert_promotion(connection, city, as_second(now), version, reason)
+        return stands
 
     def table(self, city: City) -> pd.DataFrame:
         """Returns the judgements, oldest first.

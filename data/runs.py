@@ -206,6 +206,29 @@ class Runs:
             row = connection.execute(query).mappings().first()
         return row is not None and _is_over(row)
 
+    def is_unfinished(self, job: str, city: str, now: np.datetime64, limit: float) -> bool:
+        """Returns whether the newest run of a job failed or died, and no other did its work since.
+
+        Args:
+            job: of which no slot comes again, such as `arrival`; what does its work too is a `step`.
+            city: registry key.
+            now: UTC.
+            limit: as of `claim`.
+        """
+        same = RUN.c.city == city
+        newest = sa.select(RUN).where(same, RUN.c.job == job).order_by(RUN.c.id.desc()).limit(1)
+        with self._database.read() as connection:
+            row = connection.execute(newest).mappings().first()
+            if row is None or row["outcome"] == DONE:
+                return False
+            if row["outcome"] == RUNNING and _is_alive(row, as_second(now), limit):
+                return False
+            since = sa.select(RUN.c.id).where(
+                *(same, RUN.c.job == "step", RUN.c.outcome == DONE),
+                RUN.c.started_at > row["started_at"],
+            )
+            return connection.execute(since.limit(1)).first() is None
+
     def outcome(self, job: str, city: str, scheduled_for: np.datetime64) -> str | None:
         """Returns what became of a slot, None where the ledger does not know it."""
         query = sa.select(RUN.c.outcome).where(

@@ -180,6 +180,9 @@ def read_manifest(root: Path, city: str, version: str) -> Manifest:
             )
         for key in ("grid", "selected", "trained"):
             fields[key] = tuple(fields[key])
+        for key in ("selected", "trained"):
+            for time in fields[key]:
+                np.datetime64(time.removesuffix("Z"), "s")
         return Manifest(**fields)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise FlowcastError(f"{path} cannot be read ({error}); train again") from error

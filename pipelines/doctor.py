@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data import windows
-from data.city import City
+from data.city import City, city_files, load_city
 from data.clock import Clock, duration, stamp
 from data.errors import FlowcastError
 from data.home import home
@@ -63,10 +63,21 @@ def examine(store: Store, cities: Sequence[City], now: np.datetime64) -> list[Fi
         cities: that are looked at.
         now: UTC.
     """
-    found = [_scheduler(store, cities, now), _disk(), _gpu()]
+    found = [_scheduler(store, cities, now), _disk(), _gpu(), *unreadable()]
     for city in cities:
         found += [_data(store, city, now), _gaps(store, city, now), *_champion(store, city, now)]
         found += [*_runs(store, city, now), _drift(store, city), _inbox(city, now)]
+    return found
+
+
+def unreadable() -> list[Finding]:
+    """Returns the cities whose TOML is wrong: nothing is done for them until it is mended."""
+    found = []
+    for name in sorted(city_files()):
+        try:
+            load_city(name)
+        except FlowcastError as error:
+            found.append(Finding("city", name, FAILURE, str(error)))
     return found
 
 
@@ -185,6 +196,10 @@ def _runs(store: Store, city: City, now: np.datetime64) -> list[Finding]:
             status, text = FAILURE, f"{text}, since {duration(since)}, longer than it may"
         elif job == "nightly" and since > MISSED_NIGHTS:
             status, text = WARNING, f"{text}, the last one, {duration(since)} ago"
+        # Steps since then have made all of what came.
+        unfinished = store.runs.is_unfinished("arrival", city.name, now, LIMITS["arrival"])
+        if job == "arrival" and status == FAILURE and not unfinished:
+            status, text = WELL, f"{text}; made good since"
         found.append(Finding(job, city.name, status, text))
     return found
 

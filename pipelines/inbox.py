@@ -89,6 +89,25 @@ def waiting(city: City, now: float, quiet: float = QUIET) -> list[Path]:
     return [path for *_, path in sorted(found)]
 
 
+def fresh(city: City, now: float, quiet: float = QUIET) -> set[str]:
+    """Returns the marks of the files that are to be taken in: whole ones, and those written on since.
+
+    Args:
+        city: whose they are.
+        now: seconds since 1970.
+        quiet: seconds without a change after which a file is whole.
+
+    Raises:
+        FlowcastError: the folder cannot be read.
+    """
+    files = [*waiting(city, now, quiet), *Visits.read(_visits(city)).changed()]
+    return {told for path in files if (told := mark(path))}
+
+
+def _visits(city: City) -> Path:
+    return home() / "inbox" / f".{city.name}.json"
+
+
 def untaken(city: City, before: float) -> list[str]:
     """Returns the names of files for a city that lie in its inbox since `before`, in seconds since 1970.
 
@@ -142,8 +161,8 @@ def take_in(store: Store, city: City, now: float, quiet: float = QUIET) -> Itera
         FlowcastError: some files cannot be read now, or moved; they stay where they are. All others
             were yielded before.
     """
-    kept = home() / "inbox" / f".{city.name}.json"
-    if not waiting(city, now, quiet) and not Visits.read(kept).written_on():
+    kept = _visits(city)
+    if not fresh(city, now, quiet):
         return
     reader_of(city)  # a wrong TOML refuses no file
     lock = home() / "inbox" / f".{city.name}.lock"
@@ -169,7 +188,10 @@ def take_in(store: Store, city: City, now: float, quiet: float = QUIET) -> Itera
 
 def _fetch_back(visits: Visits) -> None:
     """Moves files back that were written on after they had been put away, to be taken in once more."""
-    for path in visits.written_on():
+    for path in visits.changed():
+        if visits.is_same(path):  # somebody touched it
+            visits.keep_away(path)
+            continue
         log.warn("a file was written on after it was taken in", path=str(path))
         path.rename(_free(path.parent.parent, path.name))
         path.with_name(path.name + REASON).unlink(missing_ok=True)

@@ -18,6 +18,8 @@ from data.weather import WeatherReading
 from pipelines import log
 from pipelines.repeated_hour import told_apart
 
+SKEW = np.timedelta64(300, "s")
+"""By how much the clock of who sends files may be ahead of ours."""
 SOON = np.timedelta64(2, "D")
 """By how much slots may lie ahead of a clock that is behind."""
 
@@ -146,7 +148,7 @@ def _check_past(city: City, times: np.ndarray) -> None:
         NotNowError: they come within days, so that the clock of this host may be behind.
         FlowcastError: they come later.
     """
-    ahead = times[-1] - (np.datetime64(int(time.time()), "s") + city.step)
+    ahead = times[-1] - (np.datetime64(int(time.time()), "s") + SKEW)
     if ahead <= np.timedelta64(0, "s"):
         return
     text = f"its slot {stamp(times[-1], city.timezone)} is still to come"

@@ -23,7 +23,7 @@ from data.store import Store
 from forecasting.stopping import Stop
 from pipelines import log
 from pipelines.due import AT, slot_of
-from pipelines.inbox import waiting
+from pipelines.inbox import fresh
 
 LIMITS = {"step": 600.0, "arrival": 600.0, "nightly": 4 * 3600.0}
 """Seconds that a job may take."""
@@ -31,6 +31,11 @@ SIGNS = 60.0
 """Seconds between two life signs of a job."""
 GRACE = 6.0
 """Seconds between a stop that is asked for and the end."""
+
+
+def limit_of(job: str, minutes: float) -> float:
+    """Returns the seconds that a job may take, a night's training of so many minutes among them."""
+    return max(LIMITS[job], 120 * minutes if job == "nightly" else 0.0)
 
 
 def present() -> np.datetime64:
@@ -61,12 +66,14 @@ def run(
     if job == "arrival":
         scheduled_for = _free(store, city, scheduled_for)
     facts: dict[str, Any] = {"city": city.name, "job": job, "slot": f"{scheduled_for}Z"}
-    claim = store.runs.claim(job, city.name, scheduled_for, present(), LIMITS[job])
+    claim = store.runs.claim(
+        job, city.name, scheduled_for, present(), limit_of(job, options.minutes)
+    )
     if claim is None:
         if (
             job == "step"
             and store.runs.is_over(job, city.name, scheduled_for)
-            and waiting(city, time.time())
+            and _is_more(store, city)
         ):
             return run("arrival", city, present(), stop, options)
         log.info("nothing to do: this slot is done, or another process is at it", **facts)
@@ -91,6 +98,12 @@ def run(
     log.info(message, **facts, **detail, seconds=round(time.monotonic() - began, 2))
     store.close()
     return 0
+
+
+def _is_more(store: Store, city: City) -> bool:
+    """Returns whether something came that no step has made all of."""
+    died = store.runs.is_unfinished("arrival", city.name, present(), LIMITS["arrival"])
+    return died or bool(fresh(city, time.time()))
 
 
 @contextmanager

@@ -50,12 +50,12 @@ def judged(
     if wrong:
         return [gates.intact(wrong)]
     champion = store.champion(city)
-    rival = None if champion in (None, version) else champion
+    former = _champion(store, city, None if champion in (None, version) else champion)
+    rival = None if former is None else champion
     flow = store.flow(city, last=until)
     first = max(_known(city, one) for one in (version, rival) if one is not None)
     baselines = _baselines(flow[flow["time"].values <= first])
     own = serving(store, city, version)
-    former = _champion(store, city, rival)
     everyone = [own, *baselines.values(), *([former] if former else [])]
     init_times = _windows(flow, first, everyone, city, horizon)
     observed = _observed(flow, init_times, horizon)
@@ -77,18 +77,13 @@ def judged(
 
 
 def _known(city: City, version: str) -> np.datetime64:
-    """Returns the newest slot that a version was trained on, or chosen by; UTC.
-
-    A champion that cannot be read is none that must be beaten.
-    """
-    try:
-        manifest = read_manifest(models_root(), city.name, version)
-    except FlowcastError:
-        return np.datetime64(0, "s")
+    """Returns the newest slot that a version was trained on, or chosen by; UTC."""
+    manifest = read_manifest(models_root(), city.name, version)
     return np.datetime64(manifest.trained[1].removesuffix("Z"), "s")
 
 
 def _champion(store: Store, city: City, version: str | None) -> Forecaster | None:
+    """Returns the champion, None where there is none that serves: then none must be beaten."""
     if version is None:
         return None
     try:
@@ -118,7 +113,7 @@ def _windows(
         raise FlowcastError(
             f"{city.name} has {len(init_times)} whole windows after "
             f"{stamp(first, city.timezone)}, until which the versions know its flow; {FEWEST} are "
-            f"needed to judge by; wait for more flow, or hold back more days (--judge-days)"
+            f"needed to judge by; wait for more flow"
         )
     most = max(FEWEST, MOST_BYTES // (horizon * frame_bytes(city)))
     stride = -(-len(init_times) // most)

@@ -16,11 +16,13 @@ from pipelines.candidate import Trained
 from pipelines.fitting import Recipe
 from pipelines.gates import Gate, intact, verdict
 from pipelines.judging import judged
+from pipelines.serving import wrong_with
 from pipelines.train import Means, Progress, resume, train
 from pipelines.unfinished import read_recipe
 
 JUDGE_DAYS = 7
 """Newest days, which no candidate is trained on."""
+CHANGED = "the champion was changed while the candidate was judged against the one before"
 KEPT = 5
 """Versions that are kept, beside the champion and the one before it."""
 
@@ -76,21 +78,27 @@ def nightly(
     if span is None:
         raise no_flow(city)
     asked = recipe or Recipe.asked(minutes=30.0)
-    start = store.champion(city) or "" if warm else ""
+    start = _sound_champion(store, city) if warm else ""
     tonight = replace(asked, until=f"{span[1]}", held=days, start=start)
     means = replace(means or Means(), promote=False)
     trained: Trained | None = None
-    for event in _trained(store, city, tonight, means):
-        if isinstance(event, Trained):
-            trained = event
-        else:
-            yield event
+    ended = NotNowError(
+        f"the night's training of {city.name} was ended; it goes on where it was kept"
+    )
+    try:
+        for event in _trained(store, city, tonight, means):
+            if isinstance(event, Trained):
+                trained = event
+            else:
+                yield event
+    except FlowcastError as error:
+        if means.stop is not None and means.stop.is_set():
+            raise ended from error
+        raise
     if trained is None:  # of several processes the first one alone makes a version
         return
     if trained.stopped:  # a part of a night is no candidate
-        raise NotNowError(
-            f"the night's training of {city.name} was ended; it goes on where it was kept"
-        )
+        raise ended
     yield settle(
         store,
         city,
@@ -121,6 +129,7 @@ def settle(
         horizon: steps ahead.
     """
     manifest = manifest_hash(models_root(), city.name, version)
+    rival = store.champion(city)
     try:
         found = judged(store, city, version, until=until, horizon=horizon)
         promoted, reason = verdict(found)
@@ -132,8 +141,17 @@ def settle(
         found, promoted, reason = [], False, f"it could not be judged: {error}"
     facts = {gate.name: gate.facts for gate in found}
     outcome = PROMOTED if promoted else REFUSED
-    store.judgements.add(city, version, outcome, reason, now, facts, manifest)
+    if not store.judgements.add(
+        city, version, outcome, reason, now, facts, manifest, instead_of=(rival, CHANGED)
+    ):
+        promoted, reason = False, CHANGED
     return Night(version, promoted, reason, tuple(found), tuple(prune(store, city)))
+
+
+def _sound_champion(store: Store, city: City) -> str:
+    """Returns the champion where its files are what was judged, else "": then a night begins anew."""
+    champion = store.champion(city)
+    return "" if champion is None or wrong_with(store, city, champion) else champion
 
 
 def prune(store: Store, city: City) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from data.city import City, city_files, load_city
+from data.city import NAME, City, city_files, load_city
 from data.clock import Clock, stamp, wall
 from data.errors import FlowcastError
 from data.files import write_whole
@@ -33,6 +33,8 @@ def town(city: City, name: str) -> City:
             f"{name} cannot be played into itself; name another city, such as --into {name}-live"
         )
     files = city_files()
+    if not NAME.fullmatch(name):
+        load_city(name)  # which says what names are like
     if name not in files:
         with write_whole(home() / "cities" / f"{name}.toml") as temporary:
             shutil.copyfile(files[city.name], temporary)

@@ -26,9 +26,8 @@ from data.lock import Held
 from data.store import Store
 from pipelines import log
 from pipelines.due import AT, JOBS, missed, slot_of
-from pipelines.inbox import is_fed, waiting
-from pipelines.job import LIMITS, present
-from pipelines.visits import mark
+from pipelines.inbox import fresh, is_fed
+from pipelines.job import LIMITS, limit_of, present
 
 TICK = 1.0
 """Seconds between two looks at what is due."""
@@ -43,6 +42,8 @@ LONGEST = 600.0
 ENDING = 8.0
 """Seconds that jobs are given to end with the scheduler."""
 NAME = "scheduler"
+UNFINISHED = "unfinished"
+"""Stands, among the marks of files, for what came and of which the step failed or died."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class _Child:
 class _Tried:
     """Files of an inbox that a step was started for, and when, of the monotonic clock, it may be again."""
 
-    files: set[str | None] = field(default_factory=set)
+    files: set[str] = field(default_factory=set)
     again: float = float("inf")
     pause: float = RETRY
 
@@ -177,9 +178,11 @@ class Scheduler:
         """Starts a step where there is a file in the inbox that none was started for.
 
         Files that are still there when it has ended, such as those that cannot be moved, are tried again
-        after some time, which doubles.
+        after some time, which doubles; so is what came, where the step for it failed or died.
         """
-        files = {mark(path) for path in waiting(city, time.time())}
+        files = fresh(city, time.time())
+        if self.store.runs.is_unfinished("arrival", city.name, now, LIMITS["arrival"]):
+            files |= {UNFINISHED}
         tried = self.tried.get(city.name, _Tried())
         if not files:
             self.tried.pop(city.name, None)
@@ -237,8 +240,10 @@ class Scheduler:
                     )
             elif child.asked is not None and time.monotonic() - child.asked > ENDING:
                 child.process.kill()
-            elif child.asked is None and time.monotonic() - child.began > LIMITS[job]:
-                log.fail(f"ended: it took more than {LIMITS[job]:.0f} s", city=city, job=job)
+            elif child.asked is None and time.monotonic() - child.began > (
+                limit := limit_of(job, self.plan.minutes)
+            ):
+                log.fail(f"ended: it took more than {limit:.0f} s", city=city, job=job)
                 _ask(child)
 
 

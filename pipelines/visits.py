@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from data.files import write_whole
+from data.files import sha256, write_whole
 
 MOST_AWAY = 200
 """Files that were put away of which size and time are kept."""
@@ -37,12 +37,13 @@ class Visits:
     Attributes:
         path: where they are kept.
         known: by the marks of files.
-        away: sizes and times of the newest files that were put away, by their paths.
+        away: of the newest files that were put away, by their paths: size, time, SHA-256 where it is
+            known.
     """
 
     path: Path
     known: dict[str, Visit] = field(default_factory=dict)
-    away: dict[str, list[int]] = field(default_factory=dict)
+    away: dict[str, list[int | str]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> "Visits":
@@ -50,7 +51,7 @@ class Visits:
         try:
             table = json.loads(path.read_text(encoding="utf-8"))
             known = {str(key): Visit(**visit) for key, visit in table["known"].items()}
-            away = {str(key): [int(one) for one in told] for key, told in table["away"].items()}
+            away = {str(key): [*told] for key, told in table["away"].items()}
         except (OSError, ValueError, TypeError, AttributeError, KeyError):
             known, away = {}, {}
         return cls(path, known, away)
@@ -65,12 +66,19 @@ class Visits:
         """Returns what is known of a file."""
         return self.known.get(mark(file) or "", Visit())
 
-    def written_on(self) -> list[Path]:
-        """Returns the files that have changed since they were put away."""
+    def changed(self) -> list[Path]:
+        """Returns the files of which size or time have changed since they were put away."""
         found = [
-            Path(path) for path, told in self.away.items() if _told(Path(path)) not in ([], told)
+            Path(path)
+            for path, told in self.away.items()
+            if _told(Path(path)) not in ([], told[:2])
         ]
         return [path for path in found if path.is_file()]
+
+    def is_same(self, path: Path) -> bool:
+        """Returns whether a file that was put away has the content that it had then."""
+        kept = self.away.get(os.fspath(path), [])
+        return len(kept) > 2 and _hash(path) == kept[2]
 
     def keep(self, key: str, visit: Visit) -> None:
         """Keeps what is known now of the file with this mark.
@@ -81,14 +89,21 @@ class Visits:
         self.known[key] = visit
         self._write()
 
-    def keep_away(self, path: Path, was: str) -> None:
-        """Keeps that the file with the mark `was` lies at `path` now.
+    def keep_away(self, path: Path, was: str | None = None) -> None:
+        """Keeps that a file lies at `path` now, and what it holds.
+
+        Args:
+            path: where it was put.
+            was: its mark when it was taken in; None: it is as it is now.
 
         Raises:
             FlowcastError: it cannot be written.
         """
-        size, time = was.rsplit(" ", 2)[1:]
-        self.away[os.fspath(path)] = [int(size), int(time)]
+        now = _told(path)
+        told = [int(one) for one in was.rsplit(" ", 2)[1:]] if was else now
+        # What was written since is not what was taken in.
+        same = told == now and (digest := _hash(path)) and _told(path) == now
+        self.away[os.fspath(path)] = [*told, digest] if same else [*told]
         self.away = dict([*self.away.items()][-MOST_AWAY:])
         self._write()
 
@@ -98,7 +113,15 @@ class Visits:
             temporary.write_text(json.dumps({"known": known, "away": self.away}), encoding="utf-8")
 
 
-def _told(path: Path) -> list[int]:
+def _hash(path: Path) -> str:
+    """Returns the SHA-256 of a file, "" where it cannot be read."""
+    try:
+        return sha256(path)
+    except OSError:
+        return ""
+
+
+def _told(path: Path) -> list[int | str]:
     """Returns size and time of a file, nothing where it is gone."""
     try:
         told = path.stat(follow_symlinks=False)

@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ import xarray as xr
 from app.dashboard import REPLAYED
 from data.city import City, city_files, load_city
 from data.clock import Clock, local
-from data.database import default_url
+from data.database import default_url, file_of
 from data.errors import FlowcastError, StoreError
 from data.home import home
 from data.store import Store
@@ -88,13 +87,7 @@ def store() -> Store:
 def _file() -> str:
     """Returns what tells the store's file from any other, "" where there is none."""
     url = default_url()
-    if url.get_backend_name() != "sqlite" or not url.database:
-        return str(url)
-    try:
-        told = Path(url.database).stat()
-    except OSError:
-        return ""
-    return f"{told.st_dev}-{told.st_ino}"
+    return file_of(url) if url.get_backend_name() == "sqlite" and url.database else str(url)
 
 
 @st.cache_data(ttl=30, show_spinner=False)

@@ -5,6 +5,8 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli import app
+from data.city import load_city
+from data.store import Store
 
 RUN = CliRunner()
 
@@ -44,9 +46,29 @@ def test_a_night_without_any_flow_says_so(small_home: Path) -> None:
     assert line["message"] == "no flow for demo; run: forecast ingest --city demo PATH"
 
 
+def test_a_city_is_played_into_no_other_folder(small_home: Path) -> None:
+    refused = RUN.invoke(app, ["replay", "--city", "small", "--into", "../evil"])
+    assert "no name of a city" in str(refused.exception)
+    assert not (small_home / "evil.toml").exists()
+
+
+def test_reasons_are_told_as_they_were_written(small_home: Path) -> None:
+    place = Store()
+    version = str(place.champion(load_city("small")))
+    place.close()
+    for reason in ("because [/b] of it", "no text: \udcff"):
+        RUN.invoke(app, ["models", "promote", "--city", "small", version, "--reason", reason])
+        listed = RUN.invoke(app, ["models", "list", "--city", "small"])
+        assert listed.exit_code == 0, listed.exception
+    assert "because [/b] of it" in listed.output
+
+
+@pytest.mark.parametrize("verb", [["schedule"], ["nightly", "--city", "small"]])
 @pytest.mark.parametrize("at", ["25:00", "two"])
-def test_a_scheduler_refuses_what_is_no_time_of_day(small_home: Path, at: str) -> None:
-    refused = RUN.invoke(app, ["schedule", "--at", at])
+def test_who_starts_nights_refuses_what_is_no_time_of_day(
+    small_home: Path, at: str, verb: list[str]
+) -> None:
+    refused = RUN.invoke(app, [*verb, "--at", at])
     assert refused.exit_code == 2
     assert "write it like 02:00" in refused.output
 

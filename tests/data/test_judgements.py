@@ -39,6 +39,19 @@ def test_a_promotion_and_its_judgement_are_one(store: Store) -> None:
     assert judge.previous(CITY) == "v3"
 
 
+def test_who_was_judged_against_a_former_champion_takes_nobodys_place(store: Store) -> None:
+    judge = store.judgements
+    judge.add(CITY, "v1", "promoted", "first", NOW)
+    judge.add(CITY, "v2", "promoted", "by hand, meanwhile", NOW)
+    against_first = {"instead_of": ("v1", "another champion")}
+    assert not judge.add(CITY, "v3", "promoted", "better", NOW, **against_first)
+    assert store.champion(CITY) == "v2"
+    last = judge.table(CITY).iloc[-1]
+    assert (last["verdict"], last["reason"]) == ("refused", "another champion")
+    assert judge.add(CITY, "v4", "promoted", "better", NOW, instead_of=("v2", ""))
+    assert store.champion(CITY) == "v4"
+
+
 def test_the_champion_judged_again_is_promoted_once(store: Store) -> None:
     for _ in range(2):
         store.judgements.add(CITY, "v1", "promoted", "by hand", NOW)

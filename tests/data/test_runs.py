@@ -121,6 +121,22 @@ def test_a_claim_that_is_given_back_is_due_again_and_no_failure(store: Store) ->
     assert store.runs.is_over("step", "toy", SLOT)
 
 
+def test_an_arrival_that_failed_is_unfinished_until_a_step_is_done(store: Store) -> None:
+    def unfinished() -> bool:
+        return store.runs.is_unfinished("arrival", "toy", SLOT + MINUTE, LIMIT)
+
+    assert not unfinished()
+    claim = store.runs.claim("arrival", "toy", SLOT, SLOT, LIMIT)
+    assert claim is not None and not unfinished()  # it is at work
+    store.runs.finish(claim, SLOT + SECOND, "failed", "no space is left")
+    assert unfinished()
+    assert not store.runs.is_unfinished("arrival", "b", SLOT, LIMIT)
+    step = store.runs.claim("step", "toy", SLOT, SLOT + MINUTE, LIMIT)
+    assert step is not None and unfinished()
+    store.runs.finish(step, SLOT + 2 * MINUTE, "done")
+    assert not unfinished()
+
+
 def test_skipped_slots_are_told_once_and_leave_what_was_done(store: Store) -> None:
     slots = SLOT + np.arange(5) * MINUTE
     done = store.runs.claim("step", "toy", slots[2], SLOT, LIMIT)

@@ -341,6 +341,22 @@ def test_the_tables_are_those_that_the_migrations_make(store: Store, path: Path)
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
 
 
+def test_a_store_that_is_replaced_is_opened_anew_and_one_that_is_gone_is_told(
+    on_sqlite: None, flowcast_home: Path
+) -> None:
+    store, path = Store(), flowcast_home / "flowcast.db"
+    store.promote(CITY, "v1", "first")
+    for one in flowcast_home.glob("flowcast.db*"):
+        one.rename(one.with_name(f"former-{one.name}"))
+    with pytest.raises(StoreError, match="is gone; put it back"):
+        store.champion(CITY)
+    other = Store()
+    other.promote(CITY, "v2", "anew")
+    assert store.champion(CITY) == "v2"
+    store.promote(CITY, "v3", "by the first one")
+    assert other.champion(CITY) == "v3" and path.exists()
+
+
 def test_the_schema_is_the_newest_revision() -> None:
     assert scripts().get_heads() == [SCHEMA]
 

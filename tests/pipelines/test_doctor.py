@@ -51,6 +51,30 @@ def test_a_city_in_order_is_well(store: Store, city: City, fresh: np.datetime64)
     assert of(found, "data").value == 1800
 
 
+def test_a_city_whose_toml_is_wrong_is_a_failure(
+    store: Store, city: City, fresh: np.datetime64, flowcast_home: Path
+) -> None:
+    (flowcast_home / "cities" / "torn.toml").write_text("title = ")
+    found = examine(store, [city], fresh)
+    assert of(found, "city").status == "failure" and of(found, "city").city == "torn"
+    told = RUN.invoke(app, ["doctor", "--json"])
+    assert told.exit_code == 2
+    assert "torn" in {one["city"] for one in json.loads(told.stdout)["findings"]}
+
+
+def test_an_arrival_that_failed_is_one_until_a_step_has_made_it_good(
+    store: Store, city: City, fresh: np.datetime64
+) -> None:
+    claim = store.runs.claim("arrival", "small", fresh, fresh, 600)
+    assert claim is not None
+    store.runs.finish(claim, fresh, "failed", "no space is left")
+    assert of(examine(store, [city], fresh), "arrival").status == "failure"
+    step = store.runs.claim("step", "small", fresh, fresh + HOUR, 600)
+    assert step is not None
+    store.runs.finish(step, fresh + HOUR, "done")
+    assert of(examine(store, [city], fresh + HOUR), "arrival").status == "ok"
+
+
 def test_files_that_nobody_takes_in_are_told(store: Store, city: City, flowcast_home: Path) -> None:
     now = np.datetime64(int(time.time()), "s")
     folder = inbox(city)

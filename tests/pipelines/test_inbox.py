@@ -353,6 +353,21 @@ def test_a_file_that_is_written_on_after_it_was_taken_in_is_taken_once_more(stor
     assert not list(take_in(store, CITY, time.time() + LATER))
 
 
+def test_a_file_that_was_only_touched_undoes_no_correction(store: Store) -> None:
+    dropped("a.h5")
+    list(take_in(store, CITY, time.time() + LATER))
+    correction = store.flow(CITY) * 2
+    write_taxibj(inbox.inbox(CITY) / "b.h5", correction.values, correction["time"].values, CITY)
+    list(take_in(store, CITY, time.time() + LATER))
+    away = inbox.inbox(CITY) / "done" / "a.h5"
+    os.utime(away, (5, 5))
+    assert inbox.fresh(CITY, time.time() + LATER)  # somebody must look at it
+    assert not list(take_in(store, CITY, time.time() + LATER))
+    np.testing.assert_array_equal(store.flow(CITY).values, correction.values)
+    assert not inbox.fresh(CITY, time.time() + LATER)
+    assert names("done") == ["a.h5", "b.h5"]
+
+
 def test_a_refused_file_that_was_not_whole_is_taken_in_at_last(store: Store) -> None:
     whole = "".join(f"2026-01-01T00:00,{y},{x},1,1\n" for y in range(2) for x in range(3))
     path = inbox.inbox(CITY) / "slow.csv"
@@ -369,7 +384,7 @@ def test_a_refused_file_that_was_not_whole_is_taken_in_at_last(store: Store) -> 
 
 def test_slots_that_are_still_to_come_are_not_taken_in(store: Store) -> None:
     hour = np.datetime64(int(time.time()) // 3600 * 3600, "s")
-    for name, ahead in (("soon.h5", 5), ("never.h5", 24 * 365)):
+    for name, ahead in (("next.h5", 1), ("soon.h5", 5), ("never.h5", 24 * 365)):
         flow = label(np.ones((1, 2, 2, 3)), hour + np.array([ahead]) * HOUR, CITY)
         write_taxibj(inbox.inbox(CITY) / name, flow.values, flow["time"].values, CITY)
     with pytest.raises(FlowcastError, match="is the clock of this host right"):
@@ -381,6 +396,7 @@ def test_slots_that_are_still_to_come_are_not_taken_in(store: Store) -> None:
         in (inbox.inbox(CITY) / "refused" / "never.h5.reason.txt").read_text()
     )
     assert (inbox.inbox(CITY) / "soon.h5").exists()
+    assert (inbox.inbox(CITY) / "next.h5").exists()
 
 
 def test_a_table_of_flow_without_a_column_is_no_weather(store: Store) -> None:

@@ -309,6 +309,23 @@ def test_a_night_may_begin_with_the_champions_weights(place: Place) -> None:
         np.testing.assert_array_equal(weights[1][name], value)
 
 
+def test_a_night_that_may_begin_with_a_champion_that_is_gone_begins_anew(place: Place) -> None:
+    shutil.rmtree(models_root() / "small" / place.champion)
+    events = nightly(place.store, place.city, place.now, recipe=RECIPE, means=MEANS, warm=True)
+    night = [event for event in events if isinstance(event, Night)][-1]
+    assert night.gates
+
+
+@pytest.mark.parametrize("time", ["2999-01-01T00:00:00Z", "soon"])
+def test_a_champion_whose_manifest_is_no_good_need_not_be_beaten(place: Place, time: str) -> None:
+    version, path = made(place, same), models_root() / "small" / place.champion / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | {"trained": [manifest["trained"][0], time]}))
+    night = place.settled(version)
+    assert {"finite", "baseline persistence"} <= {gate.name for gate in night.gates}
+    assert "overall" not in {gate.name for gate in night.gates}
+
+
 def test_old_versions_go_and_champion_previous_and_newest_stay(place: Place) -> None:
     first = place.champion
     copies = [made(place, same) for _ in range(KEPT + 3)]

@@ -224,6 +224,33 @@ def test_a_step_that_is_done_takes_in_what_comes_later(
     assert done_of(store, live.name, "arrival") == 1
 
 
+def test_what_came_is_forecast_though_the_step_for_it_failed(
+    store: Store, city: City, live: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = archived(store, city, None)
+    arguments = ["step", "--city", live.name, "--for", "2026-05-01T10:00:00Z"]
+    assert main(arguments) == 0
+    for _ in play(flow[:1], live):
+        pass
+    time.sleep(QUIET + 0.1)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space is left")
+
+    starts = Starts(store, live)
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.step.forecast", full)
+        assert main(arguments) == 1
+    assert not list(inbox(live).glob("*.h5"))  # it was taken in and put away
+    starts.tick(present())
+    starts.tick(present())
+    assert starts.arrivals() == 1
+    assert main(arguments) == 0
+    assert _newest(store, live) == flow["time"].values[0]
+    starts.tick(present())
+    assert starts.arrivals() == 1 and not starts.tried
+
+
 def test_files_that_come_in_one_second_are_taken_in_by_arrivals_of_their_own(
     store: Store, city: City
 ) -> None:
