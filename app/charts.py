@@ -133,7 +133,10 @@ def _map(
                 alt.Color("flow:Q", scale=scale, legend=legend),
                 alt.value(MISSING),
             ),
-            strokeWidth=alt.condition(is_marked, alt.value(3), alt.value(0)),
+            strokeWidth=alt.StrokeWidthValue(
+                0,
+                condition=[{"test": is_marked, "value": 3}, {"test": "datum.spot", "value": 1}],
+            ),
             tooltip=[
                 alt.Tooltip("y:O", title="row"),
                 alt.Tooltip("x:O", title="column"),
@@ -214,10 +217,11 @@ def flow_deck(
     colour[~np.isfinite(flow)] = _parts(MISSING)
     at = marked or (-1, -1)
     framed = ((table["y"] == at[0]) & (table["x"] == at[1])).to_numpy()
+    spots = table["spot"].to_numpy() if "spot" in table else np.zeros(len(table), dtype=bool)
     shown = pd.DataFrame(
         {
             **{"y": table["y"], "x": table["x"], "corners": corners, "colour": colour.tolist()},
-            "line": np.where(framed, 400, 0),
+            "line": np.where(framed, 400, np.where(spots, 100, 0)),
             "told": _told(flow),
             "more": _more(table, tooltips or {}),
         }
@@ -319,13 +323,19 @@ def history_chart(table: pd.DataFrame, now: float | None = None) -> alt.LayerCha
             per step, NaN where there is no value.
         now: milliseconds at which a line is drawn.
     """
-    kinds = ["observed", "forecast", "same slot last week"]
+    styles = {
+        "observed": (OBSERVED, [1, 0]),
+        "forecast": (FORECAST, [1, 0]),
+        "same slot last week": (LAST_WEEK, [4, 3]),
+    }
+    there = {*table["kind"]}
+    kinds = [kind for kind in styles if kind in there]
     axis = alt.Axis(title=None, format="%a %H:%M", labelOverlap=True)
     x = alt.X("shown:T", scale=alt.Scale(type="utc"), axis=axis)
     legend = alt.Legend(title=None, orient="top", labelLimit=300)
     colour = alt.Color(
         "kind:N",
-        scale=alt.Scale(domain=kinds, range=[OBSERVED, FORECAST, LAST_WEEK]),
+        scale=alt.Scale(domain=kinds, range=[styles[kind][0] for kind in kinds]),
         legend=legend,
     )
     base = alt.Chart(table).encode(x)
@@ -342,7 +352,9 @@ def history_chart(table: pd.DataFrame, now: float | None = None) -> alt.LayerCha
         .encode(alt.Y("lower:Q", title="vehicles per step"), alt.Y2("upper:Q"))
     )
     dash = alt.StrokeDash(
-        "kind:N", scale=alt.Scale(domain=kinds, range=[[1, 0], [1, 0], [4, 3]]), legend=legend
+        "kind:N",
+        scale=alt.Scale(domain=kinds, range=[styles[kind][1] for kind in kinds]),
+        legend=legend,
     )
     lines = base.mark_line(point=alt.OverlayMarkDef(size=18), strokeWidth=1.5).encode(
         alt.Y("flow:Q", title="vehicles per step"), color=colour, strokeDash=dash, tooltip=tooltip

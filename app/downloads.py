@@ -4,6 +4,8 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from textwrap import shorten
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,8 @@ from data.clock import local, stamp
 MOST_ROWS = 45
 """Rows of a table that are drawn in a picture."""
 MOST_NAME = 120
+MOST_TITLE = 50
+"""Characters of a city's title that have room above a map."""
 
 Files = dict[str, Callable[[], bytes]]
 """How the content of a file is made, by its suffix."""
@@ -45,7 +49,8 @@ class Subject:
 
     def title(self, city: City) -> str:
         """Returns what a picture says above its map: place, what, and when by whose clocks."""
-        return f"{city.title}, {self.channel}\n{self.kind} {moment(self.time, city)}"
+        place = shorten(city.title, MOST_TITLE, placeholder="…")
+        return f"{place}, {self.channel}\n{self.kind} {moment(self.time, city)}"
 
     def name(self, city: City) -> str:
         """Returns the name of its files, which no other moment, channel or kind of map has."""
@@ -128,15 +133,15 @@ def table_files(table: pd.DataFrame, title: str) -> Files:
         title: of the picture.
     """
     return {
-        ".png": lambda: _png(_table_figure(table, title)),
+        ".png": lambda: _png(_table_figure(table, title), bbox_inches="tight"),
         ".csv": lambda: _csv(table),
         ".nc": lambda: _netcdf(_table_dataset(table), title),
     }
 
 
-def _png(figure: Figure) -> bytes:
+def _png(figure: Figure, **how: Any) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=120)
+    figure.savefig(file, format="png", dpi=120, **how)
     return file.getvalue()
 
 

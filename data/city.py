@@ -7,6 +7,7 @@ first. The name of a city is the name of its file.
 import dataclasses
 import re
 import tomllib
+import unicodedata
 import zoneinfo
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,11 @@ class City:
         return int(DAY / self.step)
 
 
+def seen(text: object) -> str:
+    """Returns text without signs that are not seen, such as those that turn round what stands about them."""
+    return "".join(one for one in str(text) if unicodedata.category(one) not in ("Cf", "Co"))
+
+
 def city_files() -> dict[str, Path]:
     """Returns the TOML file of every known city by name, the user's own in the place of ours."""
     folders = (Path(__file__).parent / "cities", home() / "cities")
@@ -123,6 +129,7 @@ def _city(name: str, table: dict[str, Any]) -> City:
     for key in ("title", "reader", "country", "subdivision"):
         if not isinstance(values.get(key, ""), str):
             raise ValueError(f"{key} = {values[key]!r} is not a text in quotes")
+    values["title"] = " ".join(seen(values["title"]).split()) or name
     values["timezone"] = _timezone(values["timezone"])
     values["step"] = parse_step(values["step"])
     values["grid"] = _grid(values["grid"])

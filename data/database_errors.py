@@ -18,7 +18,14 @@ HELD = "another process has held {place} for {patience:g} s; run it again when i
 FULL = "no space is left for {place}; nothing was written; make room and run it again"
 SILENT = "{place} does not answer; is PostgreSQL running there?"
 ENDED = "{place} ended the connection; nothing was written; run it again"
+OTHER = (
+    "{place} is not as this version of flowcast knows it; was it changed by a newer one? Start this "
+    "program anew, with the newest"
+)
 SQLITE = {
+    "no such table": OTHER,
+    "no such column": OTHER,
+    "has no column": OTHER,
     "full": FULL,
     "locked": HELD,
     "readonly": "{place} may not be written; give this user the right to write it",
@@ -47,6 +54,7 @@ POSTGRESQL = {
     "shutting down": "{place} is being shut down; run it again once it is back",
     "recovery": "{place} recovers from a crash; run it again in a moment",
     "too many": "{place} has no connection left; run it again, or let it have more (max_connections)",
+    "does not exist": OTHER,
 }
 """For a part of what the database says, the sentence."""
 UNKNOWN = "{place} cannot be used at the moment ({reason}); nothing was written; see its log and run it again"

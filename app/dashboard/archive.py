@@ -133,10 +133,13 @@ def _totals(city: City, days: pd.DataFrame) -> None:
     table = table.reindex(days["day"]).rename_axis("day").reset_index()
     if int(days["slots"].iloc[-1]) < city.slots_per_day:  # the mean of a part is not that of a day
         table = table.iloc[:-1]
+    st.subheader("Flow over time, in all cells")
+    if table.empty:
+        st.info("No day is whole yet; the first one is drawn once it is over.")
+        return
     tall = table.melt("day", ["inflow", "outflow"], "channel", "vehicles")
     tall["shown"] = milliseconds(tall["day"].to_numpy())
     tall["day"] = tall["day"].dt.strftime("%Y-%m-%d")
-    st.subheader("Flow over time, in all cells")
     show_chart(
         "totals",
         totals_chart(tall),
@@ -170,6 +173,7 @@ def taken_in(city: City) -> None:
     )
     refused = table[table["outcome"] == "refused"]
     if len(refused):
-        st.warning(f"{len(refused)} of the newest {len(table)} files were refused.")
+        st.warning(f"Refused: {len(refused)} of the newest {len(table)} files.")
         show_table("refused", refused[["at", "file", "why refused"]], "Refused")
-    show_table("ingests", table, f"The newest {len(table)} files", height=300)
+    title = "The only file" if len(table) == 1 else f"The newest {len(table)} files"
+    show_table("ingests", table, title, height=300)

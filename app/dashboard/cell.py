@@ -7,7 +7,7 @@ import xarray as xr
 
 from app.charts import history_chart, milliseconds
 from app.dashboard import reading
-from app.dashboard.now import asked, show_banners
+from app.dashboard.now import asked, kept, show_banners
 from app.dashboard.parts import (
     changed,
     go,
@@ -36,6 +36,8 @@ def page(city: City) -> None:
     if (found := asked(city)) is None:
         return
     state, forecast = found
+    if view().time is not None:
+        kept(city, state, forecast)
     show_banners(reading.trust_of(city, state, view().time), "error", "warning")
     made = forecast["init_time"].values[0]
     left, right = st.columns([1.2, 2.5])

@@ -49,8 +49,8 @@ def page(city: City) -> None:
     with controls:
         _controls(city, forecast, lead)
     with spots:
-        _spots(city, state, made, usual)
-    _maps(city, state, forecast, usual, lead)
+        hot = _spots(city, state, made, usual)
+    _maps(city, state, forecast, usual, lead, hot)
 
 
 def asked(city: City) -> tuple[str, xr.DataArray] | None:
@@ -87,7 +87,7 @@ def no_forecast(city: City) -> None:
 def _trust_strip(city: City, state: str, forecast: xr.DataArray) -> None:
     """Draws what there is to know of the forecast before it is looked at."""
     if view().time is not None:
-        _kept(city, state, forecast)
+        kept(city, state, forecast)
     found = reading.trust_of(city, state, view().time)
     show_banners(found)
     places = st.columns([1.1, 1, 1.4, 1.7, 1.5])
@@ -95,7 +95,7 @@ def _trust_strip(city: City, state: str, forecast: xr.DataArray) -> None:
         place.markdown(f"**{title}**  \n" + "  \n".join(plain(line) for line in lines if line))
 
 
-def _kept(city: City, state: str, forecast: xr.DataArray) -> None:
+def kept(city: City, state: str, forecast: xr.DataArray) -> None:
     """Says that a forecast was kept, whether there are newer ones, and leads back to them."""
     made = forecast["init_time"].values[0]
     newest = reading.forecast(city, state, None)
@@ -226,13 +226,13 @@ def _lead(forecast: xr.DataArray, step: int, city: City) -> str:
     return f"{local(at, city.timezone)[0]:%a %H:%M}, {ahead} ahead"
 
 
-def _spots(city: City, state: str, made: np.datetime64, usual: xr.Dataset) -> None:
-    """Draws the hot spots; choosing one marks its cell."""
+def _spots(city: City, state: str, made: np.datetime64, usual: xr.Dataset) -> pd.DataFrame:
+    """Draws the hot spots, of which choosing one marks its cell, and returns them."""
     spots = reading.hot_spots_of(city, state, view().time, view().channel, view().threshold)
     if spots.empty:
         st.markdown("**Hot spots**")
         _calm(usual, reading.trust_of(city, state, view().time))
-        return
+        return spots
     sure = spots["lower"] > spots["limit"]
     title = f"Hot spots of {view().channel}: {len(spots)}"
     if sure.any():
@@ -265,13 +265,14 @@ def _spots(city: City, state: str, made: np.datetime64, usual: xr.Dataset) -> No
     )
     chosen = event.get("selection", {}).get("rows", [])
     if not chosen or chosen[0] >= len(table):
-        return
+        return spots
     row = spots.iloc[chosen[0]]
     cell = int(row["y"]), int(row["x"])
     if cell != view().cell:
         go(cell=cell, lead=int(row["lead"]))
         st.session_state["spotted"] = st.session_state.get("spotted", 0) + 1
         st.rerun(scope="fragment")
+    return spots
 
 
 def _list_key(spots: pd.DataFrame, made: np.datetime64) -> str:
@@ -304,8 +305,15 @@ def _calm(usual: xr.Dataset, found: Trust) -> None:
         st.success(none)
 
 
-def _maps(city: City, state: str, forecast: xr.DataArray, usual: xr.Dataset, lead: int) -> None:
-    """Draws what was observed, what is forecast and how far that is from usual."""
+def _maps(
+    city: City,
+    state: str,
+    forecast: xr.DataArray,
+    usual: xr.Dataset,
+    lead: int,
+    spots: pd.DataFrame,
+) -> None:
+    """Draws what was observed, what is forecast, with the hot spots, and how far that is from usual."""
     channel = view().channel
     made = forecast["init_time"].values[0]
     observed = reading.frame(city, state, made).sel(channel=channel)
@@ -323,7 +331,7 @@ def _maps(city: City, state: str, forecast: xr.DataArray, usual: xr.Dataset, lea
     with columns[0]:
         show_map("observed", Subject("Observed", channel, made), observed, city, (0, end))
     with columns[1]:
-        show_map("forecast", said, coming, city, (0, end), **more)
+        show_map("forecast", said, coming, city, (0, end), framed=spots, **more)
     with columns[2]:
         show_map(
             "unusual",
@@ -331,12 +339,14 @@ def _maps(city: City, state: str, forecast: xr.DataArray, usual: xr.Dataset, lea
             coming - mean.values,
             city,
             (-end / 3, end / 3),
+            framed=spots,
             forecast=("forecast", coming.values),
             **more,
         )
     st.caption(
         f"Vehicles per step of {lasting(city.step)}; times in "
-        f"{plain(city.timezone)}; grey: no value; one scale of colours for all times, taken of the history."
+        f"{plain(city.timezone)}; grey: no value; thin frames: hot spots at any of the coming steps; one "
+        "scale of colours for all times, taken of the history, by the root of flow."
     )
     _cell(city, observed, coming, mean)
 

@@ -1,7 +1,7 @@
 """Parts: what several pages draw: sentences, charts with what stands for them in words, downloads."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from app.dashboard.view import View, query_of
 from app.downloads import Files, Subject, file_name, map_files, table_files
 from app.frame_charts import ERRORS
 from app.maps import COLOURS
-from data.city import City
+from data.city import City, seen
 from data.clock import local
 
 MOST_TEXT = 300
@@ -56,7 +56,7 @@ def plain(text: object) -> str:
 
     Commands of ours within it are shown as code, of which what is copied is what was typed.
     """
-    bounded = " ".join(str(text).split())
+    bounded = " ".join(seen(text).split())
     if len(bounded) > MOST_TEXT:
         bounded = bounded[: MOST_TEXT - 1] + "…"
     parts, end = [], 0
@@ -164,6 +164,7 @@ def show_map(
     frame: xr.DataArray,
     city: City,
     limits: tuple[float, float],
+    framed: pd.DataFrame | None = None,
     **more: tuple[str, np.ndarray],
 ) -> None:
     """Draws a map with its title, its click, its words and its downloads.
@@ -174,6 +175,7 @@ def show_map(
         frame: dims `(y, x)`, vehicles per step, NaN where there is no value.
         city: whose it is.
         limits: flow at the ends of the colours; below zero the map is one of differences.
+        framed: columns `y` and `x` of cells that have a thin frame.
         more: names and values of what tooltips tell too, dims `(y, x)`.
     """
     table = cells(frame.values, **{name: values for name, (_, values) in more.items()})
@@ -184,6 +186,12 @@ def show_map(
     if not np.isfinite(frame.values).any():
         st.info("There is no value for this time.")
         return
+    if framed is not None and len(framed):
+        spots = np.zeros(frame.shape, dtype=bool)
+        spots[framed["y"].to_numpy(int), framed["x"].to_numpy(int)] = True
+        table["spot"] = spots.ravel()
+        # Drawn after their neighbours, so that frames lie above them.
+        table = table.sort_values("spot", kind="stable", ignore_index=True)
     cell = view().cell
     if cell is not None:  # drawn last, so that its frame lies above its neighbours
         is_cell = (table["y"] == cell[0]) & (table["x"] == cell[1])
@@ -259,16 +267,24 @@ def show_table(key: str, table: pd.DataFrame, title: str, at: str = "", **option
 def _download_table(key: str, table: pd.DataFrame, title: str, at: str) -> None:
     full = ", ".join(part for part in (f"{view().city}: {title}", at) if part)
     name = file_name(view().city, title, at)
-    download(key, name, table_files(table, full))
+    download(key, name, table_files(table, full), {".png": "PNG of the table"})
 
 
-def download(key: str, name: str, files: Files) -> None:
-    """Offers files; each is made when it is asked for."""
-    told = f"As {', '.join(KINDS[suffix] for suffix in files)}: {name}"
+def download(key: str, name: str, files: Files, named: Mapping[str, str] | None = None) -> None:
+    """Offers files; each is made when it is asked for.
+
+    Args:
+        key: of the widgets.
+        name: of the files.
+        files: how each is made, by its suffix.
+        named: what kinds of files are called where it is not as in `KINDS`.
+    """
+    kinds = KINDS | dict(named or {})
+    told = f"As {', '.join(kinds[suffix] for suffix in files)}: {name}"
     with st.popover("Export", icon=":material/download:", key=f"{key}-export", help=told):
         for suffix, make in files.items():
             st.download_button(
-                f"{KINDS[suffix]} of {name}"[:90],
+                f"{kinds[suffix]}: {name}"[:90],
                 data=make,
                 file_name=f"{name}{suffix}",
                 mime=MIME[suffix],

@@ -194,7 +194,7 @@ def _forecasters(scores: pd.DataFrame, at: str) -> None:
             "RMSE against what was served": [
                 f"{100 * (one / best - 1):+.1f} %" for one in found["rmse"]
             ],
-            "scores": found["scores"],
+            "forecasts by step": found["scores"],
         }
     )
     title = f"All forecasters, vehicles per step, over all leads, {BOTH}"

@@ -74,6 +74,8 @@ def _versions(city: City) -> None:
             f"models rollback --city {city.name}",
         ]
     st.code("\n".join(f"forecast {one}" for one in commands), language=None)
+    if previous is None:
+        st.caption("There is no other version to promote, or to go back to, yet.")
 
 
 def _promotions(city: City) -> None:
@@ -98,7 +100,13 @@ def _gates(gates: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _figure(gates: dict[str, Any]) -> str:
-    """Returns the candidate's RMSE on the days it was judged by, "" where it was not."""
+    """Returns the candidate's RMSE on the days it was judged by, "" where it was not.
+
+    A training by hand judges by the validation days and asks for no gates.
+    """
+    by_hand = gates.get("validation RMSE", {}).get("candidate", {}).get("all")
+    if by_hand is not None:
+        return f"{by_hand:.2f}"
     for name, gate in _gates(gates).items():
         if name.startswith(("baseline", "overall")) and gate.get("value") is not None:
             return f"{gate['value']:.2f}"

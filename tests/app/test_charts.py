@@ -135,6 +135,15 @@ def test_no_band_is_drawn_over_a_gap() -> None:
     assert [one["filter"] for one in area["transform"]] == ["datum.kind === 'forecast'"]
 
 
+def test_a_legend_names_what_is_drawn_alone() -> None:
+    rows = {"shown": [0.0, 0.0], "at": ["a", "a"], "kind": ["observed", "forecast"]}
+    table = pd.DataFrame({**rows, "flow": [1.0, 2.0], "lower": [np.nan] * 2, "upper": [np.nan] * 2})
+    lines = history_chart(table).to_dict()["layer"][-1]
+    for channel in ("color", "strokeDash"):
+        assert lines["encoding"][channel]["scale"]["domain"] == ["observed", "forecast"]
+        assert len(lines["encoding"][channel]["scale"]["range"]) == 2
+
+
 def test_legends_say_that_colours_end() -> None:
     title = flow_map(cells(FRAME), CITY, 10).to_dict()["encoding"]["color"]["condition"]["legend"]
     assert title["title"] == "vehicles per step; above 10 the colour stays"

@@ -39,6 +39,13 @@ def test_maps_say_what_they_are_where_when_by_whose_clocks_and_by_what() -> None
     assert Subject("Observed", "inflow", AT).footer(NEW_YORK) == ""
 
 
+def test_the_channel_is_told_above_a_map_however_long_the_citys_title_is() -> None:
+    long = City(**{**vars(CITY), "title": "A very long title of a city " * 5})
+    first, second = SAID.title(long).split("\n")
+    assert first.endswith("…, inflow") and len(first) < 70
+    assert second == "Forecast 2025-11-02 05:30 UTC"
+
+
 def test_no_two_maps_have_one_name() -> None:
     hour = np.timedelta64(1, "h")
     others = [

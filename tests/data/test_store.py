@@ -392,6 +392,15 @@ def test_a_store_from_before_the_bands_keeps_all_that_it_held(path: Path) -> Non
     assert band(newest) is not None
 
 
+def test_a_store_that_a_newer_version_changes_while_it_is_open_is_told(database: str) -> None:
+    store = Store()
+    with store._database.write() as connection:
+        connection.execute(sa.text("ALTER TABLE promotion RENAME TO promotion_of_later"))
+    with pytest.raises(StoreError, match="changed by a newer one"):
+        store.champion(CITY)
+    store.close()
+
+
 def test_a_database_of_a_newer_version_is_left_alone(store: Store, path: Path) -> None:
     store.add_flow(CITY, flow_at(range(3)), source=FILE)
     store.close()

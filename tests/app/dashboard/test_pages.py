@@ -203,7 +203,8 @@ def test_a_store_that_is_locked_is_a_sentence_or_a_page(lived_in: Path) -> None:
 def test_markup_in_a_title_is_shown_as_it_stands(lived_in: Path) -> None:
     path = home() / "cities" / "small-live.toml"
     wild = "**x** [a](javascript:alert(1)) :red[r] $x$ <img src=x>"
-    path.write_text(path.read_text().replace("Small town", wild))
+    turned = f"{wild}\u202e"  # from which on all would be read from right to left
+    path.write_text(path.read_text().replace("Small town", turned), encoding="utf-8")
     test = shown(city="small-live")
     assert not test.exception
     assert test.title[0].value == f"{plain(wild)}: now and next"
@@ -438,6 +439,14 @@ def test_a_kept_moment_that_is_the_newest_is_judged_as_of_now(
     assert "The data are stale" in test.error[0].value
 
 
+def test_hot_spots_are_framed_on_the_maps(lived_in: Path) -> None:
+    test = shown(city="small-live", threshold="1")
+    spots = next(one.value for one in test.dataframe if "why" in one.value)
+    drawn = [one for one in test.get("vega_lite_chart") if one is not None]
+    assert len(spots) and len(drawn) == 3
+    assert "thin frames: hot spots" in words(test)
+
+
 def test_a_feature_without_a_place_is_left_out_and_the_others_are_drawn(lived_in: Path) -> None:
     content = json.loads(POINT.format("-74, 40.7"))
     content["features"].append({"type": "Feature", "geometry": None, "properties": {}})
@@ -488,6 +497,25 @@ def test_promotions_gates_and_files_stand_among_the_runs(lived_in: Path) -> None
     assert len(found) == 3
     assert found[0]["found"].tolist() == ["9.50, more than 9.00"]
     assert "What was taken in" in [one.value for one in test.subheader]
+
+
+def test_the_figure_of_a_training_by_hand_stands_beside_its_version(lived_in: Path) -> None:
+    city, at = load_city("small-live"), np.datetime64("2025-04-01T06:00", "s")
+    metrics = {"candidate": {"all": 77.329}, "persistence": {"all": 99.0}}
+    Store().judgements.add(city, "v9", PROMOTED, "good", at, {"validation RMSE": metrics})
+    test = shown(city="small-live", page="runs")
+    versions = next(one.value for one in test.dataframe if "role" in one.value)
+    assert versions.loc[versions["version"] == "v9", "RMSE"].tolist() == ["77.33"]
+
+
+def test_a_cell_at_a_past_moment_says_so_and_leads_back(lived_in: Path) -> None:
+    newest = Store().forecast(load_city("small-live"))
+    assert newest is not None
+    at = newest["init_time"].values[0] - np.timedelta64(3, "h")
+    test = shown(city="small-live", page="cell", y="2", x="3", time=f"{at}Z")
+    assert "not the newest" in words(test)
+    back = next(one for one in test.button if one.label == "Back to the newest")
+    assert "not the newest" not in words(back.click().run())
 
 
 def test_without_a_previous_version_no_promotion_is_suggested(lived_in: Path) -> None:
