@@ -332,7 +332,7 @@ def history_chart(table: pd.DataFrame, now: float | None = None) -> alt.LayerCha
     kinds = [kind for kind in styles if kind in there]
     axis = alt.Axis(title=None, format="%a %H:%M", labelOverlap=True)
     x = alt.X("shown:T", scale=alt.Scale(type="utc"), axis=axis)
-    legend = alt.Legend(title=None, orient="top", labelLimit=300)
+    legend = alt.Legend(title=None, orient="top", labelLimit=300, symbolType="stroke")
     colour = alt.Color(
         "kind:N",
         scale=alt.Scale(domain=kinds, range=[styles[kind][0] for kind in kinds]),
