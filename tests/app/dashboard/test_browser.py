@@ -131,11 +131,15 @@ def test_each_page_is_drawn_for_all_asks_no_other_host_and_logs_no_error(
         assert PAGES[name].lower() in page.inner_text("h1")
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= width, f"{name} is {wide} wide on {width}"
-        found = axe.Axe().run(page, options={"runOnly": RULES})
-        broken = [
-            (one["id"], [node["html"][:150] for node in one["nodes"][:3]])
-            for one in found.response["violations"]
-        ]
+        for _ in range(3):  # what is being refreshed is faint for a moment
+            page.wait_for_function(STANDS, timeout=WAIT)
+            found = axe.Axe().run(page, options={"runOnly": RULES})
+            broken = [
+                (one["id"], [node["html"][:150] for node in one["nodes"][:3]])
+                for one in found.response["violations"]
+            ]
+            if {one for one, _ in broken} != {"color-contrast"}:
+                break
         assert not broken, f"{name} at {width}: {json.dumps(broken, indent=1)}"
     assert seen.hosts == {server.url.removeprefix("http://")}
     assert not seen.errors
@@ -220,7 +224,7 @@ def test_maps_and_tables_are_exported(
         kept = {}
         for kind in ("PNG", "CSV", "NetCDF"):
             with page.expect_download(timeout=WAIT) as waiting:
-                page.get_by_role("button", name=re.compile(f"^{kind} of")).click()
+                page.get_by_role("button", name=re.compile(f"^{kind}\\b")).click()
             name = waiting.value.suggested_filename
             assert re.fullmatch(r"[A-Za-z0-9_-]+\.(png|csv|nc)", name)
             kept[kind] = tmp_path / f"{number}{name}"
