@@ -208,17 +208,23 @@ def test_a_step_is_done_once_however_often_it_is_started(
     assert (row["outcome"], row["attempt"], row["detail"]["files"]) == ("done", 1, 0)
 
 
-def test_a_step_that_is_done_takes_in_what_comes_later(
-    store: Store, city: City, live: City, capfd: pytest.CaptureFixture[str]
-) -> None:
+def _comes_after_its_step(store: Store, city: City, live: City) -> tuple[np.datetime64, list[str]]:
+    """A slot in the inbox, and the arguments of a step that is done already."""
     flow = archived(store, city, None)
     arguments = ["step", "--city", live.name, "--for", "2026-05-01T10:00:00Z"]
     assert main(arguments) == 0
     for _ in play(flow[:1], live):
         pass
     time.sleep(QUIET + 0.1)
+    return flow["time"].values[0], arguments
+
+
+def test_a_step_that_is_done_takes_in_what_comes_later(
+    store: Store, city: City, live: City, capfd: pytest.CaptureFixture[str]
+) -> None:
+    slot, arguments = _comes_after_its_step(store, city, live)
     assert main(arguments) == 0
-    assert _newest(store, live) == flow["time"].values[0]
+    assert _newest(store, live) == slot
     assert main(arguments) == 0
     assert "nothing to do" in capfd.readouterr().err.splitlines()[-1]
     assert done_of(store, live.name, "arrival") == 1
@@ -227,12 +233,7 @@ def test_a_step_that_is_done_takes_in_what_comes_later(
 def test_what_came_is_forecast_though_the_step_for_it_failed(
     store: Store, city: City, live: City, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flow = archived(store, city, None)
-    arguments = ["step", "--city", live.name, "--for", "2026-05-01T10:00:00Z"]
-    assert main(arguments) == 0
-    for _ in play(flow[:1], live):
-        pass
-    time.sleep(QUIET + 0.1)
+    slot, arguments = _comes_after_its_step(store, city, live)
 
     def full(*_: object, **__: object) -> None:
         raise OSError("no space is left")
@@ -246,7 +247,7 @@ def test_what_came_is_forecast_though_the_step_for_it_failed(
     starts.tick(present())
     assert starts.arrivals() == 1
     assert main(arguments) == 0
-    assert _newest(store, live) == flow["time"].values[0]
+    assert _newest(store, live) == slot
     starts.tick(present())
     assert starts.arrivals() == 1 and not starts.tried
 
