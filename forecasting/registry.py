@@ -247,6 +247,21 @@ def manifest_hash(root: Path, city: str, version: str) -> str:
         return ""
 
 
+def altered(root: Path, city: str, version: str, judged: str) -> str:
+    """Returns that a manifest is another than was judged, "" where it is not, or there is none to compare.
+
+    Args:
+        root: of the registry.
+        city: name of the city.
+        version: of it.
+        judged: SHA-256 of the manifest that was judged; "" where it is not known.
+    """
+    found = manifest_hash(root, city, version)
+    if not judged or not found or found == judged:
+        return ""
+    return f"{root / city / version / MANIFEST} is damaged: it is not the manifest that was judged"
+
+
 def verify(root: Path, city: str, version: str, manifest_sha256: str = "") -> list[str]:
     """Returns what is wrong with the files of a version, a sentence each; nothing where all is well.
 
@@ -259,9 +274,8 @@ def verify(root: Path, city: str, version: str, manifest_sha256: str = "") -> li
         version: of it.
         manifest_sha256: that the manifest must have; "" where that is not known.
     """
-    if manifest_sha256 and manifest_hash(root, city, version) != manifest_sha256:
-        path = root / city / version / MANIFEST
-        return [f"{path} is damaged: it is not the manifest that was judged"]
+    if text := altered(root, city, version, manifest_sha256):
+        return [text]
     try:
         manifest = read_manifest(root, city, version)
     except FlowcastError as error:

@@ -90,15 +90,9 @@ def waiting(city: City, now: float, quiet: float = QUIET) -> list[Path]:
 
 
 def fresh(city: City, now: float, quiet: float = QUIET) -> set[str]:
-    """Returns the marks of the files that are to be taken in: whole ones, and those written on since.
+    """Returns the marks of the files that are to be taken in: those that wait, and those written on since.
 
-    Args:
-        city: whose they are.
-        now: seconds since 1970.
-        quiet: seconds without a change after which a file is whole.
-
-    Raises:
-        FlowcastError: the folder cannot be read.
+    Takes what `waiting` takes, and raises what it does.
     """
     files = [*waiting(city, now, quiet), *Visits.read(_visits(city)).changed()]
     return {told for path in files if (told := mark(path))}
@@ -189,8 +183,7 @@ def take_in(store: Store, city: City, now: float, quiet: float = QUIET) -> Itera
 def _fetch_back(visits: Visits) -> None:
     """Moves files back that were written on after they had been put away, to be taken in once more."""
     for path in visits.changed():
-        if visits.is_same(path):  # somebody touched it
-            visits.keep_away(path)
+        if visits.is_touched(path):
             continue
         log.warn("a file was written on after it was taken in", path=str(path))
         path.rename(_free(path.parent.parent, path.name))

@@ -9,7 +9,7 @@ from data.errors import FlowcastError
 from data.store import Store
 from data.weather import CURRENT
 from forecasting.neural import NeuralForecaster
-from forecasting.registry import load_version, manifest_hash, models_root, verify
+from forecasting.registry import altered, load_version, models_root, verify
 
 
 def serving(
@@ -27,8 +27,8 @@ def serving(
         FlowcastError: as `load_version`, or its manifest is not the one that was judged.
     """
     judged = store.judgements.manifest(city, version)
-    if judged and (found := manifest_hash(models_root(), city.name, version)) and found != judged:
-        raise FlowcastError(wrong_with(store, city, version)[0])
+    if text := altered(models_root(), city.name, version, judged):
+        raise FlowcastError(text)
     forecaster = load_version(models_root(), city, version)
     if not forecaster.context.weather:
         return forecaster

@@ -75,10 +75,19 @@ class Visits:
         ]
         return [path for path in found if path.is_file()]
 
-    def is_same(self, path: Path) -> bool:
-        """Returns whether a file that was put away has the content that it had then."""
-        kept = self.away.get(os.fspath(path), [])
-        return len(kept) > 2 and _hash(path) == kept[2]
+    def is_touched(self, path: Path) -> bool:
+        """Returns whether a file that was put away holds what it held then, and keeps its new time.
+
+        Raises:
+            FlowcastError: that cannot be written.
+        """
+        kept, now = self.away.get(os.fspath(path), []), _told(path)
+        if len(kept) < 3 or _hash(path) != kept[2]:
+            return False
+        # Of a time before it was read: what somebody writes meanwhile is seen at the next look.
+        self.away[os.fspath(path)] = [*now, kept[2]]
+        self._write()
+        return True
 
     def keep(self, key: str, visit: Visit) -> None:
         """Keeps what is known now of the file with this mark.
@@ -89,20 +98,16 @@ class Visits:
         self.known[key] = visit
         self._write()
 
-    def keep_away(self, path: Path, was: str | None = None) -> None:
-        """Keeps that a file lies at `path` now, and what it holds.
-
-        Args:
-            path: where it was put.
-            was: its mark when it was taken in; None: it is as it is now.
+    def keep_away(self, path: Path, was: str) -> None:
+        """Keeps that the file with the mark `was` lies at `path` now, and what it holds.
 
         Raises:
             FlowcastError: it cannot be written.
         """
-        now = _told(path)
-        told = [int(one) for one in was.rsplit(" ", 2)[1:]] if was else now
+        told = [int(one) for one in was.rsplit(" ", 2)[1:]]
+        digest = _hash(path)
         # What was written since is not what was taken in.
-        same = told == now and (digest := _hash(path)) and _told(path) == now
+        same = digest and _told(path) == told
         self.away[os.fspath(path)] = [*told, digest] if same else [*told]
         self.away = dict([*self.away.items()][-MOST_AWAY:])
         self._write()
