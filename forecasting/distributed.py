@@ -108,5 +108,6 @@ def joined(device: str) -> Iterator[tuple[Group, torch.device]]:
     dist.init_process_group(backend, timeout=PATIENCE)
     try:
         yield Group(dist.get_rank(), dist.get_world_size()), place
+        dist.barrier()  # none closes its connections while another still uses them
     finally:
         dist.destroy_process_group()

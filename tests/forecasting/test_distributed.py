@@ -82,12 +82,16 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that two processes wrote to."""
     folder = tmp_path_factory.mktemp("together")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    subprocess.run(
+    ran = subprocess.run(
         [*command, "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", __file__, folder],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
         timeout=240,
-        check=True,
     )
+    # What counts is that both came to their ends: torch's own processes now and then abort as they leave.
+    ends = [(folder / f"bad-{rank}").exists() for rank in (0, 1)]
+    assert all(ends), f"exit {ran.returncode}: {ran.stderr[-6000:]}"
     return folder
 
 
