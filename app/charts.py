@@ -124,7 +124,7 @@ def _map(
     is_marked = f"datum.y == {int(at[0])} && datum.x == {int(at[1])}"
     return _inked(
         alt.Chart(table)
-        .mark_rect(stroke=MARKED, invalid=None)
+        .mark_rect(stroke=MARKED, invalid=None, aria=False)
         .encode(
             alt.Y("y:O", sort=order, axis=_ticks("row", rows), scale=WHOLE),
             alt.X("x:O", axis=_ticks("column", columns), scale=WHOLE),

@@ -174,10 +174,11 @@ def _controls(city: City, forecast: xr.DataArray, lead: int) -> None:
     horizon = len(times)
     if horizon > 1:
         st.session_state["lead"] = lead
+        names = _leads(forecast, city)
         st.select_slider(
             "Horizon",
             options=range(1, horizon + 1),
-            format_func=lambda step: _lead(forecast, step, city),
+            format_func=lambda step: names[step - 1],
             key="lead",
             on_change=changed,
             args=("lead", "lead"),
@@ -220,10 +221,13 @@ def _play(playing: bool) -> None:
         st.session_state["played"] = time.monotonic()
 
 
-def _lead(forecast: xr.DataArray, step: int, city: City) -> str:
-    at = forecast["valid_time"].values[0, step - 1]
-    ahead = lasting(forecast["lead_time"].values[step - 1])
-    return f"{local(at, city.timezone)[0]:%a %H:%M}, {ahead} ahead"
+def _leads(forecast: xr.DataArray, city: City) -> list[str]:
+    """Returns what the steps ahead are called."""
+    times = local(forecast["valid_time"].values[0], city.timezone)
+    return [
+        f"{at:%a %H:%M}, {lasting(ahead)} ahead"
+        for at, ahead in zip(times, forecast["lead_time"].values, strict=True)
+    ]
 
 
 def _spots(city: City, state: str, made: np.datetime64, usual: xr.Dataset) -> pd.DataFrame:

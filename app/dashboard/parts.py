@@ -8,6 +8,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import streamlit as st
 import xarray as xr
 
@@ -213,8 +214,10 @@ def show_map(
             st.html(scale_bar(city, colours, limits))
         else:
             spec = map_spec(city, limits, tuple(tips.items()), cell)
+            # As Streamlit sends it, without the threads that it would start for so few rows.
+            rows = pa.Table.from_pandas(table, preserve_index=False, nthreads=1)
             event = st.vega_lite_chart(
-                table, spec, on_select="rerun", key=f"{key}-map-{number}", alt=words
+                rows, spec, on_select="rerun", key=f"{key}-map-{number}", alt=words
             )
     picked(event, city)
     download(key, subject.name(city), map_files(frame, city, limits, subject, colours))
