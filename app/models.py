@@ -150,10 +150,17 @@ def _facts(manifest: Manifest) -> dict[str, str]:
     errors = {name: f"{one['all']:.2f}" for name, one in manifest.metrics.items()}
     return {
         "version": manifest.version,
-        "network": f"{manifest.network}, {manifest.members} of them",
+        "network": f"{manifest.network}, {manifest.members} of them{_plain(manifest)}",
         "trees": f"a share of {manifest.trees['share']:.2f}" if manifest.trees else "none",
         "trained": f"{manifest.trained[0]} to {manifest.trained[1]}",
         "validation RMSE": ", ".join(f"{name} {text}" for name, text in errors.items()),
         "code": manifest.code_version,
         "weights": manifest.weights_sha256,
     }
+
+
+def _plain(manifest: Manifest) -> str:
+    if not manifest.plain:
+        return ""
+    count, share = manifest.plain["members"], manifest.plain["share"]
+    return f", and {count} on frames alone with a share of {share:.2f}"

@@ -42,7 +42,8 @@ class Rollout(Protocol):
 class NeuralForecaster:
     """Trained networks of one kind, whose mean is the forecast, with what they are shown.
 
-    Trees that see the same may have a share in it, at the leads that they were grown for.
+    Trees that see the same may have a share in it, at the leads that they were grown for, and so may
+    networks that see frames of the flow alone and forecast the flow itself: they err differently.
 
     Attributes:
         rollouts: the members, which differ in their weights alone.
@@ -53,6 +54,8 @@ class NeuralForecaster:
             was known then.
         trees: None for none.
         share: of the forecast that is the trees', 0 to 1.
+        plain: networks that see frames alone; None for none.
+        plain_share: of the forecast that is theirs, 0 to 1; the rest is that of networks and trees.
     """
 
     rollouts: tuple[Rollout, ...]
@@ -62,14 +65,22 @@ class NeuralForecaster:
     weather: xr.DataArray | None = None
     trees: Trees | None = None
     share: float = 0.0
+    plain: "NeuralForecaster | None" = None
+    plain_share: float = 0.0
 
     def with_trees(self, trees: Trees, share: float) -> "NeuralForecaster":
         """Returns the forecaster with trees that have a share in it."""
         return replace(self, name=f"{self.name}+trees", trees=trees, share=share)
 
+    def with_plain(self, plain: "NeuralForecaster", share: float) -> "NeuralForecaster":
+        """Returns the forecaster with networks that see frames alone and have a share in it."""
+        return replace(self, plain=plain, plain_share=share)
+
     def lags(self, horizon: int) -> tuple[int, ...]:
         """Returns the slots that it cannot do without, oldest first."""
         seen = {*self.rollouts[0].lags(horizon), *(self.trees.lags if self.trees else ())}
+        if self.plain is not None:
+            seen |= {*self.plain.lags(horizon)}
         return tuple(sorted(seen, reverse=True))
 
     def memory(self, horizon: int) -> tuple[int, ...]:
@@ -94,4 +105,7 @@ class NeuralForecaster:
             theirs = self.trees.differences(told, self.context.scale)
             ours = mean[:, : theirs.shape[1]]
             ours += np.float32(self.share) * (theirs - ours)
-        return label_forecast(seen.base + mean, past)
+        forecast = seen.base + mean
+        if self.plain is not None:
+            forecast += np.float32(self.plain_share) * (self.plain(past, horizon).values - forecast)
+        return label_forecast(forecast, past)

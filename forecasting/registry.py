@@ -13,7 +13,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,15 @@ from data.errors import FlowcastError
 from data.files import sha256, sync
 from data.home import home
 from forecasting.climatology import Climatology
-from forecasting.context import Context, ContextConfig
+from forecasting.context import PLAIN, Context, ContextConfig
 from forecasting.expected import Expected
 from forecasting.intervals import Bands
 from forecasting.neural import NeuralForecaster, Rollout
 from forecasting.trees import Trees
 
-FORMAT = 3
-READ = (2, FORMAT)
-"""Formats that can be read; those of 2 know no trees."""
+FORMAT = 4
+READ = (2, 3, FORMAT)
+"""Formats that can be read; those of 2 know no trees, those of 3 no networks on frames alone."""
 WEIGHTS, NETWORK, TREES = "weights.safetensors", "network-{}.onnx", "trees-{}.onnx"
 MANIFEST = "manifest.json"
 
@@ -58,7 +58,7 @@ class Manifest:
         config: of the network's frames.
         around: what the network is shown beside them, empty where it is nothing.
         context: what is known of the city but for its arrays.
-        members: networks whose mean is the forecast.
+        members: networks with a context, whose mean is the forecast.
         training: configuration of the training, and the epochs of each fit.
         history: slots that it sees.
         selected: first and last slot of the days that epochs were chosen by training on, ISO 8601, UTC.
@@ -73,6 +73,8 @@ class Manifest:
         trees: empty where there are none: `share` of the forecast that is theirs, `shares` of the newest
             frame that each lead begins with, `history` of frames that they see, `rounds` of all
             leads, `sha256` of each file.
+        plain: of networks on frames alone, whose weights and files follow those of the others; empty where
+            there are none: `members`, how many they are, `share` of the forecast that is theirs.
         format: of this manifest.
     """
 
@@ -96,12 +98,20 @@ class Manifest:
     weights_sha256: str = ""
     export: dict[str, Any] = field(default_factory=dict)
     trees: dict[str, Any] = field(default_factory=dict)
+    plain: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
+
+    @property
+    def networks(self) -> int:
+        """How many networks there are, with and without a context."""
+        return self.members + int(self.plain.get("members", 0))
 
     @property
     def config_hash(self) -> str:
         """SHA-256 of the network's, the context's and the training's configuration."""
-        parts = [self.network, self.config, self.around, self.context, self.training]
+        parts: list[Any] = [self.network, self.config, self.around, self.context, self.training]
+        if self.plain:
+            parts.append(self.plain)
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -119,17 +129,19 @@ def save_version(
     networks: Sequence[bytes] = (),
     bands: Bands | None = None,
     trees: Sequence[bytes] = (),
+    plain: Context | None = None,
 ) -> Path:
     """Writes a version, whole or not at all, and returns its folder.
 
     Args:
         root: of the registry.
         manifest: the hashes are filled in.
-        weights: of each member, as `weights_of` returns them.
+        weights: of each network, as `weights_of` returns them; those on frames alone last.
         context: that they serve with.
         networks: the exported steps, which `manifest.export` tells of; none where there are none.
         bands: calibrated on days that the networks were not trained on; None for none.
         trees: of each lead, from 1, which `manifest.trees` tells of; none where there are none.
+        plain: context of networks on frames alone, which `manifest.plain` tells of; None without them.
 
     Raises:
         VersionTakenError: another version has its name.
@@ -140,7 +152,12 @@ def save_version(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".writing-"))
-        _write(temporary, manifest, weights, context, bands, _models(networks, trees))
+        learnt = {} if bands is None else bands.to_tensors()
+        tensors = {f"bands.{name}": value for name, value in learnt.items()}
+        tensors |= context_tensors(context)
+        if plain is not None:
+            tensors["plain.scale"] = np.ascontiguousarray(plain.scale)
+        _write(temporary, manifest, weights, tensors, _models(networks, trees))
         temporary.chmod(0o755)
         temporary.replace(folder)
         sync(folder.parent)
@@ -362,8 +379,7 @@ def _write(
     folder: Path,
     manifest: Manifest,
     weights: Sequence[Mapping[str, np.ndarray]],
-    context: Context,
-    bands: Bands | None,
+    learnt: Mapping[str, np.ndarray],
     models: Mapping[str, bytes],
 ) -> None:
     tensors = {
@@ -372,9 +388,7 @@ def _write(
         for name, value in one.items()
     }
     whole = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    learnt = {} if bands is None else bands.to_tensors()
-    whole |= {f"bands.{name}": value for name, value in learnt.items()}
-    (folder / WEIGHTS).write_bytes(save(whole | context_tensors(context)))
+    (folder / WEIGHTS).write_bytes(save({**whole, **learnt}))
     sync(folder / WEIGHTS)
     fields = asdict(manifest)
     for name, content in models.items():
@@ -429,11 +443,16 @@ def _forecaster(
     manifest: Manifest, folder: Path, tensors: dict[str, np.ndarray]
 ) -> NeuralForecaster:
     rollouts, runtime = _exported(manifest, folder) or (_in_torch(manifest, tensors), "torch")
-    context = _context(manifest, tensors)
-    forecaster = NeuralForecaster(rollouts, context, manifest.network, runtime)
-    if not manifest.trees:
+    context, count = _context(manifest, tensors), manifest.members
+    forecaster = NeuralForecaster(rollouts[:count], context, manifest.network, runtime)
+    if manifest.trees:
+        trees = _trees(manifest, folder)
+        forecaster = forecaster.with_trees(trees, float(manifest.trees["share"]))
+    if not manifest.plain:
         return forecaster
-    return forecaster.with_trees(_trees(manifest, folder), float(manifest.trees["share"]))
+    bare = replace(context, config=PLAIN, scale=tensors["plain.scale"], weather=())
+    plain = NeuralForecaster(rollouts[count:], bare, manifest.network, runtime)
+    return forecaster.with_plain(plain, float(manifest.plain["share"]))
 
 
 def _trees(manifest: Manifest, folder: Path) -> Trees:
@@ -449,14 +468,14 @@ def _trees(manifest: Manifest, folder: Path) -> Trees:
 def _exported(manifest: Manifest, folder: Path) -> tuple[tuple[Rollout, ...], str] | None:
     """Returns the exports of a version and what runs them, None where there are none that can serve."""
     hashes = manifest.export.get("sha256", [])
-    if len(hashes) != manifest.members:
+    if len(hashes) != manifest.networks:
         return None
     from forecasting.onnx_rollout import OnnxRollout  # a baseline does without ONNX Runtime
 
     try:
         rollouts = tuple(
-            OnnxRollout.open(_verified(folder / NETWORK.format(member), one), manifest.history)
-            for member, one in enumerate(hashes)
+            OnnxRollout.open(_verified(folder / NETWORK.format(number), one), manifest.history)
+            for number, one in enumerate(hashes)
         )
     except (OSError, RuntimeError, FlowcastError):
         return None
@@ -466,13 +485,14 @@ def _exported(manifest: Manifest, folder: Path) -> tuple[tuple[Rollout, ...], st
 def _in_torch(manifest: Manifest, tensors: Mapping[str, np.ndarray]) -> tuple[Rollout, ...]:
     from forecasting.torch_rollout import restore  # seconds to import, and seldom needed
 
-    def member(number: int) -> Rollout:
+    def network(number: int) -> Rollout:
         prefix = f"network.{number}."
         weights = {
             name.removeprefix(prefix): value
             for name, value in tensors.items()
             if name.startswith(prefix)
         }
-        return restore(manifest.network, manifest.config, manifest.around, weights)
+        around = manifest.around if number < manifest.members else {}
+        return restore(manifest.network, manifest.config, around, weights)
 
-    return tuple(member(number) for number in range(manifest.members))
+    return tuple(network(number) for number in range(manifest.networks))

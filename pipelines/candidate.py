@@ -36,7 +36,7 @@ from forecasting.torch_rollout import weights_of
 from forecasting.trees import installed
 from pipelines.calendars import unknown_years
 from pipelines.fitting import Course, chosen
-from pipelines.growing import LEAST, Grove, share_of
+from pipelines.growing import LEAST, Grove, share_of, share_of_trees
 from pipelines.promotion import champion_of, former_of, judge, scores_of, span
 
 SERVED = ("float32", "int8")
@@ -97,6 +97,23 @@ class Fits:
         return self.course.final(0, self.selected[0]) if self.final else self.course.lesson
 
     @property
+    def plain(self) -> "Fits | None":
+        """The fits of networks on frames alone as those of a training of their own; None without any."""
+        each, lesson = self.course.each, self.course.plain
+        if lesson is None or not self.selected[each:]:
+            return None
+        course = replace(self.course, lesson=lesson, plain=None)
+        return Fits(course, self.selected[each:], self.final[each:])
+
+    @property
+    def first(self) -> "Fits":
+        """The fits of the other networks, and the trees."""
+        if self.course.plain is None:
+            return self
+        each, course = self.course.each, replace(self.course, plain=None)
+        return Fits(course, self.selected[:each], self.final[:each], self.grove)
+
+    @property
     def training(self) -> dict[str, Any]:
         """What is told of the training in the manifest."""
         states = [("selection", one) for one in self.selected]
@@ -119,7 +136,7 @@ class Service:
 
     Attributes:
         forecaster: as it will serve.
-        models: the exported steps, none where torch serves.
+        models: the exported steps of all networks, none where torch serves.
         facts: for the manifest.
         notes: for people.
     """
@@ -149,30 +166,73 @@ def keep_best(store: Store, city: City, fits: Fits, serve: str, stopped: bool) -
 
 def keep_candidate(store: Store, city: City, fits: Fits, serve: str, stopped: bool) -> Trained:
     """Saves the fits as a version, with its errors on the validation days, and promotes nothing."""
-    judged = fits.course.lesson
-    service = service_of(judged, [chosen(state) for state in fits.selected], serve)
-    service, trees, told = _with_trees(service, fits)
+    judged, first, plain = fits.course.lesson, fits.first, fits.plain
+    service, served, networks = _services(first, serve)
+    service, trees, told = _with_trees(service, first)
+    facts, bare, beside = {**service.facts, **served.facts}, None, {}
+    if plain is not None:
+        precision = str(service.facts.get("precision", "float32"))
+        theirs, last, more = _services(plain, precision, judged=True)
+        share = share_of(judged, service.forecaster, theirs.forecaster)
+        if share < LEAST:
+            reason = "networks on frames alone stay away: on the validation days they add nothing"
+            service = replace(service, notes=(*service.notes, reason))
+        else:
+            mixed = service.forecaster.with_plain(theirs.forecaster, share)
+            service = replace(service, forecaster=mixed, notes=(*service.notes, *theirs.notes))
+            beside = {"members": len(more), "share": share}
+            networks, bare = networks + more, plain.lesson.context
+            served, facts = _together(served, last, facts)
     scores = scores_of(service.forecaster, champion_of(store, city, judged), judged)
     if (former := former_of(store, city, judged)) is not None:
         scores["champion"] = former
-    serving = fits.final or fits.selected
-    networks, served = [chosen(state) for state in serving], service
-    if fits.final:
-        precision = str(service.facts.get("precision", "float32"))
-        served = service_of(fits.lesson, networks, precision, judged=True)
-    facts = {**service.facts, **served.facts}
-    manifest = replace(_manifest(city, fits, scores, facts), trees=told)
+    manifest = replace(_manifest(city, fits, scores, facts), trees=told, plain=beside)
     weights = [weights_of(network) for network in networks]
     # Errors of the days held back, which the networks that serve then learn from: a little too wide.
     bands = calibrated(service.forecaster, judged.known, judged.init_times, judged.config.horizon)
-    context = fits.lesson.context
-    manifest = _saved(manifest, weights, context, served.models, bands, trees)
+    context = first.lesson.context
+    manifest = _saved(manifest, weights, context, served.models, bands, trees, bare)
     notes = (
         *dict.fromkeys((*service.notes, *served.notes)),
         *([UNSEEN] if _is_unseen(fits) else []),
         *unknown_years(judged.known, judged.known["time"].values),
     )
     return Trained(manifest, False, "it is to be judged", stopped, notes)
+
+
+def _services(
+    fits: Fits, serve: str, judged: bool = False
+) -> tuple[Service, Service, list[nn.Module]]:
+    """Returns how networks of a kind are judged and how they will serve, and those that will.
+
+    Args:
+        fits: of the kind.
+        serve: as `service_of` takes it.
+        judged: as `service_of` takes it.
+    """
+    known = [chosen(state) for state in fits.selected]
+    service = service_of(fits.course.lesson, known, serve, judged)
+    if not fits.final:
+        return service, service, known
+    networks = [chosen(state) for state in fits.final]
+    precision = str(service.facts.get("precision", "float32"))
+    return service, service_of(fits.lesson, networks, precision, judged=True), networks
+
+
+def _together(
+    first: Service, second: Service, facts: dict[str, Any]
+) -> tuple[Service, dict[str, Any]]:
+    """Returns how networks of both kinds serve, and what the manifest tells of it.
+
+    Where one kind has no export that may serve, torch serves both.
+    """
+    if not (first.models and second.models):
+        told = {**second.facts, **first.facts}
+        failed = {"failed": told["failed"]} if "failed" in told else {}
+        return replace(first, models=(), notes=(*first.notes, *second.notes)), failed
+    farthest = max(facts["difference"], second.facts["difference"])
+    models = (*first.models, *second.models)
+    return replace(first, models=models), {**facts, "difference": farthest}
 
 
 def _is_unseen(fits: Fits) -> bool:
@@ -206,7 +266,7 @@ def _with_trees(service: Service, fits: Fits) -> tuple[Service, list[bytes], dic
     except FlowcastError as error:
         return alone(str(error))
     selected = replace(grove.selected, models=tuple(map(OnnxTrees, judges)))
-    share = share_of(lesson, service.forecaster, selected)
+    share = share_of_trees(lesson, service.forecaster, selected)
     if share < LEAST:
         return alone("on the validation days they add nothing")
     facts = {
@@ -231,11 +291,15 @@ def starting_weights(
         FlowcastError: the version cannot be read.
     """
     manifest = read_manifest(models_root(), city.name, version)
-    ours = (lesson.name, asdict(lesson.network), asdict(lesson.around) if lesson.around else {})
+    own, config = asdict(lesson.around) if lesson.around else {}, asdict(lesson.network)
+    # A forecaster that sees frames alone has none beside it, and may have been trained so itself.
+    bare = not own and bool(manifest.plain)
+    ours = (lesson.name, config, manifest.around if bare else own)
     written = json.loads(json.dumps(ours))
     if [manifest.network, manifest.config, manifest.around] != list(written):
         return None
-    return load_weights(models_root(), manifest, member % manifest.members)
+    count = int(manifest.plain["members"]) if bare else manifest.members
+    return load_weights(models_root(), manifest, member % count + bare * manifest.members)
 
 
 def service_of(
@@ -320,7 +384,7 @@ def _manifest(
         config=asdict(lesson.network),
         around=asdict(lesson.around) if lesson.around else {},
         context=context_fields(lesson.context),
-        members=len(fits.selected),
+        members=len(fits.first.selected),
         training=fits.training,
         history=lesson.config.history,
         selected=span(judged.train),

@@ -30,11 +30,13 @@ class Made(NamedTuple):
         forecaster: knows the training and the validation span.
         selected: knows the training span alone; what is told of the validation span is its.
         epochs: or rounds of trees, of the final fit; 0 where there are none.
+        plain: share that networks on frames alone have in it beside others.
     """
 
     forecaster: Forecaster
     selected: Forecaster
     epochs: int = 0
+    plain: float = 0.0
 
 
 class Lessons(NamedTuple):
@@ -124,9 +126,10 @@ class Network:
         name: key in `NETWORKS`.
         context: what it is shown; None for what is usual.
         training: fields of `TrainingConfig` and their values, where they are not the usual ones.
-        final: whether what serves is trained on the validation span too.
+        final: whether what serves is trained on the validation span too; None for what is usual.
         swapped: parts of the usual context that are off where they are on, and on where they are off.
-        trees: whether trees that see the same have a share in the forecast.
+        trees: whether trees that see the same have a share in the forecast, and where windows are many
+            networks on frames alone too, as in the city's own forecaster.
         epochs: of each fit, at most; None for as many as the city's own forecaster has.
         chance: its weights are drawn.
     """
@@ -134,7 +137,7 @@ class Network:
     name: str
     context: ContextConfig | None = None
     training: tuple[tuple[str, Any], ...] = ()
-    final: bool = True
+    final: bool | None = None
     swapped: tuple[str, ...] = ()
     trees: bool = False
     epochs: int | None = None
@@ -153,7 +156,8 @@ class Network:
         # Other work on the machine is no reason for fewer epochs.
         how: dict[str, Any] = {"computing": computing, "timer": time.process_time}
         made = fitted(parts, city, recipe, weather=weather, **how)
-        return Made(made.forecaster, made.selected, sum(made.epochs))
+        share = made.forecaster.plain_share
+        return Made(made.forecaster, made.selected, sum(made.epochs), share)
 
     def _recipe(self, plan: "Plan", seed: int) -> Recipe:
         training = replace(
@@ -172,4 +176,5 @@ class Network:
             final=self.final,
             swapped=self.swapped,
             trees=self.trees,
+            plain=None if self.trees else False,
         )

@@ -50,8 +50,9 @@ class Kept:
         path: of its file.
         sums: as `forecasting.metrics.sums_by_window` returns them; of windows whose input is not
             whole the counts are 0.
-        facts: `seconds` of fitting, `epochs`, `validation` (RMSE of the selection by lead, and
-            `all`), `memory` in bytes, `made` (when).
+        facts: `seconds` of fitting, `epochs`, `plain` (share of networks on frames alone beside
+            others), `validation` (RMSE of the selection by lead, and `all`), `memory` in bytes, `made`
+            (when).
     """
 
     path: Path
@@ -104,6 +105,7 @@ def make(archive: Archive, run: Run, plan: Plan, path: Path) -> None:
     facts = {
         "seconds": seconds,
         "epochs": made.epochs,
+        "plain": made.plain,
         "validation": rmse_by_lead(errors_by_window(aside, flow)),
         "memory": peak_memory_of_process(),
         "made": f"{pd.Timestamp.now('UTC'):%Y-%m-%dT%H:%M:%SZ}",

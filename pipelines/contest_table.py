@@ -91,8 +91,9 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
         f"{content['windows']:,} windows of the test span, {span['test'][0]} to {span['test'][1]} in "
         f"{content['timezone']}, the same for all; vehicles per step; above 10: cells with more than 10 "
         f"observed. Fitted on {span['train'][0]} to {span['train'][1]}, selected on "
-        f"{span['validation'][0]} to {span['validation'][1]}, then fitted on both; the test span was "
-        f"only scored. Mean over the seeds and, after ±, their standard deviation.",
+        f"{span['validation'][0]} to {span['validation'][1]}, then fitted on both (networks where windows "
+        f"are few); the test span was only scored. Mean over the seeds and, after ±, their standard "
+        f"deviation.",
         f"One thread and at most {plan['minutes']:g} minutes of processor time a training; "
         f"{machine['cores']} cores of {machine['processor']}; "
         + ", ".join(f"{name} {text}" for name, text in machine["versions"].items())

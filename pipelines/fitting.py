@@ -2,13 +2,15 @@
 
 Epochs are chosen by the validation days; then the networks that serve are trained anew on these days
 too, for as many epochs as were found. Several members, which differ in their seed, make one forecaster.
+Where windows are many, a final fit would learn next to nothing new: its time goes to a second kind of
+networks, which see frames of the flow alone and forecast the flow itself. Both kinds err differently.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from forecasting import trees
 from forecasting.clock import Clock
 from forecasting.computing import Computing, pick_device
 from forecasting.context import MANY as MANY_WINDOWS
-from forecasting.context import ContextConfig
+from forecasting.context import PLAIN, ContextConfig
 from forecasting.lesson import Lesson
 from forecasting.models import NETWORKS
 from forecasting.models.network import Frames, NetworkConfig
@@ -32,7 +34,7 @@ from forecasting.neural import NeuralForecaster
 from forecasting.state import TrainingConfig, TrainingState
 from forecasting.torch_rollout import build_network
 from forecasting.training import Event, fit
-from pipelines.growing import Grove, Growing, grow, share_of
+from pipelines.growing import Grove, Growing, grow, share_of, share_of_trees
 
 DEFAULT = "swinlstm-b"
 USUAL = TrainingConfig(epochs=6, batch=32, average=0.99, loss="huber", patience=3)
@@ -58,23 +60,25 @@ class Recipe:
         context: what the network is shown. None: what pays with the number of windows that there are,
             `without` some parts, `also` with others, and those `swapped` the other way.
         training: of each fit; its `minutes` are for all of them together.
-        members: networks whose mean is the forecast; their seeds follow one another. None: by the
-            number of windows that there are.
+        members: networks of each kind, whose mean is the forecast; their seeds follow one another. None:
+            by the number of windows that there are.
         epochs: of each fit, at most. None: by the number of windows; those of `training` where they are
             neither few nor many.
-        final: whether what serves is trained on the validation days too.
+        final: whether what serves is trained on the validation days too. None: where windows are few.
         until: newest slot that is known, ISO 8601, UTC; "" for all that is stored.
         held: days at the end that no fit sees; None: the city's test days.
         start: version whose weights the fits begin with where they fit; "" for none.
         trees: whether trees have a share in the forecast. None: where scikit-learn is installed and there
             are `TIME_FOR_TREES` minutes or more.
+        plain: whether networks that see frames of the flow alone have a share in the forecast. None:
+            where windows are many.
     """
 
     network: str = DEFAULT
     context: ContextConfig | None = None
     training: TrainingConfig = USUAL
     members: int | None = None
-    final: bool = True
+    final: bool | None = None
     epochs: int | None = None
     without: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
@@ -83,6 +87,7 @@ class Recipe:
     held: int | None = None
     start: str = ""
     trees: bool | None = None
+    plain: bool | None = None
 
     def __post_init__(self) -> None:
         ContextConfig().changed(without=self.without, also=(*self.also, *self.swapped))
@@ -92,24 +97,33 @@ class Recipe:
             raise ValueError(f"{self.members} members are less than 1")
 
     def settled(self, count: int) -> "Recipe":
-        """Returns the recipe with context, members and epochs for a number of windows to train on.
+        """Returns the recipe with all that follows from a number of windows to train on.
 
         With many windows members differ less.
         """
+        many = count >= MANY_WINDOWS
         few = max(self.training.epochs, min(-(-LEAST // count), MOST_EPOCHS))
-        most = max(self.training.epochs, LONG) if count >= MANY_WINDOWS else few
+        most = max(self.training.epochs, LONG) if many else few
         paying = min(max(FEWEST, -(-ENOUGH // count)), most)
         epochs = self.epochs or paying
-        members = self.members or min(max(1, MANY // count), MOST_MEMBERS)
         training = replace(self.training, epochs=epochs)
         usual = ContextConfig.usual(count).changed(without=self.without, also=self.also)
         other = {name: not getattr(usual, name) for name in self.swapped}
         context = self.context or replace(usual, **other)
+        plain = many and context != PLAIN if self.plain is None else self.plain
+        members = self.members or min(max(1, MANY // (count * (1 + plain))), MOST_MEMBERS)
         grown, minutes = self.trees, self.training.minutes
         if grown is None:
             grown = trees.installed() and (minutes is None or minutes >= TIME_FOR_TREES)
         return replace(
-            self, context=context, training=training, members=members, epochs=epochs, trees=grown
+            self,
+            context=context,
+            training=training,
+            members=members,
+            epochs=epochs,
+            trees=grown,
+            plain=plain,
+            final=not many if self.final is None else self.final,
         )
 
     @classmethod
@@ -123,6 +137,7 @@ class Recipe:
         final: bool | None = None,
         epochs: int | None = None,
         trees: bool | None = None,
+        plain: bool | None = None,
         **training: Any,
     ) -> "Recipe":
         """Returns the usual recipe but for what is asked for; None asks for nothing.
@@ -131,10 +146,11 @@ class Recipe:
             network: key in `NETWORKS`.
             without: usual parts of the context that are switched off.
             also: parts that are switched on.
-            members: networks.
+            members: networks of each kind.
             epochs: of each fit.
             final: whether what serves is trained on the validation days too.
             trees: whether trees have a share in the forecast.
+            plain: whether networks on frames alone have one.
             training: fields of `TrainingConfig`.
 
         Raises:
@@ -145,11 +161,12 @@ class Recipe:
             network or DEFAULT,
             training=replace(USUAL, **changes),
             members=members,
-            final=True if final is None else final,
+            final=final,
             epochs=epochs,
             without=tuple(without),
             also=tuple(also),
             trees=trees,
+            plain=plain,
         )
 
     @classmethod
@@ -165,13 +182,17 @@ class Recipe:
 class Course:
     """The fits of a training: one to choose the epochs for every member, and a final one.
 
+    The members of the first kind come first, those that see frames alone behind them.
+
     Attributes:
         recipe: of the training.
         lesson: of the training days, judged by the validation days.
+        plain: the same for networks that see frames alone; None where there are none.
     """
 
     recipe: Recipe
     lesson: Lesson
+    plain: Lesson | None = None
 
     @classmethod
     def prepare(
@@ -194,15 +215,23 @@ class Course:
         settled = recipe.settled(max(whole, 1))
         if settled.trees:
             trees.version()  # before anything is trained
-        lesson = Lesson.prepare(
-            parts, recipe.network, network, settled.training, settled.context, weather
-        )
-        return cls(settled, lesson)
+        prepared = partial(Lesson.prepare, parts, recipe.network, network, settled.training)
+        lesson = prepared(settled.context, weather)
+        return cls(settled, lesson, prepared(PLAIN) if settled.plain else None)
+
+    @property
+    def each(self) -> int:
+        """How many networks there are of each kind."""
+        return self.recipe.members or 1
 
     @property
     def members(self) -> int:
         """How many networks make the forecast."""
-        return self.recipe.members or 1
+        return self.each * (1 if self.plain is None else 2)
+
+    def of(self, member: int) -> Lesson:
+        """Returns the lesson of the member's kind."""
+        return self.lesson if self.plain is None or member < self.each else self.plain
 
     @property
     def fits(self) -> int:
@@ -217,8 +246,8 @@ class Course:
             minutes -= min(GROWN_IN, minutes / 2) if self.recipe.trees else 0.0
             longer = self.lesson.known.sizes["time"] / self.lesson.train.sizes["time"]
             minutes /= self.members * (1 + (longer if self.recipe.final else 0))
-        own = replace(config, seed=config.seed + member, minutes=minutes)
-        return replace(self.lesson, config=own)
+        own = replace(config, seed=config.seed + member % self.each, minutes=minutes)
+        return replace(self.of(member), config=own)
 
     def grow(self, stop: threading.Event | None = None) -> Iterator[Growing | Grove]:
         """Grows the trees of a recipe with trees; see `growing.grow`."""
@@ -229,15 +258,21 @@ class Course:
         found = max(epoch.number for epoch in selected.history if epoch.best)
         # A clock that stands: all processes, and a resumed training, must plan the same.
         planned = max(Clock(selected, shared=True).epochs(), len(selected.history))
-        seed = self.recipe.training.seed + member
+        seed = self.recipe.training.seed + member % self.each
         own = replace(
             selected.config, seed=seed, epochs=planned, minutes=None, patience=0, last=found
         )
-        return replace(self._whole, config=own)
+        whole = self._whole if self.of(member) is self.lesson else self._plain_whole
+        return replace(whole, config=own)
 
     @cached_property
     def _whole(self) -> Lesson:
         return self.lesson.final()
+
+    @cached_property
+    def _plain_whole(self) -> Lesson:
+        assert self.plain is not None
+        return self.plain.final()
 
 
 @dataclass(frozen=True)
@@ -280,9 +315,10 @@ def fitted(
         FlowcastError: as `Course.prepare`, or the training comes to no finite end.
     """
     course = Course.prepare(parts, city, recipe, weather)
+    recipe, each = course.recipe, course.each
     computing = computing or Computing()
     states: dict[bool, list[TrainingState]] = {False: [], True: []}
-    lessons: dict[bool, Lesson] = {}
+    lessons: dict[bool, list[Lesson]] = {False: [], True: []}
     for member in range(course.members):
         for last in (False, True) if recipe.final else (False,):
             lesson = course.final(member, states[False][-1]) if last else course.selection(member)
@@ -290,16 +326,26 @@ def fitted(
             for _ in training(lesson, state, computing, timer=timer):
                 pass
             states[last].append(state)
-            lessons[last] = lesson
-    selected = lessons[False].forecaster(*map(chosen, states[False]))
-    served = lessons[True].forecaster(*map(chosen, states[True])) if recipe.final else selected
-    if course.recipe.trees:
+            lessons[last].append(lesson)
+
+    def networks(last: bool, members: slice) -> NeuralForecaster:
+        return lessons[last][members][0].forecaster(*map(chosen, states[last][members]))
+
+    end = bool(recipe.final)
+    selected = networks(False, slice(each))
+    served = networks(True, slice(each)) if end else selected
+    if recipe.trees:
         *_, grove = course.grow()
         assert isinstance(grove, Grove)
-        share = share_of(course.lesson, selected, grove.selected)
+        share = share_of_trees(course.lesson, selected, grove.selected)
         selected = selected.with_trees(grove.selected, share)
         served = served.with_trees(grove.final, share)
-    ends = states[recipe.final]
+    if course.plain is not None:
+        plain = networks(False, slice(each, None))
+        share = share_of(course.lesson, selected, plain)
+        selected = selected.with_plain(plain, share)
+        served = served.with_plain(networks(end, slice(each, None)), share)
+    ends = states[end]
     epochs = tuple(max(one.number for one in state.history if one.best) for state in ends)
     seconds = sum(state.history[-1].seconds for kind in states.values() for state in kind)
     return Fitted(served, selected, epochs, seconds)

@@ -17,7 +17,7 @@ from forecasting.tree_rows import TreeLesson, TreesConfig
 from forecasting.trees import Model, Trees, TreesForecaster
 
 LEAST = 0.02
-"""Share below which trees are not worth keeping."""
+"""Share below which trees, or networks on frames alone, are not worth keeping."""
 ROWS = 2_000_000
 """Rows of all leads together, at most, so that many leads take no longer than four."""
 
@@ -81,15 +81,19 @@ def grow(
     yield Grove(selected, trees.together(last, first.config), rounds)
 
 
-def share_of(lesson: Lesson, networks: Forecaster, grown: Trees) -> float:
-    """Returns the share of the trees with which the forecast errs least on the validation days.
+def share_of_trees(lesson: Lesson, networks: Forecaster, grown: Trees) -> float:
+    """Returns the share of the trees beside networks, as `share_of`."""
+    return share_of(lesson, networks, TreesForecaster(grown, lesson.context, lesson.weather))
 
-    It is that of least squares, within 0 and 1: with the networks' forecast n, the trees' t and what
-    was observed y it minimises the sum of (n + s (t - n) - y)^2 over all cells and leads.
+
+def share_of(lesson: Lesson, first: Forecaster, second: Forecaster) -> float:
+    """Returns the share of the second with which two forecasters err least on the validation days.
+
+    It is that of least squares, within 0 and 1: with the forecasts f and s and what was observed y, the
+    share p minimises the sum of (f + p (s - f) - y)^2 over all cells and leads.
     """
-    theirs = TreesForecaster(grown, lesson.context, lesson.weather)
     above = below = 0.0
-    for (ours, other), observed in lesson.outcomes(networks, theirs):
+    for (ours, other), observed in lesson.outcomes(first, second):
         apart = (other - ours).values.astype(np.float64)
         above += float(((observed - ours).values * apart).sum())
         below += float(np.square(apart).sum())

@@ -5,11 +5,13 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from data.city import City
 from data.errors import FlowcastError
@@ -77,16 +79,16 @@ def read_unfinished(city: City, course: Course, device: torch.device) -> dict[st
     Raises:
         FlowcastError: one cannot be read, or the flow has changed since.
     """
-    lesson = course.lesson
-    names = [f"{kind}-{n}" for kind in KINDS for n in range(course.members)]
+
+    def build(lesson: Lesson) -> nn.Module:
+        return build_network(lesson.name, lesson.network, lesson.around)
+
+    names = {f"{kind}-{n}": course.of(n) for kind in KINDS for n in range(course.members)}
     return {
         name: load_checkpoint(
-            checkpoint_of(city, name),
-            lambda: build_network(lesson.name, lesson.network, lesson.around),
-            device,
-            facts_of(course, lesson),
+            checkpoint_of(city, name), partial(build, lesson), device, facts_of(course, lesson)
         )
-        for name in names
+        for name, lesson in names.items()
         if checkpoint_of(city, name).exists()
     }
 

@@ -32,6 +32,7 @@ from forecasting.registry import (
     load_version,
     read_manifest,
     save_version,
+    verify,
     versions,
 )
 from forecasting.torch_rollout import TorchRollout, build_network, weights_of
@@ -333,11 +334,11 @@ def rewrite(folder: Path, **changes: Any) -> None:
 
 
 def test_a_manifest_of_an_unknown_format_is_refused(root: Path, folder: Path) -> None:
-    for other in (1, 4):
+    for other in (1, 5):
         rewrite(folder, format=other, something="new")
         refusal(
             lambda: load(root),
-            "has format [14], this version of flowcast reads 2 to 3; .*train again",
+            "has format [15], this version of flowcast reads 2 to 4; .*train again",
         )
 
 
@@ -446,6 +447,47 @@ def test_torch_stands_in_where_one_of_the_exports_is_damaged_or_gone(
     assert loaded.runtime == "torch"
     past = past_of(forecaster, flow, 200)
     xr.testing.assert_identical(loaded(past, 6), forecaster(past, 6))
+
+
+@pytest.fixture
+def both(flow: xr.DataArray, weather: xr.DataArray) -> NeuralForecaster:
+    """A forecaster of both kinds of networks."""
+    return made(ContextConfig(), flow, weather).with_plain(made(PLAIN, flow, weather), 0.3)
+
+
+@pytest.mark.parametrize("is_exported", [False, True])
+def test_networks_on_frames_alone_are_kept_behind_the_others(
+    root: Path, both: NeuralForecaster, flow: xr.DataArray, is_exported: bool
+) -> None:
+    assert both.plain is not None
+    networks = [*networks_of(both), *networks_of(both.plain)]
+    changes: dict[str, Any] = {"plain": {"members": MEMBERS, "share": 0.3}}
+    if is_exported:
+        changes["export"] = {"precision": "float32", "difference": 1e-7}
+    folder = save_version(
+        root,
+        manifest_of(forecaster=both, **changes),
+        [weights_of(network) for network in networks],
+        both.context,
+        [export("swinlstm-b", one, CONFIG).model for one in networks] if is_exported else (),
+        plain=both.plain.context,
+    )
+    assert verify(root, "toy", VERSION) == []
+    loaded, past = load(root), past_of(both, flow, 10, 200)
+    assert loaded.plain is not None
+    assert loaded.runtime == loaded.plain.runtime == ("torch", "onnxruntime float32")[is_exported]
+    ours, theirs = both(past, 6), both.plain(past, 6)
+    xr.testing.assert_allclose(loaded(past, 6), ours, rtol=1e-4, atol=1e-3)
+    xr.testing.assert_allclose(loaded.plain(past, 6), theirs, rtol=1e-4, atol=1e-3)
+    alone = dataclasses.replace(both, plain=None)(past, 6)
+    there = (alone > 0) & (theirs > 0)  # where neither was raised to zero
+    np.testing.assert_allclose(
+        ours.values[there], (0.7 * alone + 0.3 * theirs).values[there], rtol=1e-4, atol=1e-3
+    )
+    if is_exported:
+        (folder / NETWORK.format(MEMBERS)).unlink()  # the first one on frames alone
+        assert load(root).runtime == "torch"
+        xr.testing.assert_identical(load(root)(past, 6), ours)
 
 
 def test_exports_that_were_swapped_do_not_serve(root: Path, exported: Path) -> None:

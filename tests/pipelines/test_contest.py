@@ -386,12 +386,22 @@ def test_a_peer_has_trees_beside_it_with_the_share_of_least_squares(held: Held) 
     wanted = (observed - ours.values)[there].astype(np.float64)
     (share,), *_ = np.linalg.lstsq(columns[:, None], wanted, rcond=None)
     assert 0 < share < 1
-    assert mixed.share == pytest.approx(share, rel=1e-6)
+    ((other, found),) = mixed.others
+    assert (other, found) == (trees, pytest.approx(share, rel=1e-6))
     forecast = mixed.forecast(held.flow)
     expected = (1 - share) * peer.forecast(held.flow) + share * trees.forecast(held.flow)
     np.testing.assert_allclose(forecast, expected, rtol=1e-4, atol=1e-3)
     best = min(kept.facts["validation"]["all"] for kept in (peer, trees))
     assert mixed.facts["validation"]["all"] < best
+    # Where the city's own forecaster has networks on frames alone, so have its peers.
+    own = dataclasses.replace(peer, facts={**peer.facts, "plain": 0.4})
+    ((contestant, made),) = mixtures({Run(OWN, 0): own, **runs}, held.flow)
+    assert contestant.name == "convlstm and trees, both kinds, context"
+    (both,) = made.values()
+    assert both.others == (*mixed.others, (peer, pytest.approx(both.others[1][1])))
+    frames = peer.forecast(held.flow)
+    expected = forecast + both.others[1][1] * (frames - forecast)
+    np.testing.assert_allclose(both.forecast(held.flow), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_the_table_tells_what_bands_held_over_all_by_lead_and_by_level(seeds: Held) -> None:

@@ -95,7 +95,8 @@ def test_minutes_are_shared_by_all_fits_and_their_days(parts: Split, city: City)
 def test_epochs_and_members_follow_the_number_of_windows() -> None:
     recipe = Recipe.asked()
     settled = [recipe.settled(count) for count in (500, 12_000, 40_000, 1_000_000)]
-    assert [one.members for one in settled] == [3, 2, 1, 1]
+    assert [one.members for one in settled] == [3, 1, 1, 1]
+    assert Recipe.asked(plain=False).settled(12_000).members == 2
     # Six epochs, but 16,000 windows where there are few, and ten epochs of many until 400,000 are seen.
     assert [one.training.epochs for one in settled] == [32, 10, 10, 2]
     assert [recipe.settled(count).training.epochs for count in (2_680, 100, 100_000)] == [6, 60, 4]
@@ -104,11 +105,34 @@ def test_epochs_and_members_follow_the_number_of_windows() -> None:
     assert asked.settled(5) == asked
 
 
+def test_a_second_kind_of_networks_takes_the_time_of_final_fits_where_windows_are_many(
+    parts: Split, city: City
+) -> None:
+    settled = [Recipe.asked().settled(count) for count in (500, 9_999, 10_000, 40_000)]
+    assert [(one.plain, one.final) for one in settled] == [(False, True)] * 2 + [(True, False)] * 2
+    assert not Recipe(context=PLAIN).settled(40_000).plain
+    asked = Recipe.asked(plain=False, final=True).settled(40_000)
+    assert (asked.plain, asked.final) == (False, True)
+    course = course_of(
+        parts, city, members=2, plain=True, final=False, minutes=8.0, trees=False, seed=5
+    )
+    lessons = [course.selection(member) for member in range(4)]
+    assert (course.members, course.fits) == (4, 4)
+    assert [one.config.seed for one in lessons] == [5, 6, 5, 6]
+    assert {one.config.minutes for one in lessons} == {2.0}
+    assert [one.context.config.plain for one in lessons] == [False, False, True, True]
+    # Frames in context are differences; alone they are the flow, in units of its own spread.
+    np.testing.assert_allclose(
+        lessons[2].rows.frames * lessons[2].context.scale, parts.train.values, rtol=1e-5, atol=1e-4
+    )
+
+
 def test_a_recipe_survives_json() -> None:
     for recipe in (
         Recipe.asked(),
         Recipe.asked(network="simvp", without=["hour"], members=2, final=False, minutes=3.5),
         Recipe(context=PLAIN).settled(1000),
+        Recipe.asked(plain=True).settled(20_000),
         Recipe.asked(also=["last_week"], epochs=3).settled(1000),
     ):
         assert Recipe.of(json.loads(json.dumps(asdict(recipe)))) == recipe
@@ -161,6 +185,23 @@ def test_what_is_fitted_is_the_mean_of_its_members_before_and_after_the_final_fi
     # What is final knows more days; what was selected knows none of them.
     usual = [one.context.expected.usual.count.sum() for one in (made.selected, made.forecaster)]
     assert usual[0] < usual[1]
+
+
+def test_both_kinds_of_networks_err_no_more_together_than_alone(parts: Split, city: City) -> None:
+    recipe = Recipe.asked(network="convlstm", members=1, plain=True, trees=False, **QUICK)
+    made, lesson = fitted(parts, city, recipe, computing=CPU), course_of(parts, city).lesson
+    for whole in (made.selected, made.forecaster):
+        assert whole.plain is not None
+        assert whole.plain_share == made.selected.plain_share
+        alone, plain = values_of(replace(whole, plain=None), parts), values_of(whole.plain, parts)
+        kept = (alone > 0) & (plain > 0)
+        mixed = (alone + whole.plain_share * (plain - alone))[kept]
+        np.testing.assert_allclose(values_of(whole, parts)[kept], mixed, rtol=1e-4)
+    assert 0 < made.selected.plain_share < 1
+    one_step = replace(lesson, config=replace(lesson.config, horizon=1))
+    each = (replace(made.selected, plain=None), made.selected.plain, made.selected)
+    first, second, both = (one_step.errors(one)["all"] for one in each if one is not None)
+    assert both < min(first, second)
 
 
 def test_the_test_days_and_for_the_selection_the_validation_days_are_not_looked_at(

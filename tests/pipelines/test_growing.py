@@ -23,7 +23,7 @@ from forecasting.registry import load_version, models_root, read_manifest, verif
 from forecasting.trees import Trees
 from pipelines.candidate import Trained
 from pipelines.fitting import Course, Fitted, Recipe, fitted
-from pipelines.growing import Grove, Growing, share_of
+from pipelines.growing import Grove, Growing, share_of_trees
 from pipelines.train import Means, Progress, resume, train
 
 pytest.importorskip("sklearn")
@@ -115,12 +115,12 @@ def test_the_share_is_that_of_least_squares(parts: Split, ours: float) -> None:
     init_times = np.intersect1d(lesson.init_times, windows.whole(lesson.known, (1, 0), 1))
     mean = float(windows.future(lesson.known, init_times, 1).values.mean())
     expected = np.clip((mean - ours) / (10 - ours), 0, 1)
-    assert share_of(lesson, Constant(ours), others) == pytest.approx(expected, abs=1e-5)
+    assert share_of_trees(lesson, Constant(ours), others) == pytest.approx(expected, abs=1e-5)
 
 
 def test_where_both_say_the_same_the_networks_serve(parts: Split) -> None:
     lesson = course(parts, without=["anomaly"]).lesson
-    assert share_of(lesson, Constant(10.0), Trees((Ten(),), (0.0,), 2)) == 0.0
+    assert share_of_trees(lesson, Constant(10.0), Trees((Ten(),), (0.0,), 2)) == 0.0
 
 
 # What is fitted

@@ -15,15 +15,16 @@ from safetensors.numpy import load_file
 
 from data.city import load_city
 from data.errors import FlowcastError
+from data.flow import split
 from data.store import Source, Store
 from forecasting.baselines import BASELINES
 from forecasting.computing import Computing
 from forecasting.neural import NeuralForecaster
-from forecasting.registry import load_version, models_root, versions
+from forecasting.registry import load_version, models_root, verify, versions
 from forecasting.state import Epoch
 from forecasting.training import Batch
-from pipelines.candidate import Trained
-from pipelines.fitting import Recipe
+from pipelines.candidate import Trained, starting_weights
+from pipelines.fitting import Course, Recipe
 from pipelines.train import Begun, Means, Progress, resume, train
 
 CPU = Computing("cpu")
@@ -394,3 +395,72 @@ def test_a_version_made_in_the_second_of_another_takes_a_later_one(small_home: P
     for folder in taken:
         for path in (root / former).iterdir():
             assert (folder / path.name).read_bytes() == path.read_bytes()
+
+
+# Networks on frames alone beside the others
+
+
+def mixed(**asked: Any) -> Recipe:
+    """A network of each kind."""
+    return Recipe.asked(members=1, plain=True, trees=False, epochs=1, **QUICK, **asked)
+
+
+def test_a_second_kind_of_networks_is_trained_kept_and_gone_on_with(small_home: Path) -> None:
+    city, store = load_city("small"), Store()
+    events = list(train(store, city, mixed(final=True), means=Means(CPU)))
+    begun = [(e.number, e.count, e.kind) for e in events if isinstance(e, Begun)]
+    kinds = ["selection", "selection", "final", "final"]
+    assert begun == [(number, 4, kind) for number, kind in enumerate(kinds, start=1)]
+    trained = finish(iter(events))
+    manifest, loaded = trained.manifest, kept_forecast(small_home, trained)
+    assert (manifest.members, manifest.networks) == (1, 2)
+    assert loaded.plain is not None
+    assert loaded.plain_share == manifest.plain["share"] > 0
+    assert loaded.plain.memory(1) == ()
+    assert loaded.plain.runtime == loaded.runtime == "onnxruntime float32"
+    assert verify(models_root(), "small", manifest.version) == []
+    whole = contents(small_home)
+    killed = train(store, city, mixed(final=True), means=Means(CPU))
+    next(e for e in killed if isinstance(e, Begun) and e.number == 2)
+    killed.close()
+    again = finish(resume(store, city, means=Means(CPU)))
+    assert contents(small_home) == whole
+    assert again.manifest.plain == manifest.plain
+    # Each kind of a warm start begins with its own weights.
+    course = Course.prepare(split(store.flow(city), city), city, mixed())
+    weights = [
+        starting_weights(city, manifest.version, member, course.selection(member))
+        for member in range(2)
+    ]
+    for member, one in enumerate(weights):
+        assert one is not None
+        kept = whole[f"final-{member}"]
+        assert {name: value.tobytes() for name, value in one.items()} == {
+            name: kept[f"best.{name}"] for name in one
+        }
+
+
+def test_networks_on_frames_alone_that_add_nothing_stay_away(
+    small_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.candidate.LEAST", 1.1)
+    city = load_city("small")
+    trained = finish(train(Store(), city, mixed(final=False), means=Means(CPU)))
+    assert (trained.manifest.plain, trained.manifest.networks) == ({}, 1)
+    assert "networks on frames alone stay away: on the validation days they add nothing" in (
+        trained.notes
+    )
+    assert kept_forecast(small_home, trained).plain is None
+    assert verify(models_root(), "small", trained.manifest.version) == []
+
+
+def test_a_training_stopped_before_its_second_kind_serves_the_first(small_home: Path) -> None:
+    stop = threading.Event()
+    events: list[Progress | Trained] = []
+    for event in train(Store(), load_city("small"), mixed(), means=Means(CPU, stop=stop)):
+        events.append(event)
+        if isinstance(event, Epoch):
+            stop.set()
+    trained = finish(iter(events))
+    assert (trained.stopped, trained.manifest.plain) == (True, {})
+    assert kept_forecast(small_home, trained).plain is None

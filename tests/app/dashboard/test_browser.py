@@ -326,7 +326,8 @@ def test_the_list_keeps_what_is_marked_in_it_when_it_chooses_a_cell(
     server: Server, page: "playwright.Page"
 ) -> None:
     drawn(page, link(server, threshold="0.4"))
-    assert page.get_by_test_id("stNumberInputField").input_value() == "0.4"
+    field = "document.querySelector('[data-testid=stNumberInputField]')"
+    page.wait_for_function(f"() => {field}.value === '0.4'", timeout=WAIT)
     table = page.get_by_test_id("stDataFrame").first
     for number in (1, 2):
         former = page.url
