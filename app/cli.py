@@ -193,16 +193,26 @@ def train(
         float | None, typer.Option(min=0.05, help="Time to train in, all fits together.")
     ] = None,
     members: Annotated[
-        int | None, typer.Option(min=1, max=20, help="Networks whose mean is the forecast; 3.")
+        int | None, typer.Option(min=1, max=20, help="Networks whose mean is the forecast; 1 to 3.")
     ] = None,
     final: Annotated[
         bool | None,
-        typer.Option("--final/--no-final", help="Train at last on the validation days too; yes."),
+        typer.Option(
+            "--final/--no-final",
+            help="Train at last on the validation days too; if windows are below 10,000.",
+        ),
     ] = None,
     trees: Annotated[
         bool | None,
         typer.Option(
             "--trees/--no-trees", help="Trees with a share in the forecast; if not below 5 minutes."
+        ),
+    ] = None,
+    plain: Annotated[
+        bool | None,
+        typer.Option(
+            "--plain/--no-plain",
+            help="Networks on frames alone with a share in the forecast; if windows are 10,000 or more.",
         ),
     ] = None,
     without: Annotated[
@@ -245,7 +255,8 @@ def train(
 ) -> None:
     """Trains networks on the days before the test days; Ctrl-C keeps the best epoch so far.
 
-    Epochs are chosen by the validation days, then the networks are trained on these days too.
+    Epochs are chosen by the validation days. With few windows the networks are then trained on these
+    days too; with many a second kind of networks has a share in the forecast.
     """
     place = load_city(city)
     from app.progress import show_training, stopping_on_interrupt
@@ -255,7 +266,7 @@ def train(
     from pipelines.fitting import Recipe
 
     beginnings = {
-        **{"network": network, "members": members, "final": final, "trees": trees},
+        **{"network": network, "members": members, "final": final, "trees": trees, "plain": plain},
         **{
             "without": without or None,
             "with": also or None,
@@ -277,6 +288,7 @@ def train(
                 members=members,
                 final=final,
                 trees=trees,
+                plain=plain,
                 epochs=epochs,
                 minutes=minutes,
                 seed=seed,

@@ -27,6 +27,7 @@ FITS = {
     "selection": "the epochs are chosen by the validation days",
     "final": "the validation days are trained on too",
 }
+ALONE = "a network on frames alone"
 
 
 def show_training(events: Iterator[Progress | Trained]) -> Trained:
@@ -36,9 +37,8 @@ def show_training(events: Iterator[Progress | Trained]) -> Trained:
             case Trained():
                 return event
             case Begun():
-                ERR.print(
-                    f"fit {event.number} of {event.count}: {FITS[event.kind]} (seed {event.seed})"
-                )
+                kind = f"{ALONE}; {FITS[event.kind]}" if event.plain else FITS[event.kind]
+                ERR.print(f"fit {event.number} of {event.count}: {kind} (seed {event.seed})")
             case Growing(done=1):
                 ERR.print(
                     f"trees are grown, which have a share in the forecast ({event.count} parts)"

@@ -74,12 +74,18 @@ def _totals(store: Store, city: City, newest: np.datetime64) -> tuple[float, flo
 
 
 def _errors(store: Store, city: City, newest: np.datetime64) -> tuple[float | None, float | None]:
-    """Returns the RMSE of what was served for the last day and for the weeks before it."""
+    """Returns the RMSE of what was served for the last day and for the weeks before it.
+
+    Either is None where there are too few scores; of the weeks before there must be as many as of the day,
+    for no hour is like another.
+    """
     table = store.scores.table(city, newest - DAY - WEEKS * WEEK, newest)
     served = table[table["forecaster"] == SERVED]
     recent = served["init_time"] > newest - DAY
-    parts = []
-    for part in (served[recent], served[~recent]):
-        few = len(part) < min(FEWEST, city.slots_per_day)
-        parts.append(None if few else float(np.sqrt(part["squared"].sum() / part["count"].sum())))
-    return parts[0], parts[1]
+    day, before = served[recent], served[~recent]
+    fewest = min(FEWEST, city.slots_per_day)
+    error, usual = (
+        float(np.sqrt(part["squared"].sum() / part["count"].sum())) if len(part) >= least else None
+        for part, least in ((day, fewest), (before, max(fewest, len(day))))
+    )
+    return error, usual

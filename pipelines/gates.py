@@ -174,7 +174,7 @@ def verdict(gates: list[Gate]) -> tuple[bool, str]:
         more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
         return False, f"{failed[0].name}: {failed[0].sentence}{more}"
     named = {gate.name: gate for gate in gates}
-    chosen = named.get("overall") or next(
-        (gate for gate in gates if gate.name.startswith("baseline")), gates[0]
-    )
+    baselines = [gate for gate in gates if gate.name.startswith("baseline")]
+    best = min(baselines, key=lambda gate: gate.limit, default=gates[0])
+    chosen = named.get("overall") or best
     return True, f"all {len(gates)} gates passed: {chosen.sentence}"

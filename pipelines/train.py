@@ -48,12 +48,14 @@ class Begun:
         count: of all fits.
         kind: `selection` or `final`.
         seed: of the member.
+        plain: whether it is of a network that sees frames alone, beside others.
     """
 
     number: int
     count: int
     kind: str
     seed: int
+    plain: bool = False
 
 
 Progress = Event | Begun | Growing
@@ -223,7 +225,8 @@ class _Run:
     ) -> Generator[Progress, None, None]:
         """Makes one fit to the end of its plan or until it is stopped."""
         number = member + 1 + (self.course.members if kind == "final" else 0)
-        yield Begun(number, self.course.fits, kind, lesson.config.seed)
+        plain = member >= self.course.each
+        yield Begun(number, self.course.fits, kind, lesson.config.seed, plain)
         facts = facts_of(self.course, lesson)
         means, path = self.means, checkpoint_of(self.city, f"{kind}-{member}")
         events = training(lesson, state, means.computing, group=means.group, stop=means.stop)

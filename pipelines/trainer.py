@@ -54,6 +54,9 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--trees", action=BooleanOptionalAction, help="trees that have a share in the forecast"
     )
+    parser.add_argument(
+        "--plain", action=BooleanOptionalAction, help="networks on frames alone that have a share"
+    )
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--batch", type=int, help="windows a step, of all processes together")
@@ -71,7 +74,10 @@ def _parser() -> ArgumentParser:
 
 def _events(asked: Namespace, means: Means) -> Iterator[Progress | Trained]:
     store, city = Store(), load_city(asked.city)
-    fields = ("network", "members", "final", "trees", "batch", "seed", "learning_rate", "average")
+    fields = (
+        *("network", "members", "final", "trees", "plain", "batch", "seed", "learning_rate"),
+        "average",
+    )
     given = {name: getattr(asked, name) for name in fields}
     if asked.resume:
         if named := [name for name, value in given.items() if value is not None]:
@@ -120,8 +126,9 @@ def _tell(events: Iterator[Progress | Trained], silent: bool) -> None:
                     event.seconds_left,
                 )
             case Begun():
+                what = f"{event.kind}, on frames alone" if event.plain else event.kind
                 logging.info(
-                    "fit %d of %d: %s, seed %d", event.number, event.count, event.kind, event.seed
+                    "fit %d of %d: %s, seed %d", event.number, event.count, what, event.seed
                 )
             case Growing():
                 logging.info("trees: %d of %d grown", event.done, event.count)

@@ -63,8 +63,8 @@ def test_a_night_at_an_hour_that_comes_twice_begins_with_the_first() -> None:
 @pytest.mark.parametrize("zone", ["America/New_York", "Europe/Berlin", "Australia/Lord_Howe"])
 def test_over_a_year_a_night_comes_every_23_to_25_hours(zone: str) -> None:
     place = city(zone, 30)
-    hours = utc("2026-01-02T00:00") + np.arange(365 * 24) * 3600
-    slots = np.unique([nightly_slot(place, hour) for hour in hours])
+    moments = utc("2026-01-02T00:00") + np.arange(365 * 4) * 6 * 3600
+    slots = np.unique([nightly_slot(place, moment) for moment in moments])
     apart = np.diff(slots) / np.timedelta64(3600, "s")
     assert 23 <= apart.min() < 24 < apart.max() <= 25
     assert abs(len(slots) - 365) <= 1

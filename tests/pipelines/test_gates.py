@@ -81,3 +81,12 @@ def test_the_verdict_names_the_first_gate_that_failed() -> None:
         "finite: 1 of 2 values are no number, and 1 more",
     )
     assert gates.verdict([passed])[0]
+
+
+def test_the_verdict_of_a_first_champion_names_the_best_baseline() -> None:
+    others = {
+        name: replace(GOOD, overall=at) for name, at in (("a", 30.0), ("b", 11.0), ("c", 20.0))
+    }
+    good, reason = gates.verdict([gates.finite(np.zeros(3)), *gates.beats(GOOD, others)])
+    assert good
+    assert "11.00 of the b" in reason

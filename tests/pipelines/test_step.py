@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -271,6 +272,27 @@ def test_drift_is_flagged_where_totals_leave_those_of_the_weeks_before(live: Liv
     assert found.usual_total == pytest.approx(calm.usual_total)
     assert "below" in found.message
     assert len(store.drifts.table(city)) == 1
+
+
+def test_the_error_of_a_day_is_compared_with_no_less_than_a_day(live: Live) -> None:
+    store, city = live.store, live.city
+    span = store.span(city)
+    assert span is not None
+    at = span[1] - np.arange(50) * city.step
+    made = store.add_forecast(city, forecast(store, city, HORIZON))
+    every = {"lead": 1, "forecaster": SERVED, "forecast": made, "ingest": 1, "count": 1}
+    every |= {"absolute": 1.0, "difference": 0.0}
+    # The day's errors are four times those of the hours before it.
+    scores = pd.DataFrame({"init_time": at, "squared": np.where(np.arange(50) < 24, 16.0, 1.0)})
+    store.scores.add(city, scores.assign(**every)[:44])  # of the day before only 20 hours
+    found = drift(store, city, span[1])
+    assert found is not None
+    assert (found.error, found.usual_error, found.flagged) == (4.0, None, False)
+    store.scores.add(city, scores.assign(**every)[44:])
+    found = drift(store, city, span[1])
+    assert found is not None
+    assert (found.error, found.usual_error, found.flagged) == (4.0, 1.0, True)
+    assert "RMSE 4.00 in that day, 4.0 times the 1.00 of the 28 days before" in found.message
 
 
 @pytest.mark.parametrize(("day", "hours"), [("2016-11-06", 25), ("2016-03-13", 23)])
