@@ -193,7 +193,7 @@ def train(
         float | None, typer.Option(min=0.05, help="Time to train in, all fits together.")
     ] = None,
     members: Annotated[
-        int | None, typer.Option(min=1, max=20, help="Networks whose mean is the forecast; 1 to 3.")
+        int | None, typer.Option(min=1, max=20, help="Networks of each kind; 1 to 3.")
     ] = None,
     final: Annotated[
         bool | None,

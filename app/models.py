@@ -163,4 +163,4 @@ def _plain(manifest: Manifest) -> str:
     if not manifest.plain:
         return ""
     count, share = manifest.plain["members"], manifest.plain["share"]
-    return f", and {count} on frames alone with a share of {share:.2f}"
+    return f", and {count} on frames alone with a share of {share:.2f} beside these and trees"

@@ -7,7 +7,7 @@ are those of the whole batch.
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -108,6 +108,7 @@ def joined(device: str) -> Iterator[tuple[Group, torch.device]]:
     dist.init_process_group(backend, timeout=PATIENCE)
     try:
         yield Group(dist.get_rank(), dist.get_world_size()), place
-        dist.barrier()  # none closes its connections while another still uses them
+        with suppress(RuntimeError):  # of another that was ended by an error
+            dist.barrier()  # none closes its connections while another still uses them
     finally:
         dist.destroy_process_group()

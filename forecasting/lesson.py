@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from data import windows
 from data.errors import FlowcastError
 from data.flow import Split
-from forecasting.context import Context, ContextConfig, Rows, Seen, study
+from forecasting.context import PLAIN, Context, ContextConfig, Rows, Seen, study
 from forecasting.feed import Cut
 from forecasting.forecaster import Forecaster
 from forecasting.metrics import errors_of, sums
@@ -127,6 +127,11 @@ class Lesson:
             context=context,
             rows=rows,
         )
+
+    def alone(self) -> "Lesson":
+        """Returns the lesson of a network that sees frames of the flow alone, on the same days."""
+        context, rows = study(self.train, PLAIN, horizon=self.context.horizon)
+        return replace(self, around=None, context=context, rows=rows, weather=None)
 
     def feed(self, device: torch.device) -> Cut:
         """Returns the windows of the flow that is trained on, as a network sees them."""

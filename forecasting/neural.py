@@ -43,7 +43,8 @@ class NeuralForecaster:
     """Trained networks of one kind, whose mean is the forecast, with what they are shown.
 
     Trees that see the same may have a share in it, at the leads that they were grown for, and so may
-    networks that see frames of the flow alone and forecast the flow itself: they err differently.
+    networks that see frames of the flow alone and forecast the flow itself, at the leads that they were
+    trained for: they err differently.
 
     Attributes:
         rollouts: the members, which differ in their weights alone.
@@ -53,7 +54,7 @@ class NeuralForecaster:
         weather: dims `(time, variable)`, from when each value is known; of each forecast it sees what
             was known then.
         trees: None for none.
-        share: of the forecast that is the trees', 0 to 1.
+        share: of the trees beside the networks that see the same, 0 to 1.
         plain: networks that see frames alone; None for none.
         plain_share: of the forecast that is theirs, 0 to 1; the rest is that of networks and trees.
     """
@@ -80,7 +81,7 @@ class NeuralForecaster:
         """Returns the slots that it cannot do without, oldest first."""
         seen = {*self.rollouts[0].lags(horizon), *(self.trees.lags if self.trees else ())}
         if self.plain is not None:
-            seen |= {*self.plain.lags(horizon)}
+            seen |= {*self.plain.lags(self._near(horizon))}
         return tuple(sorted(seen, reverse=True))
 
     def memory(self, horizon: int) -> tuple[int, ...]:
@@ -107,5 +108,12 @@ class NeuralForecaster:
             ours += np.float32(self.share) * (theirs - ours)
         forecast = seen.base + mean
         if self.plain is not None:
-            forecast += np.float32(self.plain_share) * (self.plain(past, horizon).values - forecast)
+            near = self._near(horizon)
+            ours = forecast[:, :near] = np.maximum(forecast[:, :near], 0)
+            theirs = self.plain(past, near).values
+            forecast[:, :near] += np.float32(self.plain_share) * (theirs - ours)
         return label_forecast(forecast, past)
+
+    def _near(self, horizon: int) -> int:
+        """Returns how many leads are those that networks were trained for, of which the shares are known."""
+        return min(horizon, self.context.horizon)

@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -46,6 +46,11 @@ UNSEEN = (
     "the weather is not shown to the forecaster: with so few windows it would be learnt by heart; "
     "--with weather shows it"
 )
+UNFINISHED = (
+    "no networks on frames alone have a share in the forecast: their training was stopped, or came to no "
+    "finite end"
+)
+USELESS = "networks on frames alone stay away: on the validation days they add nothing"
 MOST_CHANGE = 0.005
 """By how much of the RMSE on the validation days int8 may change it."""
 
@@ -75,6 +80,22 @@ class Trained:
         return f"version {self.manifest.version} {place}: {self.reason}"
 
 
+class Kind(NamedTuple):
+    """Networks that see the same.
+
+    Attributes:
+        judged: what those know by which epochs were chosen.
+        serving: what those know that serve.
+        selected: a state for each member, by which its epochs were chosen.
+        final: a state for each member that serves; none where the selected ones do.
+    """
+
+    judged: Lesson
+    serving: Lesson
+    selected: list[TrainingState]
+    final: list[TrainingState]
+
+
 @dataclass(frozen=True)
 class Fits:
     """The fits that a version is made of.
@@ -92,26 +113,18 @@ class Fits:
     grove: Grove | None = None
 
     @property
-    def lesson(self) -> Lesson:
-        """What the networks that serve know."""
-        return self.course.final(0, self.selected[0]) if self.final else self.course.lesson
-
-    @property
-    def plain(self) -> "Fits | None":
-        """The fits of networks on frames alone as those of a training of their own; None without any."""
-        each, lesson = self.course.each, self.course.plain
-        if lesson is None or not self.selected[each:]:
-            return None
-        course = replace(self.course, lesson=lesson, plain=None)
-        return Fits(course, self.selected[each:], self.final[each:])
-
-    @property
-    def first(self) -> "Fits":
-        """The fits of the other networks, and the trees."""
-        if self.course.plain is None:
-            return self
-        each, course = self.course.each, replace(self.course, plain=None)
-        return Fits(course, self.selected[:each], self.final[:each], self.grove)
+    def kinds(self) -> "list[Kind]":
+        """The networks that see a context, and where there are any those on frames alone."""
+        course, each = self.course, self.course.each
+        judged = [course.lesson] if course.plain is None else [course.lesson, course.plain]
+        found = []
+        for lesson, start in zip(judged, range(0, course.members, each), strict=True):
+            if not (selected := self.selected[start : start + each]):
+                break
+            final = self.final[start : start + each]
+            serving = course.final(start, selected[0]) if final else lesson
+            found.append(Kind(lesson, serving, selected, final))
+        return found
 
     @property
     def training(self) -> dict[str, Any]:
@@ -166,57 +179,65 @@ def keep_best(store: Store, city: City, fits: Fits, serve: str, stopped: bool) -
 
 def keep_candidate(store: Store, city: City, fits: Fits, serve: str, stopped: bool) -> Trained:
     """Saves the fits as a version, with its errors on the validation days, and promotes nothing."""
-    judged, first, plain = fits.course.lesson, fits.first, fits.plain
-    service, served, networks = _services(first, serve)
-    service, trees, told = _with_trees(service, first)
-    facts, bare, beside = {**service.facts, **served.facts}, None, {}
-    if plain is not None:
-        precision = str(service.facts.get("precision", "float32"))
-        theirs, last, more = _services(plain, precision, judged=True)
+    judged, kinds = fits.course.lesson, fits.kinds
+    (service, served, networks), *beside = _all_services(kinds, serve)
+    service, trees, told = _with_trees(service, fits)
+    facts, plain, alone = {**service.facts, **served.facts}, None, {}
+    notes = [UNFINISHED] if fits.course.recipe.plain and not beside else []
+    for theirs, last, more in beside:
         share = share_of(judged, service.forecaster, theirs.forecaster)
         if share < LEAST:
-            reason = "networks on frames alone stay away: on the validation days they add nothing"
-            service = replace(service, notes=(*service.notes, reason))
-        else:
-            mixed = service.forecaster.with_plain(theirs.forecaster, share)
-            service = replace(service, forecaster=mixed, notes=(*service.notes, *theirs.notes))
-            beside = {"members": len(more), "share": share}
-            networks, bare = networks + more, plain.lesson.context
-            served, facts = _together(served, last, facts)
+            notes.append(USELESS)
+            continue
+        mixed = service.forecaster.with_plain(theirs.forecaster, share)
+        service = replace(service, forecaster=mixed, notes=(*service.notes, *theirs.notes))
+        plain, alone = kinds[1].serving.context, {"members": len(more), "share": share}
+        served, facts = _together(served, last, facts)
+        networks += more
     scores = scores_of(service.forecaster, champion_of(store, city, judged), judged)
     if (former := former_of(store, city, judged)) is not None:
         scores["champion"] = former
-    manifest = replace(_manifest(city, fits, scores, facts), trees=told, plain=beside)
+    manifest = replace(_manifest(city, fits, scores, facts), trees=told, plain=alone)
     weights = [weights_of(network) for network in networks]
     # Errors of the days held back, which the networks that serve then learn from: a little too wide.
     bands = calibrated(service.forecaster, judged.known, judged.init_times, judged.config.horizon)
-    context = first.lesson.context
-    manifest = _saved(manifest, weights, context, served.models, bands, trees, bare)
-    notes = (
+    context = kinds[0].serving.context
+    manifest = _saved(manifest, weights, context, served.models, bands, trees, plain)
+    notes = [
         *dict.fromkeys((*service.notes, *served.notes)),
+        *notes,
         *([UNSEEN] if _is_unseen(fits) else []),
         *unknown_years(judged.known, judged.known["time"].values),
-    )
-    return Trained(manifest, False, "it is to be judged", stopped, notes)
+    ]
+    return Trained(manifest, False, "it is to be judged", stopped, tuple(notes))
 
 
-def _services(
-    fits: Fits, serve: str, judged: bool = False
-) -> tuple[Service, Service, list[nn.Module]]:
-    """Returns how networks of a kind are judged and how they will serve, and those that will.
+Services = tuple[Service, Service, list[nn.Module]]
+"""How networks of a kind are judged, how they will serve, and those that will."""
 
-    Args:
-        fits: of the kind.
-        serve: as `service_of` takes it.
-        judged: as `service_of` takes it.
-    """
-    known = [chosen(state) for state in fits.selected]
-    service = service_of(fits.course.lesson, known, serve, judged)
-    if not fits.final:
+
+def _all_services(kinds: Sequence[Kind], serve: str) -> list[Services]:
+    """Returns how the networks of each kind serve, all in one precision."""
+    made = [_services(kind, serve) for kind in kinds]
+    if len({served.facts.get("precision") for _, served, _ in made}) > 1:
+        exact = [_services(kind, "float32") for kind in kinds]
+        why = [
+            note for service, _, _ in made for note in service.notes if "int8 serves" not in note
+        ]
+        first, *rest = exact
+        return [(replace(first[0], notes=(*first[0].notes, *why)), *first[1:]), *rest]
+    return made
+
+
+def _services(kind: Kind, serve: str) -> Services:
+    """Returns how the networks of a kind serve, in a precision as `service_of` takes it."""
+    known = [chosen(state) for state in kind.selected]
+    service = service_of(kind.judged, known, serve)
+    if not kind.final:
         return service, service, known
-    networks = [chosen(state) for state in fits.final]
+    networks = [chosen(state) for state in kind.final]
     precision = str(service.facts.get("precision", "float32"))
-    return service, service_of(fits.lesson, networks, precision, judged=True), networks
+    return service, service_of(kind.serving, networks, precision, judged=True), networks
 
 
 def _together(
@@ -371,7 +392,7 @@ def _saved(manifest: Manifest, *parts: Any) -> Manifest:
 def _manifest(
     city: City, fits: Fits, scores: dict[str, dict[str, float]], facts: dict[str, Any]
 ) -> Manifest:
-    judged, lesson = fits.course.lesson, fits.lesson
+    judged, lesson = fits.course.lesson, fits.kinds[0].serving
     digest = flow_hash(judged.known)
     made = f"{pd.Timestamp.now('UTC'):{MADE}}"
     return Manifest(
@@ -384,7 +405,7 @@ def _manifest(
         config=asdict(lesson.network),
         around=asdict(lesson.around) if lesson.around else {},
         context=context_fields(lesson.context),
-        members=len(fits.first.selected),
+        members=len(fits.kinds[0].selected),
         training=fits.training,
         history=lesson.config.history,
         selected=span(judged.train),

@@ -128,7 +128,7 @@ def _networks(names: Iterable[str]) -> list[Contestant]:
 OWN = Contestant(
     f"{MAIN} and trees, context", f"{MAIN}+trees", "context", Network(MAIN, trees=True)
 )
-"""What `forecast train` makes, of one network."""
+"""What `forecast train` makes, of one network of each kind."""
 CONTESTANTS: tuple[Contestant, ...] = (
     *(Contestant(name, "baselines", "", Baseline(name)) for name in BASELINES),
     Contestant("trees, plain", "trees", "plain", Trees(context=False)),
@@ -148,7 +148,10 @@ ABLATIONS: tuple[Contestant, ...] = (
     Contestant("all leads at once", ABLATION, "", Network("swinlstm-direct")),
     Contestant("squared loss", ABLATION, "", Network(MAIN, training=(("loss", "squared"),))),
 )
-"""The city's own network with one thing changed each; a further row is a further line."""
+"""The city's own network with one thing changed each; a further row is a further line.
+
+Where windows are many the city's own has no final fit either: that row tells nothing there.
+"""
 ALL = ("baselines", *PEERS, "trees", MAIN, OWN.family)
 """Families that `all` names."""
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -110,7 +110,7 @@ class Recipe:
         usual = ContextConfig.usual(count).changed(without=self.without, also=self.also)
         other = {name: not getattr(usual, name) for name in self.swapped}
         context = self.context or replace(usual, **other)
-        plain = many and context != PLAIN if self.plain is None else self.plain
+        plain = (many if self.plain is None else self.plain) and context != PLAIN
         members = self.members or min(max(1, MANY // (count * (1 + plain))), MOST_MEMBERS)
         grown, minutes = self.trees, self.training.minutes
         if grown is None:
@@ -175,7 +175,8 @@ class Recipe:
         context = fields["context"] and ContextConfig(**fields["context"])
         training = TrainingConfig(**fields["training"])
         names = {key: tuple(fields[key]) for key in ("without", "also", "swapped")}
-        return cls(**{**fields, **names, "context": context, "training": training})
+        own = {"plain": False, **fields, **names, "context": context, "training": training}
+        return cls(**own)
 
 
 @dataclass(frozen=True)
@@ -215,9 +216,10 @@ class Course:
         settled = recipe.settled(max(whole, 1))
         if settled.trees:
             trees.version()  # before anything is trained
-        prepared = partial(Lesson.prepare, parts, recipe.network, network, settled.training)
-        lesson = prepared(settled.context, weather)
-        return cls(settled, lesson, prepared(PLAIN) if settled.plain else None)
+        lesson = Lesson.prepare(
+            parts, recipe.network, network, settled.training, settled.context, weather
+        )
+        return cls(settled, lesson, lesson.alone() if settled.plain else None)
 
     @property
     def each(self) -> int:
@@ -318,7 +320,7 @@ def fitted(
     recipe, each = course.recipe, course.each
     computing = computing or Computing()
     states: dict[bool, list[TrainingState]] = {False: [], True: []}
-    lessons: dict[bool, list[Lesson]] = {False: [], True: []}
+    lessons: dict[tuple[bool, bool], Lesson] = {}
     for member in range(course.members):
         for last in (False, True) if recipe.final else (False,):
             lesson = course.final(member, states[False][-1]) if last else course.selection(member)
@@ -326,14 +328,15 @@ def fitted(
             for _ in training(lesson, state, computing, timer=timer):
                 pass
             states[last].append(state)
-            lessons[last].append(lesson)
+            lessons[last, member >= each] = lesson
 
-    def networks(last: bool, members: slice) -> NeuralForecaster:
-        return lessons[last][members][0].forecaster(*map(chosen, states[last][members]))
+    def networks(last: bool, plain: bool) -> NeuralForecaster:
+        fits = states[last][each:] if plain else states[last][:each]
+        return lessons[last, plain].forecaster(*map(chosen, fits))
 
     end = bool(recipe.final)
-    selected = networks(False, slice(each))
-    served = networks(True, slice(each)) if end else selected
+    selected = networks(False, plain=False)
+    served = networks(True, plain=False) if end else selected
     if recipe.trees:
         *_, grove = course.grow()
         assert isinstance(grove, Grove)
@@ -341,10 +344,10 @@ def fitted(
         selected = selected.with_trees(grove.selected, share)
         served = served.with_trees(grove.final, share)
     if course.plain is not None:
-        plain = networks(False, slice(each, None))
-        share = share_of(course.lesson, selected, plain)
-        selected = selected.with_plain(plain, share)
-        served = served.with_plain(networks(end, slice(each, None)), share)
+        alone = networks(False, plain=True)
+        share = share_of(course.lesson, selected, alone)
+        selected = selected.with_plain(alone, share)
+        served = served.with_plain(networks(end, plain=True), share)
     ends = states[end]
     epochs = tuple(max(one.number for one in state.history if one.best) for state in ends)
     seconds = sum(state.history[-1].seconds for kind in states.values() for state in kind)

@@ -173,32 +173,45 @@ class _Run:
 
     def made(self, saved: dict[str, TrainingState]) -> Iterator[Progress | Trained]:
         """Makes all fits, going on with those that are saved, and then a version of them."""
-        recipe = self.course.recipe
+        recipe, each, count = self.course.recipe, self.course.each, self.course.members
         selected: list[TrainingState] = []
         final: list[TrainingState] = []
         for member in range(self.course.members):
             lesson = self.course.selection(member)
             state = saved.get(f"selection-{member}") or self._begin(lesson, member)
-            yield from self._fit("selection", member, lesson, state)
+            try:
+                yield from self._fit("selection", member, lesson, state)
+            except NotFinite:
+                if member < each:
+                    raise
+                # The second kind is no more than a help: the first one serves without it.
+                del selected[each:]
+                count = each
+                break
             if state.history:
                 selected.append(state)
             if self._stopped():
                 break
         if recipe.final and not self._stopped():
-            for member, state in enumerate(selected):
+            for member, state in enumerate([*selected]):
                 lesson = self.course.final(member, state)
                 kept = saved.get(f"final-{member}")
                 same = kept is not None and kept.config == lesson.config
                 whole = kept if kept and same else self._begin(lesson, member)
-                yield from self._fit("final", member, lesson, whole)
+                try:
+                    yield from self._fit("final", member, lesson, whole)
+                except NotFinite:
+                    if member < each:
+                        raise
+                    del selected[each:], final[each:]
+                    count = each
+                    break
                 if not is_finished(whole):
                     break
                 final.append(whole)
         if not self.means.group.first:
             return
-        complete = len(selected) == self.course.members and (
-            not recipe.final or len(final) == len(selected)
-        )
+        complete = len(selected) == count and (not recipe.final or len(final) == count)
         # Where minutes ran out as planned nothing was stopped.
         stopped = not complete or (self._stopped() and not all(map(is_finished, selected)))
         grove: Grove | None = None

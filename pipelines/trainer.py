@@ -47,7 +47,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--city", required=True)
     parser.add_argument("--network")
-    parser.add_argument("--members", type=int, help="networks whose mean is the forecast")
+    parser.add_argument("--members", type=int, help="networks of each kind, whose mean counts")
     parser.add_argument(
         "--final", action=BooleanOptionalAction, help="train at last on the validation days too"
     )

@@ -140,7 +140,10 @@ def weather_hash(lesson: Lesson) -> str:
 
 
 def _written(recipe: Recipe) -> str:
-    return json.dumps(asdict(recipe), sort_keys=True)
+    fields = asdict(recipe)
+    if not fields["plain"]:  # as trainings wrote it that began before there was a second kind
+        del fields["plain"]
+    return json.dumps(fields, sort_keys=True)
 
 
 def _folder(city: City) -> Path:

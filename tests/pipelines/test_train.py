@@ -11,6 +11,7 @@ import filelock
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from data.city import load_city
@@ -18,7 +19,10 @@ from data.errors import FlowcastError
 from data.flow import split
 from data.store import Source, Store
 from forecasting.baselines import BASELINES
+from forecasting.checkpoint import read_facts
 from forecasting.computing import Computing
+from forecasting.feed import Cut
+from forecasting.lesson import Lesson
 from forecasting.neural import NeuralForecaster
 from forecasting.registry import load_version, models_root, verify, versions
 from forecasting.state import Epoch
@@ -463,4 +467,31 @@ def test_a_training_stopped_before_its_second_kind_serves_the_first(small_home: 
             stop.set()
     trained = finish(iter(events))
     assert (trained.stopped, trained.manifest.plain) == (True, {})
+    assert "no networks on frames alone have a share" in trained.notes[0]
     assert kept_forecast(small_home, trained).plain is None
+
+
+def test_a_second_kind_that_comes_to_no_finite_end_costs_no_more_than_itself(
+    small_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoilt(self: Lesson, device: torch.device) -> Cut:
+        cut = feed(self, device)
+        if self.around is None:
+            cut.frames.fill_(torch.nan)
+        return cut
+
+    feed = Lesson.feed
+    monkeypatch.setattr(Lesson, "feed", spoilt)
+    trained = finish(train(Store(), load_city("small"), mixed(), means=Means(CPU)))
+    assert (trained.stopped, trained.manifest.plain) == (False, {})
+    assert len(trained.manifest.training["fits"]) == 2  # that of the selection, and the final one
+    assert "no networks on frames alone have a share" in trained.notes[0]
+
+
+def test_a_training_that_began_before_there_was_a_second_kind_goes_on(small_home: Path) -> None:
+    city, store = load_city("small"), Store()
+    path = small_home / CHECKPOINT
+    recipe = json.loads(read_facts(path)["recipe"])
+    assert "plain" not in recipe  # as it was written then
+    assert Recipe.of(recipe).plain is False
+    assert len([e for e in resume(store, city, epochs=3, means=Means(CPU)) if isinstance(e, Epoch)])
