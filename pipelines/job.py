@@ -151,7 +151,7 @@ def _work(
     if done.failed:
         raise FlowcastError(done.failed)
     made = "no new slot" if done.init_time is None else f"forecast of {done.init_time}Z"
-    message = f"{made}, {done.scored} leads scored, {done.files} files taken in"
+    message = f"{made}, {done.scored} leads scored, files taken in: {done.files}"
     detail = {
         "init_time": None if done.init_time is None else f"{done.init_time}Z",
         **{"forecaster": done.forecaster, "scored": done.scored, "files": done.files},

@@ -21,7 +21,7 @@ from app.maps import COLOURS
 from data.city import City, seen
 from data.clock import local
 
-MOST_TEXT = 300
+MOST_TEXT, MOST_DECIMALS = 300, 4
 JOINER = "\u2060"
 """What has no width and lets nothing break: it keeps apart what would become a link or a sign."""
 APART = (
@@ -262,9 +262,27 @@ def show_table(key: str, table: pd.DataFrame, title: str, at: str = "", **option
         options: of `st.dataframe`.
     """
     st.markdown(f"**{plain(title)}**")
-    event = st.dataframe(table, hide_index=True, key=f"{key}-table", alt=title, **options)
+    event = st.dataframe(
+        table,
+        hide_index=True,
+        key=f"{key}-table",
+        alt=title,
+        column_config=_formats(table),
+        **options,
+    )
     _download_table(key, table, title, at)
     return event
+
+
+def _formats(table: pd.DataFrame) -> dict[str, Any]:
+    """Returns how figures are written: all of a column with as many decimals as one of them needs."""
+    formats = {}
+    for name, column in table.select_dtypes("float").items():
+        values = column[np.isfinite(column)].to_numpy()
+        fitting = (n for n in range(MOST_DECIMALS) if np.array_equal(values.round(n), values))
+        decimals = next(fitting, MOST_DECIMALS)
+        formats[str(name)] = st.column_config.NumberColumn(format=f"%.{decimals}f")
+    return formats
 
 
 def _download_table(key: str, table: pd.DataFrame, title: str, at: str) -> None:

@@ -190,11 +190,11 @@ def _forecasters(scores: pd.DataFrame, at: str) -> None:
             "forecaster": [PLAIN.get(one, one) for one in found["forecaster"]],
             "RMSE": found["rmse"].round(2),
             "MAE": found["mae"].round(2),
-            "mean difference": found["bias"].round(2),
+            "forecast less observed": found["bias"].round(2),
             "RMSE against what was served": [
                 f"{100 * (one / best - 1):+.1f} %" for one in found["rmse"]
             ],
-            "forecasts by step": found["scores"],
+            "steps forecast": found["scores"],
         }
     )
     title = f"All forecasters, vehicles per step, over all leads, {BOTH}"

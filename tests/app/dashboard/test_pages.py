@@ -607,5 +607,10 @@ def test_shares_are_written_alike_and_errors_say_of_what_they_are(lived_in: Path
     test = shown(city="small-live", page="quality")
     assert "in- and outflow together" in test.subheader[0].value
     against = next(one.value for one in test.dataframe if "RMSE" in one.value)
+    asked = next(one.proto.columns for one in test.dataframe if "RMSE" in one.value)
+    own = {name: one for name, one in json.loads(asked).items() if "type_config" in one}
+    formats = {name: one["type_config"]["format"] for name, one in own.items()}
+    # Figures of a column have as many decimals, also where the last ones are zeros.
+    assert formats == {"RMSE": "%.2f", "MAE": "%.2f", "forecast less observed": "%.2f"}
     assert against["RMSE against what was served"].str.fullmatch(r"[+-][\d.]+ %").all()
     assert plain("in- and outflow together") in words(shown(city="small-live"))
