@@ -33,7 +33,7 @@ from pipelines.step import step
 from pipelines.train import Means
 
 DAYS = int(os.environ.get("FLOWCAST_REHEARSAL_DAYS", "1"))
-KILLS = int(os.environ.get("FLOWCAST_REHEARSAL_KILLS", "6"))
+KILLS = int(os.environ.get("FLOWCAST_REHEARSAL_KILLS", "4"))
 EPOCHS = int(os.environ.get("FLOWCAST_REHEARSAL_EPOCHS", "1"))
 CITY = os.environ.get("FLOWCAST_REHEARSAL_CITY", "small")
 HORIZON = 3
