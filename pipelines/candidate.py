@@ -219,14 +219,12 @@ Services = tuple[Service, Service, list[nn.Module]]
 def _all_services(kinds: Sequence[Kind], serve: str) -> list[Services]:
     """Returns how the networks of each kind serve, all in one precision."""
     made = [_services(kind, serve) for kind in kinds]
-    if len({served.facts.get("precision") for _, served, _ in made}) > 1:
-        exact = [_services(kind, "float32") for kind in kinds]
-        why = [
-            note for service, _, _ in made for note in service.notes if "int8 serves" not in note
-        ]
-        first, *rest = exact
-        return [(replace(first[0], notes=(*first[0].notes, *why)), *first[1:]), *rest]
-    return made
+    if len({served.facts.get("precision") for _, served, _ in made}) == 1:
+        return made
+    (service, served, networks), *rest = (_services(kind, "float32") for kind in kinds)
+    each = [one for *both, _ in made for one in both]
+    why = [note for one in each if one.facts.get("precision") != serve for note in one.notes]
+    return [(replace(service, notes=(*service.notes, *why)), served, networks), *rest]
 
 
 def _services(kind: Kind, serve: str) -> Services:

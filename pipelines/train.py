@@ -179,12 +179,7 @@ class _Run:
         for member in range(self.course.members):
             lesson = self.course.selection(member)
             state = saved.get(f"selection-{member}") or self._begin(lesson, member)
-            try:
-                yield from self._fit("selection", member, lesson, state)
-            except NotFinite:
-                if member < each:
-                    raise
-                # The second kind is no more than a help: the first one serves without it.
+            if not (yield from self._fit("selection", member, lesson, state)):
                 del selected[each:]
                 count = each
                 break
@@ -198,11 +193,7 @@ class _Run:
                 kept = saved.get(f"final-{member}")
                 same = kept is not None and kept.config == lesson.config
                 whole = kept if kept and same else self._begin(lesson, member)
-                try:
-                    yield from self._fit("final", member, lesson, whole)
-                except NotFinite:
-                    if member < each:
-                        raise
+                if not (yield from self._fit("final", member, lesson, whole)):
                     del selected[each:], final[each:]
                     count = each
                     break
@@ -235,19 +226,29 @@ class _Run:
 
     def _fit(
         self, kind: str, member: int, lesson: Lesson, state: TrainingState
-    ) -> Generator[Progress, None, None]:
-        """Makes one fit to the end of its plan or until it is stopped."""
+    ) -> Generator[Progress, None, bool]:
+        """Makes one fit to the end of its plan or until it is stopped.
+
+        Returns whether it can serve; only of the second kind, without which the first one serves, may a fit
+        come to no finite end.
+        """
         number = member + 1 + (self.course.members if kind == "final" else 0)
         plain = member >= self.course.each
         yield Begun(number, self.course.fits, kind, lesson.config.seed, plain)
         facts = facts_of(self.course, lesson)
         means, path = self.means, checkpoint_of(self.city, f"{kind}-{member}")
         events = training(lesson, state, means.computing, group=means.group, stop=means.stop)
-        for event in heeded(_with_way_out(events, self.city, state), means.stop):
-            if isinstance(event, Epoch | Mark) and means.group.first:
-                save_checkpoint(path, state, facts)
-            yield event
+        try:
+            for event in heeded(_with_way_out(events, self.city, state), means.stop):
+                if isinstance(event, Epoch | Mark) and means.group.first:
+                    save_checkpoint(path, state, facts)
+                yield event
+        except NotFinite:
+            if not plain:
+                raise
+            return False
         self._check_ended(state, number)
+        return True
 
     def _check_hurried(self, place: str) -> None:
         """Ends without a version where there is no time to make one; what was trained is kept."""

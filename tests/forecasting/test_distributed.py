@@ -89,9 +89,11 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text=True,
         timeout=240,
     )
-    # What counts is that both came to their ends: torch's own processes now and then abort as they leave.
+    # Once, of hundreds of times, torch aborted a process by itself: nothing else may go wrong, and not
+    # before both have written all that they have to say.
+    is_well = ran.returncode == 0 or "Signal 6 (SIGABRT)" in ran.stderr
     ends = [(folder / f"bad-{rank}").exists() for rank in (0, 1)]
-    assert all(ends), f"exit {ran.returncode}: {ran.stderr[-6000:]}"
+    assert is_well and all(ends), f"exit {ran.returncode}: {ran.stderr[-6000:]}"
     return folder
 
 

@@ -3,7 +3,8 @@
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load_file
+from torch import nn
 
 from data.city import load_city
 from data.errors import FlowcastError
@@ -27,7 +29,8 @@ from forecasting.neural import NeuralForecaster
 from forecasting.registry import load_version, models_root, verify, versions
 from forecasting.state import Epoch
 from forecasting.training import Batch
-from pipelines.candidate import Trained, starting_weights
+from pipelines import candidate
+from pipelines.candidate import Service, Trained, starting_weights
 from pipelines.fitting import Course, Recipe
 from pipelines.train import Begun, Means, Progress, resume, train
 
@@ -458,6 +461,27 @@ def test_networks_on_frames_alone_that_add_nothing_stay_away(
     assert verify(models_root(), "small", trained.manifest.version) == []
 
 
+def test_int8_that_does_not_do_for_one_kind_serves_neither(
+    small_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(lesson: Lesson, networks: Sequence[nn.Module], exact: Service) -> Service:
+        if lesson.around is not None:
+            return measure(lesson, networks, exact)
+        return replace(exact, notes=("float32 serves: as if int8 changed too much",))
+
+    measure = candidate._measured
+    monkeypatch.setattr(candidate, "_measured", measured)
+    means = Means(CPU, serve="int8")
+    trained = finish(train(Store(), load_city("small"), mixed(final=False), means=means))
+    assert trained.manifest.plain
+    assert trained.manifest.export["precision"] == "float32"
+    assert "float32 serves: as if int8 changed too much" in trained.notes
+    assert not any("int8 serves" in note for note in trained.notes)
+    loaded = kept_forecast(small_home, trained)
+    assert loaded.plain is not None
+    assert loaded.runtime == loaded.plain.runtime == "onnxruntime float32"
+
+
 def test_a_training_stopped_before_its_second_kind_serves_the_first(small_home: Path) -> None:
     stop = threading.Event()
     events: list[Progress | Trained] = []
@@ -494,4 +518,5 @@ def test_a_training_that_began_before_there_was_a_second_kind_goes_on(small_home
     recipe = json.loads(read_facts(path)["recipe"])
     assert "plain" not in recipe  # as it was written then
     assert Recipe.of(recipe).plain is False
-    assert len([e for e in resume(store, city, epochs=3, means=Means(CPU)) if isinstance(e, Epoch)])
+    more = resume(store, city, epochs=3, means=Means(CPU))
+    assert len([event for event in more if isinstance(event, Epoch)]) == 1
