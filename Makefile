@@ -21,7 +21,7 @@ dashboard: install
 	$(BIN)/forecast dashboard --city demo --replayed
 
 test: install
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 lint: install
 	$(BIN)/ruff check .

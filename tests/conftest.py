@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import filelock
 import numpy as np
 import pytest
 import sqlalchemy as sa
@@ -165,9 +166,41 @@ validation_days = 4
 """A simulated city of five weeks: 840 slots from 3 March 2025, daylight saving on the 9th."""
 
 
+MakeOnce = Callable[[str, Callable[[Path], None]], Path]
+
+
 @pytest.fixture(scope="session")
-def _trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with the city `small`, ingested and trained for two epochs; made once."""
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """A function that lets one of the processes that share the tests make a home for all of them.
+
+    Nothing may change it then: tests work on copies.
+    """
+    own = tmp_path_factory.getbasetemp()
+    root = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def make(name: str, fill: Callable[[Path], None]) -> Path:
+        folder = root / f"{name}-home"
+        with filelock.FileLock(root / f"{name}.lock"):
+            if not folder.exists():
+                half = root / f"{name}-half"
+                shutil.rmtree(half, ignore_errors=True)  # of a process that failed
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setenv("FLOWCAST_HOME", str(half))
+                    patch.delenv("FLOWCAST_STORE", raising=False)
+                    fill(half)
+                half.rename(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def _trained_home(make_once: MakeOnce) -> Path:
+    """A home with the city `small`, ingested and trained for two epochs."""
+    return make_once("trained", _train_small)
+
+
+def _train_small(home: Path) -> None:
     from data.city import load_city
     from data.simulation_files import write_simulation
     from data.store import Store
@@ -176,20 +209,15 @@ def _trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from pipelines.ingest import ingest
     from pipelines.train import Means, train
 
-    home = tmp_path_factory.mktemp("trained") / "home"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FLOWCAST_HOME", str(home))
-        patch.delenv("FLOWCAST_STORE", raising=False)
-        (home / "cities").mkdir(parents=True)
-        (home / "cities" / "small.toml").write_text(SMALL)
-        city = load_city("small")
-        write_simulation(home / "files", city, weeks=5, seed=1)
-        store = Store()
-        list(ingest(store, city, [home / "files"]))
-        recipe = Recipe.asked(members=1, final=False, trees=False, epochs=2)
-        list(train(store, city, recipe, means=Means(Computing("cpu"))))
-        store.close()
-    return home
+    (home / "cities").mkdir(parents=True)
+    (home / "cities" / "small.toml").write_text(SMALL)
+    city = load_city("small")
+    write_simulation(home / "files", city, weeks=5, seed=1)
+    store = Store()
+    list(ingest(store, city, [home / "files"]))
+    recipe = Recipe.asked(members=1, final=False, trees=False, epochs=2)
+    list(train(store, city, recipe, means=Means(Computing("cpu"))))
+    store.close()
 
 
 @pytest.fixture
@@ -200,27 +228,26 @@ def small_home(_trained_home: Path, flowcast_home: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _lived_in_home(_trained_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home whose city `small-live` was played for a day, a step after each slot; made once."""
-    import time
+def _lived_in_home(_trained_home: Path, make_once: MakeOnce) -> Path:
+    """A home whose city `small-live` was played for a day, a step after each slot."""
 
-    from data.city import load_city
-    from data.store import Store
-    from pipelines.replay import archived, begin, play, town
-    from pipelines.step import step
+    def live(home: Path) -> None:
+        import time
 
-    home = tmp_path_factory.mktemp("lived-in") / "home"
-    shutil.copytree(_trained_home, home)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FLOWCAST_HOME", str(home))
-        patch.delenv("FLOWCAST_STORE", raising=False)
+        from data.city import load_city
+        from data.store import Store
+        from pipelines.replay import archived, begin, play, town
+        from pipelines.step import step
+
+        shutil.copytree(_trained_home, home)
         store, source = Store(), load_city("small")
         city = town(source, "small-live")
         _, flow = begin(store, source, city, archived(store, source, None))
         for now in play(flow[:26], city):
             step(store, city, now, horizon=3, wall=time.time() + 60)
         store.close()
-    return home
+
+    return make_once("lived-in", live)
 
 
 @pytest.fixture
@@ -274,10 +301,25 @@ def _copy(path: Path, url: str) -> None:
         engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def _calibrated_home(_trained_home: Path, make_once: MakeOnce) -> Path:
+    """A home with the trained city `small`, whose champion is calibrated on its validation days."""
+
+    def calibrate(home: Path) -> None:
+        shutil.copytree(_trained_home, home)
+        _calibrate_small()
+
+    return make_once("calibrated", calibrate)
+
+
 @pytest.fixture
-def calibrated_home(small_home: Path) -> Path:
-    """The home with the trained city `small`, whose champion is calibrated on its validation days."""
-    import sqlalchemy as sa
+def calibrated_home(_calibrated_home: Path, flowcast_home: Path) -> Path:
+    """A copy of the home whose champion is calibrated, for one test."""
+    shutil.copytree(_calibrated_home, flowcast_home)
+    return flowcast_home
+
+
+def _calibrate_small() -> None:
     from safetensors.numpy import load, save
 
     from data import windows
@@ -311,4 +353,3 @@ def calibrated_home(small_home: Path) -> Path:
         digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
         connection.execute(sa.update(JUDGEMENT).values(manifest_sha256=digest))
     store.close()
-    return small_home

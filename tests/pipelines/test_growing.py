@@ -25,36 +25,24 @@ from pipelines.candidate import Trained
 from pipelines.fitting import Course, Fitted, Recipe, fitted
 from pipelines.growing import Grove, Growing, share_of_trees
 from pipelines.train import Means, Progress, resume, train
+from tests.conftest import MakeOnce
 
 pytest.importorskip("sklearn")
 CPU = Computing("cpu")
 QUICK: dict[str, Any] = {"members": 1, "epochs": 1, "history": 2, "horizon": 1, "batch": 128}
 
 
-@pytest.fixture(scope="module")
-def grown_home(_trained_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def grown_home(_trained_home: Path, make_once: MakeOnce) -> Path:
     """A home whose city `small` has a champion with trees."""
-    home = tmp_path_factory.mktemp("grown") / "home"
-    shutil.copytree(_trained_home, home)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FLOWCAST_HOME", str(home))
-        patch.delenv("FLOWCAST_STORE", raising=False)
+
+    def grow(home: Path) -> None:
+        shutil.copytree(_trained_home, home)
         store = Store()
         list(train(store, load_city("small"), Recipe.asked(trees=True, **QUICK), means=Means(CPU)))
         store.close()
-    return home
 
-
-@pytest.fixture(scope="module")
-def made(_trained_home: Path) -> Fitted:
-    """What the same recipe makes without keeping it: networks by torch, trees by scikit-learn."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FLOWCAST_HOME", str(_trained_home))
-        patch.delenv("FLOWCAST_STORE", raising=False)
-        city, store = load_city("small"), Store()
-        parts = split(store.flow(city), city)
-        store.close()
-        return fitted(parts, city, Recipe.asked(trees=True, **QUICK), computing=CPU)
+    return make_once("grown", grow)
 
 
 @pytest.fixture
@@ -62,6 +50,20 @@ def home(grown_home: Path, flowcast_home: Path) -> Path:
     """A copy of it for one test."""
     shutil.copytree(grown_home, flowcast_home)
     return flowcast_home
+
+
+@pytest.fixture(scope="module")
+def made(_trained_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    """What the same recipe makes without keeping it: networks by torch, trees by scikit-learn."""
+    home = tmp_path_factory.mktemp("made") / "home"
+    shutil.copytree(_trained_home, home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLOWCAST_HOME", str(home))
+        patch.delenv("FLOWCAST_STORE", raising=False)
+        city, store = load_city("small"), Store()
+        parts = split(store.flow(city), city)
+        store.close()
+        return fitted(parts, city, Recipe.asked(trees=True, **QUICK), computing=CPU)
 
 
 @pytest.fixture
@@ -178,10 +180,7 @@ def test_a_version_keeps_its_trees_and_forecasts_with_them(home: Path, made: Fit
     assert verify(models_root(), "small", name) == []
     loaded = load_version(models_root(), city, name)
     assert loaded.share == manifest.trees["share"]
-    # The same recipe without a version: trained anew, with the trees of scikit-learn themselves.
-    made = fitted(
-        split(store.flow(city), city), city, Recipe.asked(trees=True, **QUICK), computing=CPU
-    )
+    # The same recipe without a version has the trees of scikit-learn themselves.
     flow = store.flow(city)
     np.testing.assert_allclose(
         values_of(loaded, flow, 2), values_of(made.forecaster, flow, 2), rtol=1e-3, atol=5e-3
