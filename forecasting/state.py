@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from forecasting.losses import LOSSES
+from forecasting.optimizer import OPTIMIZERS
 from forecasting.schedule import SCHEDULES
 
 MOST_EPOCHS = 10_000
@@ -25,7 +26,7 @@ class TrainingConfig:
         horizon: steps ahead that it is trained for.
         batch: windows a step.
         learning_rate: the highest.
-        weight_decay: of AdamW.
+        weight_decay: of the weights, apart from the gradients (AdamW's).
         seed: of weights, order of windows and stochastic depth.
         schedule: key in `SCHEDULES`.
         warm_up: part of the training in which the rate rises.
@@ -36,6 +37,7 @@ class TrainingConfig:
         loss: key in `LOSSES`.
         patience: epochs without a better one after which training ends; 0 for as many as are planned.
         last: epoch after which it ends though its schedule goes on; 0 for the last that is planned.
+        optimizer: key in `OPTIMIZERS`.
     """
 
     epochs: int = 20
@@ -53,6 +55,7 @@ class TrainingConfig:
     loss: str = "squared"
     patience: int = 0
     last: int = 0
+    optimizer: str = "adamw"
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1:
@@ -74,6 +77,8 @@ class TrainingConfig:
             raise ValueError(f"average {self.average} is no decay from 0 to below 1")
         if self.loss not in LOSSES:
             raise ValueError(f"loss {self.loss!r} is none of {', '.join(LOSSES)}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer {self.optimizer!r} is none of {', '.join(OPTIMIZERS)}")
         if self.patience < 0 or self.last < 0:
             raise ValueError(f"patience {self.patience} or last {self.last} is less than 0")
 
@@ -132,12 +137,8 @@ class TrainingState:
         """Returns the state before the first epoch; the weights that `build` draws follow the seed."""
         torch.manual_seed(config.seed)
         network = build().to(device)
-        optimizer = torch.optim.AdamW(
-            network.parameters(),
-            lr=torch.tensor(config.learning_rate, device=device),
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        rate = torch.tensor(config.learning_rate, device=device)
+        optimizer = OPTIMIZERS[config.optimizer](network, rate, config.weight_decay)
         kept = list(network.parameters()) if config.average else []
         average = [value.detach().clone() for value in kept]
         sums = torch.zeros(2, dtype=torch.float64, device=device)

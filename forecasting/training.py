@@ -1,7 +1,7 @@
 """Training: epochs over the windows of a feed; all chance in them follows from the seed.
 
 The loss is a mean over all that the network puts out, the paper's the squared error; of a
-recurrent one these are `history - 1 + horizon` frames, one step ahead each. AdamW.
+recurrent one these are `history - 1 + horizon` frames, one step ahead each.
 """
 
 import math

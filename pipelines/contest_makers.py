@@ -128,8 +128,8 @@ class Network:
         training: fields of `TrainingConfig` and their values, where they are not the usual ones.
         final: whether what serves is trained on the validation span too; None for what is usual.
         swapped: parts of the usual context that are off where they are on, and on where they are off.
-        trees: whether trees that see the same have a share in the forecast, and where windows are many
-            networks on frames alone too, as in the city's own forecaster.
+        trees: whether all is as in the city's own forecaster: several members, trees that see the same,
+            and where windows are many networks on frames alone.
         epochs: of each fit, at most; None for as many as the city's own forecaster has.
         chance: its weights are drawn.
     """
@@ -171,7 +171,7 @@ class Network:
             self.name,
             self.context,
             training,
-            members=1,
+            members=None if self.trees else 1,
             epochs=self.epochs,
             final=self.final,
             swapped=self.swapped,

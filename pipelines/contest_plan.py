@@ -128,7 +128,7 @@ def _networks(names: Iterable[str]) -> list[Contestant]:
 OWN = Contestant(
     f"{MAIN} and trees, context", f"{MAIN}+trees", "context", Network(MAIN, trees=True)
 )
-"""What `forecast train` makes, of one network of each kind."""
+"""What `forecast train` makes."""
 CONTESTANTS: tuple[Contestant, ...] = (
     *(Contestant(name, "baselines", "", Baseline(name)) for name in BASELINES),
     Contestant("trees, plain", "trees", "plain", Trees(context=False)),

@@ -43,12 +43,13 @@ FEWEST, ENOUGH = 2, 400_000
 """Epochs that a fit has at least, and windows that it sees in all after which it has no more of them."""
 LEAST, MOST_EPOCHS = 16_000, 60
 """Windows that a fit of few weeks sees in all, and epochs that it has for it at most."""
-LONG = 10
-"""Epochs where windows are many, which no network learns by heart: the validation error still falls."""
+LONG = 6
+"""Epochs where windows are many. A week of validation asks for more, but days like none before are forecast
+worse after them. Networks on frames alone, which have more to learn, have a third more."""
 TIME_FOR_TREES, GROWN_IN = 5.0, 2.0
 """Minutes of a budget from which on trees are grown too, and how many of them they take."""
-MOST_MEMBERS, MANY = 3, 30_000
-"""Members, as many as see no more than so many windows in an epoch of each, but one."""
+MEMBERS, OF_MANY, MANY = 3, 2, 150_000
+"""Members, and where windows are many of each kind: one if all would see more than so many in an epoch."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class Recipe:
         training: of each fit; its `minutes` are for all of them together.
         members: networks of each kind, whose mean is the forecast; their seeds follow one another. None:
             by the number of windows that there are.
-        epochs: of each fit, at most. None: by the number of windows; those of `training` where they are
-            neither few nor many.
+        epochs: of each fit, at most, a third more on frames alone. None: by the number of windows; those
+            of `training` where they are neither few nor many.
         final: whether what serves is trained on the validation days too. None: where windows are few.
         until: newest slot that is known, ISO 8601, UTC; "" for all that is stored.
         held: days at the end that no fit sees; None: the city's test days.
@@ -99,19 +100,21 @@ class Recipe:
     def settled(self, count: int) -> "Recipe":
         """Returns the recipe with all that follows from a number of windows to train on.
 
-        With many windows members differ less.
+        With many windows members differ less, and each takes longer.
         """
         many = count >= MANY_WINDOWS
         few = max(self.training.epochs, min(-(-LEAST // count), MOST_EPOCHS))
         most = max(self.training.epochs, LONG) if many else few
         paying = min(max(FEWEST, -(-ENOUGH // count)), most)
         epochs = self.epochs or paying
-        training = replace(self.training, epochs=epochs)
+        optimizer = "muon" if many else self.training.optimizer
+        training = replace(self.training, epochs=epochs, optimizer=optimizer)
         usual = ContextConfig.usual(count).changed(without=self.without, also=self.also)
         other = {name: not getattr(usual, name) for name in self.swapped}
         context = self.context or replace(usual, **other)
         plain = (many if self.plain is None else self.plain) and context != PLAIN
-        members = self.members or min(max(1, MANY // (count * (1 + plain))), MOST_MEMBERS)
+        each = OF_MANY if many else MEMBERS
+        members = self.members or (each if count * (1 + plain) * each <= MANY else 1)
         grown, minutes = self.trees, self.training.minutes
         if grown is None:
             grown = trees.installed() and (minutes is None or minutes >= TIME_FOR_TREES)
@@ -248,8 +251,11 @@ class Course:
             minutes -= min(GROWN_IN, minutes / 2) if self.recipe.trees else 0.0
             longer = self.lesson.known.sizes["time"] / self.lesson.train.sizes["time"]
             minutes /= self.members * (1 + (longer if self.recipe.final else 0))
-        own = replace(config, seed=config.seed + member % self.each, minutes=minutes)
-        return replace(self.of(member), config=own)
+        lesson, epochs = self.of(member), config.epochs
+        if lesson is self.plain:
+            epochs += epochs // 3
+        own = replace(config, seed=config.seed + member % self.each, minutes=minutes, epochs=epochs)
+        return replace(lesson, config=own)
 
     def grow(self, stop: threading.Event | None = None) -> Iterator[Growing | Grove]:
         """Grows the trees of a recipe with trees; see `growing.grow`."""

@@ -141,8 +141,11 @@ def weather_hash(lesson: Lesson) -> str:
 
 def _written(recipe: Recipe) -> str:
     fields = asdict(recipe)
-    if not fields["plain"]:  # as trainings wrote it that began before there was a second kind
+    # As trainings wrote it that began before there was a choice.
+    if not fields["plain"]:
         del fields["plain"]
+    if fields["training"]["optimizer"] == "adamw":
+        del fields["training"]["optimizer"]
     return json.dumps(fields, sort_keys=True)
 
 

@@ -95,10 +95,11 @@ def test_minutes_are_shared_by_all_fits_and_their_days(parts: Split, city: City)
 def test_epochs_and_members_follow_the_number_of_windows() -> None:
     recipe = Recipe.asked()
     settled = [recipe.settled(count) for count in (500, 12_000, 40_000, 1_000_000)]
-    assert [one.members for one in settled] == [3, 1, 1, 1]
-    assert Recipe.asked(plain=False).settled(12_000).members == 2
-    # Six epochs, but 16,000 windows where there are few, and ten epochs of many until 400,000 are seen.
-    assert [one.training.epochs for one in settled] == [32, 10, 10, 2]
+    assert [one.members for one in settled] == [3, 2, 1, 1]
+    assert Recipe.asked(plain=False).settled(40_000).members == 2
+    # Six epochs, but 16,000 windows where there are few, and 400,000 where there are many more.
+    assert [one.training.epochs for one in settled] == [32, 6, 6, 2]
+    assert [one.training.optimizer for one in settled] == ["adamw", "muon", "muon", "muon"]
     assert [recipe.settled(count).training.epochs for count in (2_680, 100, 100_000)] == [6, 60, 4]
     asked = Recipe.asked(members=4, epochs=11).settled(1_000_000)
     assert (asked.members, asked.training.epochs, asked.epochs) == (4, 11, 11)

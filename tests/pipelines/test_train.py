@@ -111,7 +111,7 @@ def test_any_network_is_trained_and_kept_with_its_own_slots(small_home: Path) ->
 
 def test_a_training_killed_after_an_epoch_goes_on_as_if_it_never_was(small_home: Path) -> None:
     city, store = load_city("small"), Store()
-    recipe = single(epochs=3, seed=5, **QUICK)
+    recipe = single(epochs=3, seed=5, optimizer="muon", **QUICK)
     finish(train(store, city, recipe, means=Means(CPU)))
     whole = contents(small_home)
     for progress in train(store, city, recipe, means=Means(CPU)):
