@@ -43,9 +43,10 @@ FEWEST, ENOUGH = 2, 400_000
 """Epochs that a fit has at least, and windows that it sees in all after which it has no more of them."""
 LEAST, MOST_EPOCHS = 16_000, 60
 """Windows that a fit of few weeks sees in all, and epochs that it has for it at most."""
-LONG = 6
-"""Epochs where windows are many. A week of validation asks for more, but days like none before are forecast
-worse after them. Networks on frames alone, which have more to learn, have a third more."""
+LONG, OTHERS = 6, 10
+"""Epochs of SwinLSTM and of other networks where windows are many. A validation week asks for more of
+SwinLSTM, but days like none before are forecast worse after them. Networks on frames alone, which have more
+to learn, have a third more."""
 TIME_FOR_TREES, GROWN_IN = 5.0, 2.0
 """Minutes of a budget from which on trees are grown too, and how many of them they take."""
 MEMBERS, OF_MANY, MANY = 3, 2, 150_000
@@ -104,7 +105,8 @@ class Recipe:
         """
         many = count >= MANY_WINDOWS
         few = max(self.training.epochs, min(-(-LEAST // count), MOST_EPOCHS))
-        most = max(self.training.epochs, LONG) if many else few
+        long = LONG if self.network.startswith("swinlstm") else OTHERS
+        most = max(self.training.epochs, long) if many else few
         paying = min(max(FEWEST, -(-ENOUGH // count)), most)
         epochs = self.epochs or paying
         optimizer = "muon" if many else self.training.optimizer

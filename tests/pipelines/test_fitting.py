@@ -101,6 +101,7 @@ def test_epochs_and_members_follow_the_number_of_windows() -> None:
     assert [one.training.epochs for one in settled] == [32, 6, 6, 2]
     assert [one.training.optimizer for one in settled] == ["adamw", "muon", "muon", "muon"]
     assert [recipe.settled(count).training.epochs for count in (2_680, 100, 100_000)] == [6, 60, 4]
+    assert Recipe.asked(network="convlstm").settled(12_000).training.epochs == 10
     asked = Recipe.asked(members=4, epochs=11).settled(1_000_000)
     assert (asked.members, asked.training.epochs, asked.epochs) == (4, 11, 11)
     assert asked.settled(5) == asked

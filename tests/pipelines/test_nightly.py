@@ -25,7 +25,7 @@ from pipelines.serving import serving, wrong_with
 from pipelines.train import Means, train
 
 HORIZON = 4
-RECIPE = Recipe.asked(members=1, final=False, trees=False, epochs=1)
+RECIPE = Recipe.asked(members=1, final=False, trees=False, epochs=1, batch=128)
 MEANS = Means(Computing("cpu"))
 
 
@@ -280,7 +280,7 @@ def test_a_night_trains_on_frozen_days_and_judges_by_later_ones(place: Place) ->
 
 
 def test_a_night_that_was_interrupted_goes_on_with_the_same_days(place: Place) -> None:
-    two = Recipe.asked(members=2, final=False, trees=False, epochs=1)
+    two = Recipe.asked(members=2, final=False, trees=False, epochs=1, batch=128)
     events = nightly(place.store, place.city, place.now - 7200, recipe=two, means=MEANS, days=5)
     for event in events:
         if type(event).__name__ == "Epoch":  # the first member is done
