@@ -280,7 +280,7 @@ def test_a_locked_store_is_no_refusal_of_the_file(
 
 # Killed at any moment
 
-KILLS = 30
+KILLS = 20
 SLOTS = 3000
 CHILDREN = """
 import os, signal, sys

@@ -279,7 +279,9 @@ def test_a_night_trains_on_frozen_days_and_judges_by_later_ones(place: Place) ->
     assert len(place.store.promotions(place.city)) == 1 + night.promoted
 
 
-def test_a_night_that_was_interrupted_goes_on_with_the_same_days(place: Place) -> None:
+def test_a_night_that_was_interrupted_goes_on_with_the_same_days(
+    place: Place, on_sqlite: None
+) -> None:
     two = Recipe.asked(members=2, final=False, trees=False, epochs=1, batch=128)
     events = nightly(place.store, place.city, place.now - 7200, recipe=two, means=MEANS, days=5)
     for event in events:
@@ -295,7 +297,7 @@ def test_a_night_that_was_interrupted_goes_on_with_the_same_days(place: Place) -
     assert trained == place.now - 7200 - np.timedelta64(5 * 24, "h")
 
 
-def test_a_night_may_begin_with_the_champions_weights(place: Place) -> None:
+def test_a_night_may_begin_with_the_champions_weights(place: Place, on_sqlite: None) -> None:
     recipe = Recipe.asked(members=1, final=False, trees=False, epochs=1, learning_rate=0.0)
     events = nightly(
         place.store, place.city, place.now, recipe=recipe, means=MEANS, days=7, warm=True
@@ -309,7 +311,9 @@ def test_a_night_may_begin_with_the_champions_weights(place: Place) -> None:
         np.testing.assert_array_equal(weights[1][name], value)
 
 
-def test_a_night_that_may_begin_with_a_champion_that_is_gone_begins_anew(place: Place) -> None:
+def test_a_night_that_may_begin_with_a_champion_that_is_gone_begins_anew(
+    place: Place, on_sqlite: None
+) -> None:
     shutil.rmtree(models_root() / "small" / place.champion)
     events = nightly(place.store, place.city, place.now, recipe=RECIPE, means=MEANS, warm=True)
     night = [event for event in events if isinstance(event, Night)][-1]
