@@ -187,7 +187,8 @@ def simulate(
 def train(
     city: CityOption,
     epochs: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="Passes over the data.")
+        int | None,
+        typer.Option(min=1, max=10_000, help="Passes over the data; a third more on frames alone."),
     ] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0.05, help="Time to train in, all fits together.")

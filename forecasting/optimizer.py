@@ -38,13 +38,14 @@ class Muon(torch.optim.AdamW):
             rate: the learning rate, which may be changed in place.
             decay: weight decay.
         """
-        named = [value for value in network.parameters() if value.requires_grad]
-        self._matrices = [one for one in named if one.dim() == 2 and min(one.shape) >= NARROWEST]
-        known = {id(one) for one in self._matrices}
-        others = [one for one in named if id(one) not in known]
+        others: list[nn.Parameter] = []
+        matrices: list[nn.Parameter] = []
+        for value in network.parameters():
+            is_matrix = value.dim() == 2 and min(value.shape) >= NARROWEST
+            (matrices if is_matrix else others).append(value)
         super().__init__(others, lr=rate, weight_decay=decay, fused=True)
-        if self._matrices:
-            self.add_param_group({"params": self._matrices, "lr": rate})
+        if matrices:
+            self.add_param_group({"params": matrices, "lr": rate})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
@@ -110,4 +111,5 @@ OPTIMIZERS: dict[str, Callable[[nn.Module, Tensor, float], torch.optim.AdamW]] =
     ),
     "muon": Muon,
 }
-"""Each takes a network, its learning rate and its weight decay."""
+"""Each takes a network, its learning rate and its weight decay; networks of convolutions alone, which have no
+matrices, learn by either alike."""

@@ -144,8 +144,11 @@ def _check_folder(folder: Path, resume: bool) -> None:
 def _facts(chosen: Plan, task: Task, config: NetworkConfig, computing: Computing) -> dict[str, str]:
     """Returns what must be the same for a run to be gone on with."""
     training = asdict(chosen.training)
+    # As in runs from before there was a choice.
     if not training["average"]:
-        del training["average"]  # as in runs from before there was one
+        del training["average"]
+    if training["optimizer"] == "adamw":
+        del training["optimizer"]
     return {
         "data": task.digest,
         "network": write_network(chosen.network, config),

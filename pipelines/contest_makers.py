@@ -17,7 +17,7 @@ from forecasting.computing import Computing
 from forecasting.context import ContextConfig
 from forecasting.forecaster import Forecaster
 from forecasting.tree_rows import TreesConfig
-from pipelines.fitting import USUAL, Recipe, fitted
+from pipelines.fitting import MEMBERS, USUAL, Recipe, fitted
 
 if TYPE_CHECKING:
     from pipelines.contest_plan import Plan
@@ -151,7 +151,8 @@ class Network:
     def fit(self, lessons: Lessons, plan: "Plan", seed: int) -> Made:
         """Returns the network after its final fit, or after its selection where there is none."""
         computing = Computing("cpu")
-        recipe = self._recipe(plan, seed)
+        # Members have seeds in a row: those of two runs are not to be the same.
+        recipe = self._recipe(plan, seed * MEMBERS if self.trees else seed)
         city, parts, weather = lessons
         # Other work on the machine is no reason for fewer epochs.
         how: dict[str, Any] = {"computing": computing, "timer": time.process_time}

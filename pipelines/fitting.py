@@ -74,6 +74,7 @@ class Recipe:
             are `TIME_FOR_TREES` minutes or more.
         plain: whether networks that see frames of the flow alone have a share in the forecast. None:
             where windows are many.
+        optimizer: key in `OPTIMIZERS`, for the training's. None: Muon where windows are many.
     """
 
     network: str = DEFAULT
@@ -90,6 +91,7 @@ class Recipe:
     start: str = ""
     trees: bool | None = None
     plain: bool | None = None
+    optimizer: str | None = None
 
     def __post_init__(self) -> None:
         ContextConfig().changed(without=self.without, also=(*self.also, *self.swapped))
@@ -109,7 +111,7 @@ class Recipe:
         most = max(self.training.epochs, long) if many else few
         paying = min(max(FEWEST, -(-ENOUGH // count)), most)
         epochs = self.epochs or paying
-        optimizer = "muon" if many else self.training.optimizer
+        optimizer = self.optimizer or ("muon" if many else USUAL.optimizer)
         training = replace(self.training, epochs=epochs, optimizer=optimizer)
         usual = ContextConfig.usual(count).changed(without=self.without, also=self.also)
         other = {name: not getattr(usual, name) for name in self.swapped}
@@ -128,6 +130,7 @@ class Recipe:
             epochs=epochs,
             trees=grown,
             plain=plain,
+            optimizer=optimizer,
             final=not many if self.final is None else self.final,
         )
 
@@ -143,6 +146,7 @@ class Recipe:
         epochs: int | None = None,
         trees: bool | None = None,
         plain: bool | None = None,
+        optimizer: str | None = None,
         **training: Any,
     ) -> "Recipe":
         """Returns the usual recipe but for what is asked for; None asks for nothing.
@@ -152,10 +156,11 @@ class Recipe:
             without: usual parts of the context that are switched off.
             also: parts that are switched on.
             members: networks of each kind.
-            epochs: of each fit.
+            epochs: of each fit, a third more on frames alone.
             final: whether what serves is trained on the validation days too.
             trees: whether trees have a share in the forecast.
             plain: whether networks on frames alone have one.
+            optimizer: key in `OPTIMIZERS`.
             training: fields of `TrainingConfig`.
 
         Raises:
@@ -172,6 +177,7 @@ class Recipe:
             also=tuple(also),
             trees=trees,
             plain=plain,
+            optimizer=optimizer,
         )
 
     @classmethod
@@ -180,7 +186,9 @@ class Recipe:
         context = fields["context"] and ContextConfig(**fields["context"])
         training = TrainingConfig(**fields["training"])
         names = {key: tuple(fields[key]) for key in ("without", "also", "swapped")}
-        own = {"plain": False, **fields, **names, "context": context, "training": training}
+        # Recipes from before there was a choice had the first of each.
+        own = {"plain": False, "optimizer": "adamw", **fields, **names}
+        own |= {"context": context, "training": training}
         return cls(**own)
 
 
@@ -253,11 +261,13 @@ class Course:
             minutes -= min(GROWN_IN, minutes / 2) if self.recipe.trees else 0.0
             longer = self.lesson.known.sizes["time"] / self.lesson.train.sizes["time"]
             minutes /= self.members * (1 + (longer if self.recipe.final else 0))
-        lesson, epochs = self.of(member), config.epochs
-        if lesson is self.plain:
-            epochs += epochs // 3
-        own = replace(config, seed=config.seed + member % self.each, minutes=minutes, epochs=epochs)
-        return replace(lesson, config=own)
+        seed, epochs = config.seed + member % self.each, self.epochs(member, config.epochs)
+        own = replace(config, seed=seed, minutes=minutes, epochs=epochs)
+        return replace(self.of(member), config=own)
+
+    def epochs(self, member: int, usual: int) -> int:
+        """Returns the epochs of a member where those in context have the `usual` ones."""
+        return usual + usual // 3 if self.of(member) is self.plain else usual
 
     def grow(self, stop: threading.Event | None = None) -> Iterator[Growing | Grove]:
         """Grows the trees of a recipe with trees; see `growing.grow`."""

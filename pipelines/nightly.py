@@ -196,6 +196,9 @@ def _same_night(last: Recipe, recipe: Recipe, city: City) -> bool:
         trees=last.trees if recipe.trees is None else recipe.trees,
         plain=last.plain if recipe.plain is None else recipe.plain,
         final=last.final if recipe.final is None else recipe.final,
-        training=replace(recipe.training, epochs=last.training.epochs),
+        optimizer=last.optimizer if recipe.optimizer is None else recipe.optimizer,
+        training=replace(
+            recipe.training, epochs=last.training.epochs, optimizer=last.training.optimizer
+        ),
     )
     return 0 <= int(newer) < city.slots_per_day // 2 and settled == last

@@ -134,8 +134,10 @@ def resume(
         course = _course(store, city, read_recipe(city))
         saved = read_unfinished(city, course, place)
         for name, state in saved.items():
-            if name.startswith("selection"):
-                state.config = extended(state, epochs, minutes, course.fits)
+            kind, _, member = name.partition("-")
+            if kind == "selection":
+                more = epochs and course.epochs(int(member), epochs)
+                state.config = extended(state, more, minutes, course.fits)
         states = list(saved.values())
         if len(states) == course.fits and all(map(is_finished, states)) and is_written(city, saved):
             raise FlowcastError(

@@ -144,8 +144,8 @@ def _written(recipe: Recipe) -> str:
     # As trainings wrote it that began before there was a choice.
     if not fields["plain"]:
         del fields["plain"]
-    if fields["training"]["optimizer"] == "adamw":
-        del fields["training"]["optimizer"]
+    if fields["optimizer"] == "adamw":
+        del fields["optimizer"], fields["training"]["optimizer"]
     return json.dumps(fields, sort_keys=True)
 
 

@@ -18,6 +18,7 @@ from forecasting.context import PLAIN, ContextConfig
 from forecasting.neural import NeuralForecaster
 from forecasting.state import Epoch, TrainingState
 from pipelines.fitting import Course, Recipe, begin, fitted, network_for
+from pipelines.unfinished import _written
 
 CPU = Computing("cpu")
 QUICK = {"epochs": 2, "history": 2, "horizon": 1, "batch": 128}
@@ -138,6 +139,16 @@ def test_a_recipe_survives_json() -> None:
         Recipe.asked(also=["last_week"], epochs=3).settled(1000),
     ):
         assert Recipe.of(json.loads(json.dumps(asdict(recipe)))) == recipe
+
+
+def test_a_recipe_from_before_there_was_a_choice_stays_what_it_was() -> None:
+    fields = asdict(Recipe.asked(plain=True, optimizer="adamw").settled(20_000))
+    del fields["optimizer"], fields["training"]["optimizer"]
+    again = Recipe.of(json.loads(json.dumps(fields))).settled(20_000)
+    assert (again.optimizer, again.training.optimizer) == ("adamw", "adamw")
+    written = json.loads(_written(again))
+    assert "optimizer" not in {*written, *written["training"]}
+    assert written == json.loads(json.dumps(fields))
 
 
 def test_a_recipe_is_the_usual_one_but_for_what_is_asked() -> None:

@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from forecasting.computing import Computing
 from forecasting.registry import models_root, read_manifest, verify, versions
 from forecasting.state import Epoch
 from forecasting.stopping import Stop
+from pipelines import nightly as nights
 from pipelines.candidate import Trained
 from pipelines.fitting import Recipe
 from pipelines.gates import Gate
@@ -295,6 +297,16 @@ def test_a_night_that_was_interrupted_goes_on_with_the_same_days(
     manifest = read_manifest(models_root(), "small", night.version)
     trained = np.datetime64(manifest.trained[1].removesuffix("Z"))
     assert trained == place.now - 7200 - np.timedelta64(5 * 24, "h")
+
+
+@pytest.mark.parametrize("count", [3_000, 20_000])
+def test_a_night_goes_on_however_many_windows_there_are(count: int) -> None:
+    recipe = replace(Recipe.asked(), until="2026-05-01T06:00:00")
+    settled = asdict(replace(recipe, until="2026-05-01T05:00:00").settled(count))
+    last = Recipe.of(json.loads(json.dumps(settled)))
+    assert nights._same_night(last, recipe, load_city("nyc"))
+    other = replace(recipe, optimizer="muon" if count < 10_000 else "adamw")
+    assert not nights._same_night(last, other, load_city("nyc"))
 
 
 def test_a_night_may_begin_with_the_champions_weights(place: Place, on_sqlite: None) -> None:
