@@ -2,7 +2,8 @@
 
 Source: Jordan et al.: Muon: An optimizer for hidden layers in neural networks, 2024
 (https://kellerjordan.github.io/posts/muon), with the step size of Liu et al.: Muon is Scalable for LLM
-Training, arXiv 2502.16982, so that rate and decay are those of AdamW.
+Training, arXiv 2502.16982, so that rate and decay are those of AdamW. torch's own computes in bfloat16 and
+makes its step also where something is not finite.
 """
 
 from collections.abc import Callable

@@ -125,9 +125,12 @@ def test_each_page_is_drawn_for_all_asks_no_other_host_and_logs_no_error(
     server: Server, page: "playwright.Page", name: str
 ) -> None:
     seen = Seen(page)
-    drawn(page, link(server, page=name, y="2", x="3"))
-    for width, height in ((1280, 900), (1920, 1080), (640, 450)):  # the last: 1280 at 200 %
+    sizes = ((640, 450), (1280, 900), (1920, 1080))  # the first: 1280 at 200 %
+    for width, height in sizes:
         page.set_viewport_size({"width": width, "height": height})
+        if width == sizes[0][0]:  # opened where there is least room, then made wider
+            drawn(page, link(server, page=name, y="2", x="3"))
+        page.wait_for_function("wide => innerWidth === wide", arg=width, timeout=WAIT)
         settled(page)
         assert PAGES[name].lower() in page.inner_text("h1")
         wide = page.evaluate("document.documentElement.scrollWidth")
