@@ -8,13 +8,13 @@ import xarray as xr
 from rich.table import Table
 from rich.text import Text
 
-from data.band import band
 from data.city import City
 from data.clock import local, stamp
+from data.intervals import band
 
 if TYPE_CHECKING:  # They load what a forecast can do without.
-    from pipelines.check import Check, Weather
-    from pipelines.ingest import Ingested
+    from pipelines.ingest.check import Check, Weather
+    from pipelines.ingest.files import Ingested
 
 MOST_LINES = 20
 PLAIN = {
@@ -214,7 +214,7 @@ def _heading(forecast: xr.DataArray, city: City) -> str:
 
 
 def _repair_lines(repairs: dict[str, int]) -> list[str]:
-    from data.taxibj import REPAIRS  # it loads h5py, which a forecast can do without
+    from data.formats.taxibj import REPAIRS  # it loads h5py, which a forecast can do without
     from data.weather import REPAIRS as OF_WEATHER
 
     texts = REPAIRS | OF_WEATHER

@@ -17,7 +17,7 @@ import numpy as np
 
 from data.errors import FlowcastError
 from data.holidays import check_country
-from data.home import home
+from data.paths import home
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 Duplicates = Literal["refuse", "sum", "max", "last"]

@@ -7,8 +7,8 @@ import numpy as np
 import xarray as xr
 
 from data.clock import Clock, utc, wall
-from forecasting.climatology import Climatology
-from forecasting.expected import Expected
+from forecasting.covariates.climatology import Climatology
+from forecasting.covariates.expected import Expected
 from forecasting.forecaster import Forecaster, flow_of, label_forecast, past_times, valid_times
 
 WEEK = 7 * 86_400

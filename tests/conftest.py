@@ -21,7 +21,7 @@ from hypothesis import settings
 from tests.postgresql import programs, server
 
 if TYPE_CHECKING:
-    from data.store import Store
+    from data.store.store import Store
 
 settings.register_profile("flowcast", deadline=None)
 settings.load_profile("flowcast")
@@ -202,12 +202,12 @@ def _trained_home(make_once: MakeOnce) -> Path:
 
 def _train_small(home: Path) -> None:
     from data.city import load_city
-    from data.simulation_files import write_simulation
-    from data.store import Store
-    from forecasting.computing import Computing
-    from pipelines.fitting import Recipe
-    from pipelines.ingest import ingest
-    from pipelines.train import Means, train
+    from data.simulation.files import write_simulation
+    from data.store.store import Store
+    from forecasting.city.recipe import Recipe
+    from forecasting.training.hardware import Computing
+    from pipelines.ingest.files import ingest
+    from pipelines.train.city import Means, train
 
     (home / "cities").mkdir(parents=True)
     (home / "cities" / "small.toml").write_text(SMALL)
@@ -235,9 +235,9 @@ def _lived_in_home(_trained_home: Path, make_once: MakeOnce) -> Path:
         import time
 
         from data.city import load_city
-        from data.store import Store
-        from pipelines.replay import archived, begin, play, town
-        from pipelines.step import step
+        from data.store.store import Store
+        from pipelines.ingest.replay import archived, begin, play, town
+        from pipelines.operate.update import step
 
         shutil.copytree(_trained_home, home)
         store, source = Store(), load_city("small")
@@ -271,7 +271,7 @@ def lived_in_store(database: str, lived_in: Path) -> "Iterator[Store]":
 
 def _opened(database: str, home: Path) -> "Iterator[Store]":
     """Opens the store of a home, on PostgreSQL one that holds the same."""
-    from data.store import Store
+    from data.store.store import Store
 
     store = Store()
     if database == "postgresql":
@@ -283,7 +283,7 @@ def _opened(database: str, home: Path) -> "Iterator[Store]":
 
 def _copy(path: Path, url: str) -> None:
     """Copies all that a database of SQLite holds into one of PostgreSQL."""
-    from data.schema import METADATA
+    from data.store.schema import METADATA
 
     source, target = sa.create_engine(f"sqlite:///{path}"), sa.create_engine(url)
     with source.connect() as old, target.begin() as new:
@@ -325,10 +325,10 @@ def _calibrate_small() -> None:
     from data import windows
     from data.city import load_city
     from data.flow import split
-    from data.schema import JUDGEMENT
-    from data.store import Store
-    from forecasting.intervals import calibrated
-    from forecasting.registry import load_version, models_root
+    from data.store.schema import JUDGEMENT
+    from data.store.store import Store
+    from forecasting.intervals.conformal import calibrated
+    from forecasting.registry.versions import load_version, models_root
 
     city, store = load_city("small"), Store()
     version = str(store.champion(city))

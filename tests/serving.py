@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from app.cli.dashboard import command
 from app.dashboard import REFRESH, REPLAYED
-from app.serve import command
 
 
 @contextmanager

@@ -9,21 +9,22 @@ import streamlit as st
 from matplotlib import colormaps
 from PIL import Image
 
-from app.dashboard import REFRESH, REPLAYED, SECRETS, archive, cell, now, quality, reading, runs
-from app.dashboard.parts import changed, go, plain, view, write_query
-from app.dashboard.view import PAGES, parse
-from app.maps import COLOURS
+from app.charts.maps import COLOURS
+from app.dashboard import REFRESH, REPLAYED, SECRETS, cached
+from app.dashboard.pages import cell, data, now, quality, runs
+from app.dashboard.url import PAGES, parse
+from app.dashboard.widgets import changed, go, plain, view, write_query
 from data.city import City
 from data.errors import FlowcastError
 from data.flow import CHANNELS
-from data.home import home
+from data.paths import home
 
 DRAW = {
     "now": now.page,
     "cell": cell.page,
     "quality": quality.page,
     "runs": runs.page,
-    "archive": archive.page,
+    "archive": data.page,
 }
 BOTH = ("runs", "archive")
 """Pages that show in- and outflow alike, and no map."""
@@ -68,8 +69,8 @@ def _look() -> tuple[dict[str, City], dict[str, str]]:
     Raises:
         FlowcastError: the store cannot be opened, or no city is described.
     """
-    reading.store()
-    known, wrong = reading.cities()
+    cached.store()
+    known, wrong = cached.cities()
     if not known:
         told = "; ".join(wrong.values()) or "there is no TOML of any"
         raise FlowcastError(f"no city is described; mend its TOML: {told}")
@@ -187,13 +188,13 @@ def _body(known: dict[str, City]) -> None:
     st.session_state["notes"] = ()
     city = known[view().city]
     try:
-        if reading.cities()[0] != known:  # one was added, or its TOML changed
+        if cached.cities()[0] != known:  # one was added, or its TOML changed
             st.rerun(scope="app")
         st.title(f"{plain(city.title)}: {PAGES[view().page].lower()}", anchor=False)
         played = "; played back: the end of the newest slot is taken as the present"
         st.caption(f"Times in {plain(city.timezone)}{played if os.environ.get(REPLAYED) else ''}.")
         if view().earth and view().page not in BOTH and city.bbox is not None:
-            _, wrong_overlay = reading.overlay(city)
+            _, wrong_overlay = cached.overlay(city)
             if wrong_overlay:
                 st.warning(plain(wrong_overlay))
         now.leave_unknown_time(city)

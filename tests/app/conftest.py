@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.cli import main
+from app.cli.main import main
 
 Run = Callable[..., tuple[int, str, str]]
 

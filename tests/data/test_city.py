@@ -5,7 +5,7 @@ import pytest
 
 from data.city import City, city_files, load_city, parse_grid, parse_step
 from data.errors import FlowcastError
-from data.readers import reader_of
+from data.formats.registry import reader_of
 
 OSLO = """
 title = "Oslo"

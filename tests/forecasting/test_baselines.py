@@ -19,8 +19,8 @@ from forecasting.baselines import (
     Usual,
     UsualAndAnomaly,
 )
-from forecasting.climatology import Climatology
-from forecasting.expected import Expected
+from forecasting.covariates.climatology import Climatology
+from forecasting.covariates.expected import Expected
 from forecasting.forecaster import Forecaster
 from forecasting.metrics import mae, rmse
 

@@ -1,7 +1,7 @@
 """A tiny hourly city for tests of what pages show."""
 
 from data.city import City, load_city
-from data.home import home
+from data.paths import home
 
 HOURLY = """
 timezone = "UTC"

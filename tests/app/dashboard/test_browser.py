@@ -18,7 +18,7 @@ import pytest
 import xarray as xr
 from PIL import Image
 
-from app.dashboard.view import PAGES
+from app.dashboard.url import PAGES
 from tests.serving import served
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -286,9 +286,9 @@ def test_a_page_shows_what_comes_in_and_keeps_what_was_chosen(
     lived_in: Path, page: "playwright.Page"
 ) -> None:
     from data.city import load_city
-    from data.store import Store
-    from pipelines.replay import archived, begin, play
-    from pipelines.step import step
+    from data.store.store import Store
+    from pipelines.ingest.replay import archived, begin, play
+    from pipelines.operate.update import step
 
     with served(lived_in, 4) as (url, _):
         drawn(page, link(Server(url, lived_in), lead="3", y="1", x="1", threshold="7"))
@@ -347,8 +347,8 @@ def test_on_earth_the_grid_is_drawn_without_asking_for_a_background(
     server: Server, page: "playwright.Page", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from data.city import load_city
-    from data.store import Source, Store
-    from pipelines.step import step
+    from data.store.store import Source, Store
+    from pipelines.operate.update import step
 
     monkeypatch.setenv("FLOWCAST_HOME", str(server.home))
     store, earth = Store(), load_city("small-earth")

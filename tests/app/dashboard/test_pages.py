@@ -15,16 +15,17 @@ from hypothesis import strategies as st_
 from markdown_it import MarkdownIt
 from streamlit.testing.v1 import AppTest
 
-from app.dashboard import REPLAYED, cell, reading
-from app.dashboard.parts import JOINER, plain
-from app.dashboard.view import PAGES, View
+from app.dashboard import REPLAYED, cached
+from app.dashboard.pages import cell
+from app.dashboard.url import PAGES, View
+from app.dashboard.widgets import JOINER, plain
 from data.city import load_city
 from data.clock import local
-from data.home import home
-from data.judgements import PROMOTED, REFUSED
-from data.store import Source, Store
-from pipelines.replay import town
-from pipelines.step import step
+from data.paths import home
+from data.store.promotions import PROMOTED, REFUSED
+from data.store.store import Source, Store
+from pipelines.ingest.replay import town
+from pipelines.operate.update import step
 
 SCRIPT = Path(__file__).parents[3] / "app" / "dashboard" / "main.py"
 
@@ -289,13 +290,13 @@ def test_the_colours_follow_what_is_taken_in_later_and_stay_the_same_within_a_we
 ) -> None:
     store, city = Store(), load_city("small-live")
     flow = store.flow(city)
-    before = reading.top(city)
+    before = cached.top(city)
     newest = flow[-1:].assign_coords(time=flow["time"][-1:] + city.step)
     store.add_flow(city, newest * 100, source=Source("a busy hour", ""))
-    assert reading.top(city) == before
+    assert cached.top(city) == before
     earlier = flow[:24].assign_coords(time=flow["time"][:24] - 7 * 24 * city.step)
     store.add_flow(city, earlier * 100, source=Source("files of the week before", ""))
-    assert reading.top(city) > 10 * before
+    assert cached.top(city) > 10 * before
 
 
 def test_now_and_how_good_draw_by_the_same_scale(
@@ -451,7 +452,7 @@ def test_a_feature_without_a_place_is_left_out_and_the_others_are_drawn(lived_in
     content = json.loads(POINT.format("-74, 40.7"))
     content["features"].append({"type": "Feature", "geometry": None, "properties": {}})
     (lived_in / "cities" / "small-live.geojson").write_text(json.dumps(content))
-    drawn, wrong = reading.overlay(load_city("small-live"))
+    drawn, wrong = cached.overlay(load_city("small-live"))
     assert wrong == ""
     assert drawn is not None
     assert drawn["features"] == content["features"][:1]

@@ -1,0 +1,1 @@
+"""Charts and maps, of Altair and pydeck for pages (`web_*`) and of matplotlib for files."""

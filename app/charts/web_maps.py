@@ -1,0 +1,550 @@
+"""Charts: arrays and tables -> Altair and pydeck charts of the dashboard; they know of no page.
+
+Colours are perceptually uniform and safe for the colour-blind; what has no value is grey, never 0.
+Every number that is drawn stands in a tooltip too. Times are drawn as the city's clocks showed
+them, whatever zone the browser is in.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import pydeck
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+
+from app.charts.maps import COLOURS, MISSING, rooted
+from data.city import City
+
+DIVERGING = "redblue"  # its ends the other way round, so that more is red
+OBSERVED, FORECAST, LAST_WEEK = "#000000", "#0072b2", "#b85c00"
+"""Colours of lines: dark enough to be read on white, and told apart by the colour-blind."""
+FRAME_WIDTH = 430
+FRAME_PLOT, FRAME_REST = 330, 95
+"""Pixels of a map: at most in width; of its cells in width, about, and of axis and legend in height."""
+MARKED = "#e6007e"  # of no scale of colours here
+WHOLE = alt.Scale(paddingInner=0, paddingOuter=0, round=True)
+"""Of cells: whole pixels, without seams between them."""
+MOST_TICKS = 8
+INK = "#31333f"
+"""Of all that is written on axes and legends: Streamlit's own grey is too faint on white to be read."""
+Charted = TypeVar("Charted", alt.Chart, alt.LayerChart)
+
+
+def cells(frame: np.ndarray, **more: np.ndarray) -> pd.DataFrame:
+    """Returns a row for each cell: `y`, `x`, `flow` and further columns.
+
+    Args:
+        frame: vehicles per step, dims `(y, x)`; NaN where there is no value.
+        more: arrays of the same dims, by the name of their column.
+    """
+    y, x = np.indices(frame.shape)
+    columns = {name: np.asarray(each, np.float64).ravel() for name, each in more.items()}
+    flow = np.asarray(frame, np.float64).ravel()
+    return pd.DataFrame({"y": y.ravel(), "x": x.ravel(), "flow": flow, **columns})
+
+
+def flow_map(
+    table: pd.DataFrame,
+    city: City,
+    top: float,
+    *,
+    tooltips: Mapping[str, str] | None = None,
+    marked: tuple[int, int] | None = None,
+) -> alt.Chart:
+    """Returns a map of flow on a fixed scale from 0 to `top`, above which the colour stays.
+
+    Args:
+        table: as `cells` returns it.
+        city: for its grid and the side that row 0 lies on.
+        top: vehicles per step.
+        tooltips: names for people of further columns.
+        marked: row and column of a cell that is framed.
+    """
+    # By the root, as counts spread: a quiet hour can be read on the scale of the busiest.
+    scale = alt.Scale(type="sqrt", scheme=COLOURS, domain=[0, top], clamp=True)
+    return _map(table, city, scale, ("vehicles per step", "above", top), tooltips or {}, marked)
+
+
+def difference_map(
+    table: pd.DataFrame,
+    city: City,
+    span: float,
+    *,
+    tooltips: Mapping[str, str] | None = None,
+    marked: tuple[int, int] | None = None,
+) -> alt.Chart:
+    """Returns a map of differences in diverging colours with 0 in their middle.
+
+    Args:
+        table: as `cells` returns it, `flow` the difference in vehicles per step.
+        city: for its grid and the side that row 0 lies on.
+        span: difference at which the colours end, either way.
+        tooltips: names for people of further columns.
+        marked: row and column of a cell that is framed.
+    """
+    scale = alt.Scale(
+        type="sqrt",
+        scheme=DIVERGING,
+        reverse=True,
+        domain=[-span, span],
+        domainMid=0,
+        clamp=True,
+    )
+    return _map(table, city, scale, ("difference", "beyond", span), tooltips or {}, marked)
+
+
+def _map(
+    table: pd.DataFrame,
+    city: City,
+    scale: alt.Scale,
+    named: tuple[str, str, float],
+    tooltips: Mapping[str, str],
+    marked: tuple[int, int] | None,
+) -> alt.Chart:
+    rows, columns = city.grid
+    order = "ascending" if city.row0 == "north" else "descending"
+    title, past, end = named
+    legend = alt.Legend(
+        title=f"{title}; {past} {_number(end)} the colour stays",
+        titleLimit=340,
+        orient="bottom",
+        gradientLength=180,
+        tickCount=4,
+        labelOverlap="greedy",
+        labelSeparation=6,
+        offset=2,
+    )
+    picked = alt.selection_point(name="cell", fields=["y", "x"], on="click", clear=False)
+    at = marked or (-1, -1)
+    is_marked = f"datum.y == {int(at[0])} && datum.x == {int(at[1])}"
+    return _inked(
+        alt.Chart(table)
+        .mark_rect(stroke=MARKED, invalid=None, aria=False)
+        .encode(
+            alt.Y("y:O", sort=order, axis=_ticks("row", rows), scale=WHOLE),
+            alt.X("x:O", axis=_ticks("column", columns), scale=WHOLE),
+            color=alt.condition(
+                "isValid(datum.flow)",
+                alt.Color("flow:Q", scale=scale, legend=legend),
+                alt.value(MISSING),
+            ),
+            strokeWidth=alt.StrokeWidthValue(
+                0,
+                condition=[{"test": is_marked, "value": 3}, {"test": "datum.spot", "value": 1}],
+            ),
+            tooltip=[
+                alt.Tooltip("y:O", title="row"),
+                alt.Tooltip("x:O", title="column"),
+                alt.Tooltip("flow:Q", title=title, format=",.1f"),
+                *(
+                    alt.Tooltip(f"{name}:Q", title=text, format=",.1f")
+                    for name, text in tooltips.items()
+                ),
+            ],
+        )
+        .add_params(picked)
+        .properties(height=frame_height(city))
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _inked(chart: Charted) -> Charted:
+    """Returns a chart whose axes and legends can be read."""
+    dark = {"labelColor": INK, "titleColor": INK}
+    return chart.configure_axis(**dark).configure_legend(**dark)
+
+
+def frame_height(city: City) -> int:
+    """Returns the pixels of a map's height at which its cells are about square."""
+    rows, columns = city.grid
+    return round(FRAME_PLOT * min(max(rows / columns, 0.4), 1.6)) + FRAME_REST
+
+
+def _ticks(title: str, count: int) -> alt.Axis:
+    """Returns an axis with some of its numbers."""
+    every = max(1, -(-count // MOST_TICKS))
+    return alt.Axis(
+        title=title, titlePadding=2, values=[*range(0, count, every)], labelAngle=0, domain=False
+    )
+
+
+def flow_deck(
+    table: pd.DataFrame,
+    city: City,
+    colours: str,
+    limits: tuple[float, float],
+    *,
+    tooltips: Mapping[str, str] | None = None,
+    overlay: Mapping[str, Any] | None = None,
+    marked: tuple[int, int] | None = None,
+) -> pydeck.Deck:
+    """Returns the grid in its place on earth, which asks no outside server for a background.
+
+    Args:
+        table: as `cells` returns it.
+        city: with a `bbox`.
+        colours: name of a colour map of matplotlib's.
+        limits: flow at its ends, vehicles per step.
+        tooltips: names for people of further columns.
+        overlay: GeoJSON that is drawn over it, such as the lines of streets.
+        marked: row and column of a cell that is framed.
+
+    Raises:
+        ValueError: the city has no bbox.
+    """
+    if city.bbox is None:
+        raise ValueError(f"{city.name} has no bbox")
+    west, south, east, north = city.bbox
+    rows, columns = city.grid
+    down = table["y"].to_numpy() if city.row0 == "north" else rows - 1 - table["y"].to_numpy()
+    height, width = (north - south) / rows, (east - west) / columns
+    left, top = west + table["x"].to_numpy() * width, north - down * height
+    corners = [
+        [[x, y], [x + width, y], [x + width, y - height], [x, y - height]]
+        for x, y in zip(left.tolist(), top.tolist(), strict=True)
+    ]
+    flow = table["flow"].to_numpy()
+    share = np.asarray(rooted(limits)(np.nan_to_num(flow)))
+    colour = (255 * colormaps[colours](share)[:, :3]).astype(int)
+    colour[~np.isfinite(flow)] = _parts(MISSING)
+    at = marked or (-1, -1)
+    framed = ((table["y"] == at[0]) & (table["x"] == at[1])).to_numpy()
+    spots = table["spot"].to_numpy() if "spot" in table else np.zeros(len(table), dtype=bool)
+    shown = pd.DataFrame(
+        {
+            **{"y": table["y"], "x": table["x"], "corners": corners, "colour": colour.tolist()},
+            "line": np.where(framed, 400, np.where(spots, 100, 0)),
+            "told": _told(flow),
+            "more": _more(table, tooltips or {}),
+        }
+    )
+    layers = [
+        pydeck.Layer(
+            "PolygonLayer",
+            shown,
+            id="cells",
+            get_polygon="corners",
+            get_fill_color="colour",
+            get_line_color=_parts(MARKED),
+            get_line_width="line",
+            line_width_max_pixels=3,
+            opacity=1,  # as the scale below it
+            pickable=True,
+            auto_highlight=True,
+        )
+    ]
+    if overlay is not None:
+        layers.append(
+            pydeck.Layer(
+                "GeoJsonLayer",
+                dict(overlay),
+                id="overlay",
+                filled=False,
+                stroked=True,
+                get_line_color=[60, 60, 60],
+                line_width_min_pixels=1,
+            )
+        )
+    # Web Mercator shows 360 degrees on 512 pixels at zoom 0.
+    tall = (north - south) / np.cos(np.radians((north + south) / 2))
+    zoom = float(np.log2(min(280 * 360 / (512 * (east - west)), 300 * 360 / (512 * tall))))
+    return pydeck.Deck(
+        layers,
+        initial_view_state=pydeck.ViewState(
+            longitude=(west + east) / 2, latitude=(south + north) / 2, zoom=zoom
+        ),
+        map_provider=None,  # and no map_style, which would ask a host elsewhere
+        height=frame_height(city),
+        tooltip={"text": "row {y}, column {x}: {told}{more}"},
+    )
+
+
+def _parts(colour: str) -> list[int]:
+    """Returns red, green and blue of `#rrggbb`."""
+    return [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+
+
+def _told(values: np.ndarray) -> list[str]:
+    return [f"{one:,.1f}" if np.isfinite(one) else "no value" for one in values]
+
+
+def _more(table: pd.DataFrame, tooltips: Mapping[str, str]) -> list[str]:
+    """Returns what the tooltip of each cell tells besides its flow, a line each."""
+    lines = [
+        [f"\n{text} {value}" for value in _told(table[name].to_numpy())]
+        for name, text in tooltips.items()
+    ]
+    return ["".join(of_cell) for of_cell in zip(*lines, strict=True)] or [""] * len(table)
+
+
+def scale_bar(city: City, colours: str, limits: tuple[float, float]) -> str:
+    """Returns the scale of `flow_deck`, and where it lies, as HTML.
+
+    Args:
+        city: with a `bbox`.
+        colours: name of a colour map of matplotlib's.
+        limits: flow at its ends, vehicles per step.
+    """
+    flows = np.linspace(*limits, 33)
+    stops = ", ".join(to_hex(colour) for colour in colormaps[colours](rooted(limits)(flows)))
+    ticks = "".join(f"<span>{flow:,.0f}</span>" for flow in np.linspace(*limits, 5))
+    west, south, east, north = city.bbox or (0, 0, 0, 0)
+    return (
+        f'<div style="height:10px;background:linear-gradient(to right, {stops})"></div>'
+        f'<div style="display:flex;justify-content:space-between;font-size:0.8rem">{ticks}</div>'
+        f'<div style="font-size:0.8rem">vehicles per step; beyond the ends the colour stays</div>'
+        f'<div style="font-size:0.8rem">{_degrees(west, east, "west", "east")}, '
+        f"{_degrees(south, north, 'south', 'north')}</div>"
+    )
+
+
+def _degrees(first: float, last: float, below: str, above: str) -> str:
+    """Returns from where to where something lies, in words rather than signs."""
+    sides = [below if one < 0 else above for one in (first, last)]
+    if sides[0] == sides[1]:
+        return f"{abs(first):g} to {abs(last):g} degrees {sides[0]}"
+    return f"{abs(first):g} degrees {sides[0]} to {abs(last):g} degrees {sides[1]}"
+
+
+def history_chart(table: pd.DataFrame, now: float | None = None) -> alt.LayerChart:
+    """Returns a cell's flow over time: what was observed, the forecast in its band, the week before.
+
+    Args:
+        table: columns `shown` (milliseconds, as `milliseconds` returns them), `at` (for people),
+            `kind` (`observed`, `forecast`, `same slot last week`), `flow`, `lower`, `upper`; vehicles
+            per step, NaN where there is no value.
+        now: milliseconds at which a line is drawn.
+    """
+    styles = {
+        "observed": (OBSERVED, [1, 0]),
+        "forecast": (FORECAST, [1, 0]),
+        "same slot last week": (LAST_WEEK, [4, 3]),
+    }
+    there = {*table["kind"]}
+    kinds = [kind for kind in styles if kind in there]
+    axis = alt.Axis(title=None, format="%a %H:%M", labelOverlap=True)
+    x = alt.X("shown:T", scale=alt.Scale(type="utc"), axis=axis)
+    legend = alt.Legend(title=None, orient="top", labelLimit=300, symbolType="stroke")
+    colour = alt.Color(
+        "kind:N",
+        scale=alt.Scale(domain=kinds, range=[styles[kind][0] for kind in kinds]),
+        legend=legend,
+    )
+    base = alt.Chart(table).encode(x)
+    tooltip = [
+        alt.Tooltip("at:N", title="time"),
+        alt.Tooltip("kind:N", title="what"),
+        alt.Tooltip("flow:Q", title="vehicles per step", format=",.1f"),
+        alt.Tooltip("lower:Q", title="80 % band from", format=",.1f"),
+        alt.Tooltip("upper:Q", title="to", format=",.1f"),
+    ]
+    area = (
+        base.transform_filter("datum.kind === 'forecast'")  # whose gaps the area is not drawn over
+        .mark_area(opacity=0.25, color=FORECAST)
+        .encode(alt.Y("lower:Q", title="vehicles per step"), alt.Y2("upper:Q"))
+    )
+    dash = alt.StrokeDash(
+        "kind:N",
+        scale=alt.Scale(domain=kinds, range=[styles[kind][1] for kind in kinds]),
+        legend=legend,
+    )
+    lines = base.mark_line(point=alt.OverlayMarkDef(size=18), strokeWidth=1.5).encode(
+        alt.Y("flow:Q", title="vehicles per step"), color=colour, strokeDash=dash, tooltip=tooltip
+    )
+    layers = [area, lines] if np.isfinite(table["upper"].to_numpy(np.float64)).any() else [lines]
+    if now is not None:
+        rule = alt.Chart(pd.DataFrame({"shown": [now]})).mark_rule(strokeDash=[2, 2]).encode(x)
+        layers.append(rule)
+    return _inked(alt.layer(*layers).properties(height=320))
+
+
+def errors_chart(table: pd.DataFrame, by: str, title: str, order: Sequence[str]) -> alt.Chart:
+    """Returns the RMSE of forecasters by something; `PALETTE` has their colours, in the table's order.
+
+    Args:
+        table: columns `by`, `forecaster` and `rmse`, vehicles per step.
+        by: name of the column, text.
+        title: of the axis.
+        order: in which the values of `by` follow one another.
+    """
+    names = [*dict.fromkeys(table["forecaster"])]
+    return _inked(
+        alt.Chart(table)
+        .mark_line(point=alt.OverlayMarkDef(size=30))
+        .encode(
+            alt.X(
+                f"{by}:O",
+                sort=[*order],
+                title=title,
+                axis=alt.Axis(labelAngle=0, labelOverlap=True),
+            ),
+            alt.Y("rmse:Q", title="RMSE", scale=alt.Scale(zero=True)),
+            color=alt.Color(
+                "forecaster:N",
+                sort=names,
+                scale=alt.Scale(domain=names, range=PALETTE[: len(names)]),
+                legend=None,
+            ),
+            shape=alt.Shape("forecaster:N", sort=names, legend=None),
+            # The first of the table, which is what was served, stands out.
+            strokeWidth=alt.condition(
+                f"datum.forecaster === {json.dumps(names[0])}", alt.value(3), alt.value(1.2)
+            ),
+            tooltip=[
+                alt.Tooltip("forecaster:N"),
+                alt.Tooltip(f"{by}:O", title=title),
+                alt.Tooltip("rmse:Q", title="RMSE", format=",.2f"),
+            ],
+        )
+        .properties(height=250)
+    )
+
+
+PERCENT = "format(100 * {}, '.0f') + ' %'"
+"""How Vega writes a share, as sentences do."""
+PALETTE = ("#0072b2", "#b85c00", "#00795c", "#a84c82", "#6b6b00", "#2f2f2f", "#7a4fbf", "#c0392b")
+"""Of lines: after Okabe and Ito's, darkened until each has a contrast of 4.5 to white."""
+
+
+def calibration_chart(table: pd.DataFrame) -> alt.LayerChart:
+    """Returns what bands held against what they promise; on the line they keep their word.
+
+    Args:
+        table: columns `lead` (text), `promised` and `held`, shares.
+    """
+    ends = pd.DataFrame({"promised": [0.0, 1.0], "held": [0.0, 1.0]})
+    percent = alt.Axis(labelExpr=PERCENT.format("datum.value"))
+    scale = alt.Scale(domain=[0, 1])
+    line = (
+        alt.Chart(ends)
+        .mark_line(color="#666666", strokeDash=[4, 3])
+        .encode(alt.X("promised:Q", scale=scale), alt.Y("held:Q", scale=scale))
+    )
+    points = (
+        alt.Chart(table)
+        .transform_calculate(
+            promise=PERCENT.format("datum.promised"), kept=PERCENT.format("datum.held")
+        )
+        .mark_point(filled=True, size=70)
+        .encode(
+            alt.X("promised:Q", title="the band promises", axis=percent, scale=scale),
+            alt.Y("held:Q", title="it held", axis=percent, scale=scale),
+            color=alt.Color("lead:O", sort=None, scale=alt.Scale(scheme=COLOURS), title="ahead"),
+            tooltip=[
+                alt.Tooltip("lead:O", title="ahead"),
+                alt.Tooltip("promise:N", title="promised"),
+                alt.Tooltip("kept:N", title="held"),
+            ],
+        )
+    )
+    return _inked(alt.layer(line, points).properties(height=340))
+
+
+def calendar_chart(table: pd.DataFrame) -> alt.Chart:
+    """Returns the share of slots that are there, a column a week and a row a weekday.
+
+    Args:
+        table: columns `day` (text, ISO), `week` (the Monday, ISO), `weekday` (text, Mon to Sun),
+            `slots` and `share`.
+    """
+    days = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+    # One label a month: that of its first week.
+    months = [week for week in sorted({*table["week"]}) if int(week[8:]) <= 7]
+    return _inked(
+        alt.Chart(table)
+        .transform_calculate(there=PERCENT.format("datum.share"))
+        .mark_rect(stroke="white", strokeWidth=1)
+        .encode(
+            alt.X(
+                "week:O",
+                title="week of",
+                axis=alt.Axis(values=months, labelAngle=0, labelOverlap=True),
+            ),
+            alt.Y("weekday:O", sort=days, title=None),
+            color=alt.Color(
+                "share:Q",
+                scale=alt.Scale(scheme=COLOURS, domain=[0, 1]),
+                legend=alt.Legend(
+                    title="slots that are there",
+                    labelExpr=PERCENT.format("datum.value"),
+                    orient="bottom",
+                ),
+            ),
+            tooltip=[
+                alt.Tooltip("day:N"),
+                alt.Tooltip("slots:Q"),
+                alt.Tooltip("there:N", title="share"),
+            ],
+        )
+        .properties(height=310)
+    )
+
+
+def totals_chart(table: pd.DataFrame) -> alt.Chart:
+    """Returns a city's vehicles a day over time.
+
+    Args:
+        table: columns `shown` (milliseconds), `day` (text), `channel` and `vehicles`, the mean of a
+            slot in all cells; NaN, where the line breaks, on days without flow.
+    """
+    return _inked(
+        alt.Chart(table)
+        .mark_line(point=alt.OverlayMarkDef(size=12), strokeWidth=1.5)
+        .encode(
+            alt.X(
+                "shown:T", scale=alt.Scale(type="utc"), axis=alt.Axis(title=None, format="%d %b %y")
+            ),
+            alt.Y("vehicles:Q", title="vehicles per step, mean of the day"),
+            color=alt.Color(
+                "channel:N",
+                scale=alt.Scale(domain=["inflow", "outflow"], range=[FORECAST, LAST_WEEK]),
+                legend=(legend := alt.Legend(title=None, orient="top")),
+            ),
+            strokeDash=alt.StrokeDash(
+                "channel:N",
+                scale=alt.Scale(domain=["inflow", "outflow"], range=[[1, 0], [5, 4]]),
+                legend=legend,
+            ),
+            tooltip=[
+                alt.Tooltip("day:N"),
+                alt.Tooltip("channel:N"),
+                alt.Tooltip("vehicles:Q", format=",.0f"),
+            ],
+        )
+        .properties(height=320)
+    )
+
+
+@lru_cache(512)
+def map_spec(
+    city: City,
+    limits: tuple[float, float],
+    tooltips: tuple[tuple[str, str], ...],
+    marked: tuple[int, int] | None,
+) -> dict[str, Any]:
+    """Returns a map without its data, for Vega-Lite; Altair takes long to check what is always the same.
+
+    Args:
+        city: for its grid and the side that row 0 lies on.
+        limits: flow at the ends of the colours; below zero the map is one of differences.
+        tooltips: columns and their names for people.
+        marked: row and column of a cell that is framed.
+    """
+    empty = cells(np.empty((0, 0)), **{name: np.empty((0, 0)) for name, _ in tooltips})
+    make = difference_map if limits[0] < 0 else flow_map
+    chart = make(empty, city, limits[1], tooltips=dict(tooltips), marked=marked).to_dict()
+    spec: dict[str, Any] = {key: chart[key] for key in chart if key not in ("data", "datasets")}
+    return spec
+
+
+def milliseconds(shown: np.ndarray) -> np.ndarray:
+    """Returns what clocks show, `datetime64`, as a time axis of these charts takes it."""
+    return np.asarray(shown).astype("datetime64[ms]").astype(np.float64)

@@ -1,0 +1,1 @@
+"""The command line: one file of verbs each, over the same pipelines as the dashboard and the scheduler."""

@@ -1,0 +1,65 @@
+"""`forecast dashboard`: starts Streamlit's server with the dashboard, for this host alone by default."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.console import ERR
+from app.dashboard import REFRESH, REPLAYED, SECRETS
+from data.city import load_city
+from data.paths import home
+
+
+def dashboard(
+    city: Annotated[str, typer.Option("--city", help="City that the link opens.")] = "",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On which it listens.")] = 8501,
+    address: Annotated[
+        str, typer.Option(help="On which it listens; 0.0.0.0 for all that reach this host.")
+    ] = "127.0.0.1",
+    refresh: Annotated[
+        float, typer.Option(min=1, max=3600, help="Seconds after which pages read the store anew.")
+    ] = 60.0,
+    replayed: Annotated[
+        bool,
+        typer.Option(
+            "--replayed",
+            help="Take the end of the newest slot as the present, for archives that are played back.",
+        ),
+    ] = False,
+) -> None:
+    """Shows operators what is coming, how far to trust it, and how good it was; in the browser."""
+    os.environ[REFRESH] = f"{refresh:g}"
+    if replayed:
+        os.environ[REPLAYED] = "1"
+    query = f"/?city={load_city(city).name}" if city else ""
+    ERR.print(f"the dashboard: http://{address}:{port}{query} (Ctrl-C ends it)", markup=False)
+    # It takes this process over, so that signals reach it as they came.
+    os.execv(sys.executable, [sys.executable, *command(port, address)])
+
+
+def command(port: int, address: str) -> list[str]:
+    """Returns the arguments for Python that start the server; nothing it serves comes from elsewhere."""
+    options = {
+        "server.port": port,
+        "server.address": address,
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
+        "server.enableStaticServing": "false",
+        "server.maxUploadSize": 1,
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",
+        "client.showErrorLinks": "false",
+        "runner.magicEnabled": "false",
+        # A search for garbage after each run took three times as long as the run.
+        "runner.postScriptGC": "false",
+        "theme.base": "light",
+        "theme.primaryColor": "#0b5a8f",
+        "secrets.files": str(home() / SECRETS),
+    }
+    named = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    script = Path(__file__).parents[1] / "dashboard" / "main.py"
+    return ["-m", "streamlit", "run", str(script), *named]

@@ -1,0 +1,172 @@
+"""`forecast models`: the versions of a city, their history, and who is champion."""
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from app.cli.console import OUT
+from app.cli.options import CityOption, JsonOption, print_json, print_table
+from data.city import City, load_city
+from data.clock import stamp
+from data.errors import FlowcastError
+from data.store.promotions import PROMOTED, ROLLED_BACK
+from data.store.store import Store
+from forecasting.registry.versions import (
+    Manifest,
+    manifest_hash,
+    models_root,
+    read_manifest,
+    versions,
+)
+from pipelines.forecast.champion import wrong_with
+
+app = typer.Typer(
+    help="Versions of a city's forecaster: list, show, promote, rollback, verify.",
+    no_args_is_help=True,
+)
+BY_HAND = "by hand"
+
+
+@app.command("list")
+def list_versions(city: CityOption, as_json: JsonOption = False) -> None:
+    """Lists the versions that are there and the history of judgements."""
+    place, store = load_city(city), Store()
+    champion, previous = store.champion(place), store.judgements.previous(place)
+    history = store.judgements.table(place)
+    known = versions(models_root(), city)
+    if as_json:
+        rows = history.assign(at=[f"{np.datetime64(at, 's')}Z" for at in history["at"]])
+        print_json(
+            {
+                **{"champion": champion, "previous": previous, "versions": known},
+                "history": rows.to_dict("records"),
+            }
+        )
+        return
+    table = Table("version", "", "knows the flow until", "validation RMSE")
+    for version in known:
+        role = {champion: "champion", previous: "previous"}.get(version, "")
+        table.add_row(version, role, *_figures(place, version))
+    print_table(table)
+    told = Table("when", "version", "verdict", "reason")
+    for row in history.astype(str).to_numpy().tolist():
+        at, version, _, verdict, _, reason = row
+        told.add_row(stamp(np.datetime64(at), place.timezone), version, verdict, reason)
+    if len(history):
+        print_table(told)
+
+
+@app.command()
+def show(city: CityOption, version: str, as_json: JsonOption = False) -> None:
+    """Shows what is known of a version, and each gate that it was asked to pass."""
+    place, store = load_city(city), Store()
+    manifest = read_manifest(models_root(), city, version)
+    history = store.judgements.table(place)
+    own = history[history["version"] == version]
+    if as_json:
+        judgements = own.assign(at=[f"{np.datetime64(at, 's')}Z" for at in own["at"]])
+        print_json({"manifest": vars(manifest), "judgements": judgements.to_dict("records")})
+        return
+    for name, text in _facts(manifest).items():
+        OUT.print(f"{name}: {text}", markup=False)
+    for row in own.to_dict("records"):
+        at = stamp(np.datetime64(str(row["at"])), place.timezone)
+        OUT.print(f"{at} {row['verdict']}: {row['reason']}", markup=False)
+        gates: dict[str, dict[str, object]] = dict(row["gates"])
+        for name, gate in gates.items():
+            if "passed" in gate:
+                word = "passed" if gate["passed"] else "failed"
+                OUT.print(f"  {word}  {name}: {gate['sentence']}", markup=False)
+
+
+@app.command()
+def promote(
+    city: CityOption, version: str, reason: str = typer.Option(BY_HAND, help="Kept in the history.")
+) -> None:
+    """Makes a version the champion, after verifying its files."""
+    place, store = load_city(city), Store()
+    _check(store, place, version)
+    judged = manifest_hash(models_root(), city, version)
+    store.judgements.add(place, version, PROMOTED, _clean(reason), _now(), manifest_sha256=judged)
+    OUT.print(f"version {version} is the champion of {city} now", markup=False)
+
+
+@app.command()
+def rollback(
+    city: CityOption, reason: str = typer.Option(BY_HAND, help="Kept in the history.")
+) -> None:
+    """Makes the version that was champion before the champion again, after verifying its files."""
+    place, store = load_city(city), Store()
+    previous = store.judgements.previous(place)
+    if previous is None:
+        raise FlowcastError(
+            f"{city} had no champion before this one; to choose: forecast models promote --city {city} "
+            f"VERSION"
+        )
+    _check(store, place, previous)
+    store.judgements.add(place, previous, ROLLED_BACK, _clean(reason), _now())
+    OUT.print(f"version {previous} is the champion of {city} again", markup=False)
+
+
+@app.command("verify")
+def verify_versions(city: CityOption, version: str = typer.Argument("")) -> None:
+    """Hashes the files of a version, or of all, anew and compares them with what was judged."""
+    place, store = load_city(city), Store()
+    serving = [store.champion(place), store.judgements.previous(place)]
+    every = {*versions(models_root(), city), *(one for one in serving if one)}
+    names = [version] if version else sorted(every)
+    if not names:
+        raise FlowcastError(f"{city} has no version; to train one: forecast train --city {city}")
+    wrong = {name: wrong_with(store, place, name) for name in names}
+    for name, sentences in wrong.items():
+        OUT.print(f"{name}: {'; '.join(sentences) or 'well'}", markup=False)
+    if any(wrong.values()):
+        raise typer.Exit(1)
+
+
+def _check(store: Store, city: City, version: str) -> None:
+    read_manifest(models_root(), city.name, version)
+    if wrong := wrong_with(store, city, version):
+        raise FlowcastError(f"{wrong[0]}; nothing was changed; choose another version")
+
+
+def _clean(reason: str) -> str:
+    """Returns a reason in which bytes of the command line that are no text stand as such."""
+    return reason.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _now() -> np.datetime64:
+    from pipelines.operate.job import present
+
+    return present()
+
+
+def _figures(city: City, version: str) -> tuple[str, str]:
+    """Returns until when a version knows the flow and its error, for people."""
+    try:
+        manifest = read_manifest(models_root(), city.name, version)
+    except FlowcastError as error:
+        return str(error), ""
+    until = np.datetime64(manifest.trained[1].removesuffix("Z"))
+    rmse = manifest.metrics.get("candidate", {}).get("all", float("nan"))
+    return stamp(until, city.timezone), f"{rmse:.2f}"
+
+
+def _facts(manifest: Manifest) -> dict[str, str]:
+    errors = {name: f"{one['all']:.2f}" for name, one in manifest.metrics.items()}
+    return {
+        "version": manifest.version,
+        "network": f"{manifest.network}, {manifest.members} of them{_plain(manifest)}",
+        "trees": f"a share of {manifest.trees['share']:.2f}" if manifest.trees else "none",
+        "trained": f"{manifest.trained[0]} to {manifest.trained[1]}",
+        "validation RMSE": ", ".join(f"{name} {text}" for name, text in errors.items()),
+        "code": manifest.code_version,
+        "weights": manifest.weights_sha256,
+    }
+
+
+def _plain(manifest: Manifest) -> str:
+    if not manifest.plain:
+        return ""
+    count, share = manifest.plain["members"], manifest.plain["share"]
+    return f", and {count} on frames alone with a share of {share:.2f} beside these and trees"

@@ -1,0 +1,149 @@
+"""Progress on stderr: a bar on a terminal, a line every few seconds elsewhere."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from app.cli.console import ERR
+from data.clock import duration
+from forecasting.city.trees import Growing
+from forecasting.training.interrupt import Stop
+from forecasting.training.loop import Batch, Event, Halved, Mark
+from forecasting.training.state import Epoch
+from pipelines.benchmark.cost import Cost
+from pipelines.benchmark.experiments import Outcome, Started
+from pipelines.benchmark.result import Finished
+from pipelines.train.city import Begun, Progress
+from pipelines.train.version import Trained
+
+SECONDS_BETWEEN_LINES = 10
+FITS = {
+    "selection": "the epochs are chosen by the validation days",
+    "final": "the validation days are trained on too",
+}
+ALONE = "a network on frames alone"
+
+
+def show_training(events: Iterator[Progress | Trained]) -> Trained:
+    """Shows epoch, losses and time left while training goes on; returns its result."""
+    for event in _shown(events, lambda error: f"validation RMSE {error:.2f} vehicles"):
+        match event:
+            case Trained():
+                return event
+            case Begun():
+                kind = f"{ALONE}; {FITS[event.kind]}" if event.plain else FITS[event.kind]
+                ERR.print(f"fit {event.number} of {event.count}: {kind} (seed {event.seed})")
+            case Growing(done=1):
+                ERR.print(
+                    f"trees are grown, which have a share in the forecast ({event.count} parts)"
+                )
+    raise AssertionError("a training ends with its result")
+
+
+def show_benchmark(events: Iterator[Event | Finished]) -> Finished:
+    """Shows how a run of the benchmark goes on; returns the run once it is done."""
+    for event in _shown(events, lambda error: f"validation MSE {error:.2f}"):
+        if isinstance(event, Finished):
+            return event
+    raise AssertionError("a run ends with its result")
+
+
+def show_experiment(
+    events: Iterator[Started | Event | Finished | Cost | Outcome],
+) -> Outcome:
+    """Shows how an experiment goes on; returns its outcome."""
+    for event in _shown(events, lambda error: f"validation MSE {error:.2f}"):
+        match event:
+            case Outcome():
+                return event
+            case Started():
+                ERR.print(f"run {event.number} of {event.count}: {event.label}", markup=False)
+            case Finished():
+                error = event.result["scores"]["mse"]["all"]
+                ERR.print(f"  MSE {error:.3f} on the test part: {event.folder}", markup=False)
+            case Cost():
+                ERR.print(f"{event.network} {event.side}x{event.side} measured", markup=False)
+    raise AssertionError("an experiment ends with its outcome")
+
+
+def _shown(events: Iterator[Any], told: Callable[[float], str]) -> Iterator[Any]:
+    """Shows batches and epochs and passes all other events on; `told` words a validation error."""
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[status]}"),
+        console=ERR,
+        transient=True,
+        disable=not ERR.is_terminal,
+    )
+    spoken = time.monotonic()
+    with bar:
+        task = bar.add_task("preparing", total=None, status="")
+        for event in events:
+            match event:
+                case Epoch():
+                    star = ", the best so far" if event.best else ""
+                    judged = "" if event.validation is None else f", {told(event.validation)}{star}"
+                    ERR.print(
+                        f"epoch {event.number}: training loss {event.loss:.4g}{judged} "
+                        f"({duration(event.seconds)} so far)"
+                    )
+                case Batch():
+                    status = f"loss {event.loss:.4g}, {duration(event.seconds_left)} left"
+                    description = f"epoch {event.epoch}/{event.epochs}"
+                    bar.update(
+                        task,
+                        description=description,
+                        status=status,
+                        completed=event.done,
+                        total=event.planned,
+                    )
+                    if not ERR.is_terminal and time.monotonic() - spoken > SECONDS_BETWEEN_LINES:
+                        spoken = time.monotonic()
+                        share = 100 * event.done / event.planned
+                        ERR.print(f"{description}, {share:.0f} %: {status}")
+                case Halved():
+                    ERR.print(
+                        f"out of memory: {event.windows} of {event.batch} windows at once from now on; "
+                        f"the batch stays the same"
+                    )
+                case Mark():
+                    pass
+                case _:
+                    yield event
+
+
+@contextmanager
+def stopping_on_interrupt() -> Iterator[Stop]:
+    """Gives a stop that the first Ctrl-C sets; the second one ends the process as usual.
+
+    SIGTERM sets it too and leaves time for no more than to save.
+    """
+    stop = Stop()
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        stop.set()
+        ERR.print("stopping after this batch; Ctrl-C again ends at once")
+
+    def on_termination(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if not stop.heeded:
+            ERR.print("ended by SIGTERM; what was kept so far can be gone on with by --resume")
+        stop.hurry()
+
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, on_interrupt),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, on_termination),
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

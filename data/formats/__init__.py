@@ -1,0 +1,1 @@
+"""File formats of flow and weather, and what reads them."""

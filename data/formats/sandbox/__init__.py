@@ -1,0 +1,1 @@
+"""Files of others are opened in a child process with limits, for they may claim or name anything."""

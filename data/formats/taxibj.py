@@ -1,0 +1,207 @@
+"""The TaxiBJ layout -> flow: HDF5 with `data` and `date`, at any grid and step.
+
+`data` is `(slots, 2, rows, columns)`, inflow and outflow in vehicles per step; `date` is
+`YYYYMMDDSS`, the slot of the day in the city's wall time (`taxibj_dates.py`). The layout is that of
+Zhang, Zheng and Qi (AAAI 2017, arXiv 1610.00081). Files of others are opened in a child process
+(`sandbox.py`); what can be repaired is repaired and counted, anything else is refused whole.
+"""
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from data.city import City
+from data.errors import FlowcastError
+from data.files import write_whole
+from data.flow import label, possible
+from data.formats.sandbox.read_in_child import Contents, read_apart
+from data.formats.taxibj_dates import dates as dates
+from data.formats.taxibj_dates import times
+
+EXPECTED = "expected flow"
+CHUNK_BYTES = 2**20
+REPAIRS = {
+    "negative": "negative values set to 0",
+    "not_finite": "slots with NaN, infinite or impossible values left out",
+    "skipped_hour": "slots at local times that clocks skipped left out",
+    "repeated_hour": "slots at local times that clocks showed twice told apart by their order",
+    "unsorted": "slots that stood before an earlier one sorted",
+    "duplicates_equal": "slots that stood more than once with the same values kept once",
+    "duplicates_merged": "slots that stood more than once with different values merged",
+    "empty_kept": "slots without a single vehicle kept",
+    "empty_dropped": "slots without a single vehicle left out",
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a file says of a city.
+
+    Attributes:
+        flow: the checked flow, at least one slot of it.
+        series: "observed", or "expected" where the file says that it holds the expected flow.
+        repairs: how often each of `REPAIRS` was needed, where it was.
+        doubtful: second time of slots that clocks showed twice, by the first one, which they have in
+            `flow`, where nothing in the file tells which of the two it is.
+    """
+
+    flow: xr.DataArray
+    series: str
+    repairs: dict[str, int]
+    doubtful: dict[np.datetime64, np.datetime64] = field(default_factory=dict)
+
+
+def open_taxibj(path: Path, city: City) -> Reading:
+    """Returns the flow of a file in the TaxiBJ layout and what was repaired in it.
+
+    Raises:
+        FlowcastError: the file is refused; the sentence says why and what to do.
+    """
+    contents = read_apart(path, city.grid)
+    try:
+        flow, repairs, doubtful = _repaired(contents, city)
+    except FlowcastError as error:
+        raise FlowcastError(f"{path}: {error}") from error
+    series = "expected" if contents.content == EXPECTED else "observed"
+    return Reading(flow, series, repairs, doubtful)
+
+
+def write_taxibj(
+    path: Path, values: np.ndarray, time: np.ndarray, city: City, content: str = ""
+) -> None:
+    """Writes a flow to a file in the TaxiBJ layout, whole or not at all.
+
+    Args:
+        path: of the file, which is replaced where it exists.
+        values: vehicles per step, dims `(time, channel, y, x)`; the file keeps their dtype.
+        time: start of each slot, UTC, `datetime64`.
+        city: whose grid, wall time and first slot the file has.
+        content: what the values are, if not observed: "expected flow".
+
+    Raises:
+        FlowcastError: a time is not the start of a slot, or the file cannot be written.
+    """
+    if values.shape != (len(time), 2, *city.grid) or not len(time):
+        raise ValueError(f"{len(time)} times and values {values.shape} are no flow of {city.name}")
+    slots = min(len(time), max(1, CHUNK_BYTES // values[0].nbytes))
+    image = io.BytesIO()  # HDF5 itself dies of a full disk
+    with h5py.File(image, "w") as file:
+        file.create_dataset(
+            "data",
+            data=values,
+            chunks=(slots, *values.shape[1:]),
+            compression="gzip",
+            shuffle=True,
+        )
+        file.create_dataset("date", data=dates(time, city))
+        if content:
+            file.attrs["content"] = content
+    with write_whole(path) as temporary:
+        temporary.write_bytes(image.getbuffer())
+
+
+class _Once(NamedTuple):
+    """Every slot once, in the order of time."""
+
+    values: np.ndarray
+    time: np.ndarray
+    equal: int
+    merged: int
+
+
+def _repaired(
+    contents: Contents, city: City
+) -> tuple[xr.DataArray, dict[str, int], dict[np.datetime64, np.datetime64]]:
+    """Returns the flow, the repairs that it needed, and its slots that may be others."""
+    time, twice, other = times(contents.dates, city)
+    exists = ~np.isnat(time)
+    finite = possible(contents.values)
+    usable = np.flatnonzero(exists & finite)
+    if not len(usable):
+        raise FlowcastError(
+            f"none of {len(time):,} slots can be used: {(~finite).sum():,} have NaN, infinite or "
+            f"impossible values, {(~exists).sum():,} a local time that does not exist; get the file anew"
+        )
+    once = _each_once(contents.values, time, usable, city)
+    empty = np.asarray(~once.values.any(axis=(1, 2, 3)))
+    drop_empty = city.empty == "missing"
+    kept = ~empty if drop_empty else np.ones_like(empty)
+    if not kept.any():
+        raise FlowcastError(
+            f'all of {len(empty):,} slots are without a single vehicle; set empty = "kept" in the '
+            f"TOML of {city.name} if that is true"
+        )
+    repairs = {
+        "negative": (contents.values < 0)[usable].sum(),
+        "not_finite": (~finite).sum(),
+        "skipped_hour": (~exists).sum(),
+        "repeated_hour": twice.sum(),
+        "unsorted": _unsorted(time[usable]),
+        "duplicates_equal": once.equal,
+        "duplicates_merged": once.merged,
+        "empty_dropped" if drop_empty else "empty_kept": empty.sum(),
+    }
+    flow = label(once.values if kept.all() else once.values[kept], once.time[kept], city)
+    doubtful = _doubtful(flow["time"].values, time, other, city)
+    return flow, {name: int(count) for name, count in repairs.items() if count}, doubtful
+
+
+def _doubtful(
+    there: np.ndarray, time: np.ndarray, other: np.ndarray, city: City
+) -> dict[np.datetime64, np.datetime64]:
+    """Returns the slots that may be of the second pass of an hour: none before them tells.
+
+    Where the slot before stands in the file, they follow it, and so in a file of a whole day.
+    """
+    second = dict(zip(time[~np.isnat(other)], other[~np.isnat(other)], strict=True))
+    found: dict[np.datetime64, np.datetime64] = {}
+    for slot in sorted({*second} & {*there}):
+        before = slot - city.step
+        if before in found or before not in there:
+            found[slot] = second[slot]
+    return found
+
+
+def _each_once(values: np.ndarray, time: np.ndarray, usable: np.ndarray, city: City) -> _Once:
+    """Returns the usable slots sorted, without negative values, and copies of a slot made one."""
+    order = usable[np.argsort(time[usable], kind="stable")]
+    first = np.flatnonzero(np.r_[True, np.diff(time[order]) > np.timedelta64(0, "s")])
+    copies = np.diff(np.r_[first, len(order)])
+    result = values[order[first]]
+    np.maximum(result, 0, out=result)
+    differing = {}
+    for slot in np.flatnonzero(copies > 1):
+        group = np.maximum(values[order[first[slot] : first[slot] + copies[slot]]], 0)
+        if (group != group[0]).any():
+            differing[slot] = group
+    if differing and city.duplicates == "refuse":
+        one = dates(time[order[first[min(differing)]]][None], city)[0].decode()
+        raise FlowcastError(
+            f"{len(differing):,} slots stand more than once with different values, the first "
+            f'{one}; set duplicates = "sum", "max" or "last" in the TOML of {city.name}'
+        )
+    for slot, group in differing.items():
+        result[slot] = _merged(group, city)
+    equal = int((copies > 1).sum()) - len(differing)
+    return _Once(result, time[order[first]], equal, len(differing))
+
+
+def _merged(group: np.ndarray, city: City) -> np.ndarray:
+    """Returns one slot made of its differing copies by the city's rule; equal copies count once."""
+    match city.duplicates:
+        case "sum":
+            return np.asarray(np.unique(group, axis=0).sum(axis=0))
+        case "max":
+            return np.asarray(group.max(axis=0))
+    return np.asarray(group[-1])
+
+
+def _unsorted(time: np.ndarray) -> int:
+    """Returns how many slots stand before an earlier one."""
+    earliest_after = np.minimum.accumulate(time[::-1])[::-1]
+    return int((time[:-1] > earliest_after[1:]).sum())

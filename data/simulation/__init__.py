@@ -1,0 +1,1 @@
+"""A simulated city, whose noise is known."""

@@ -1,0 +1,1 @@
+"""The store: one database with the archive, forecasts, scores, runs and promotions."""

@@ -1,0 +1,158 @@
+"""Scores: how stored forecasts and the baselines held against what came, by lead.
+
+A score is kept as sums, so that any mean is the mean of all. One that was made of a slot that was
+corrected since is made anew.
+"""
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from data.city import City
+from data.clock import Clock
+from data.store.database import Database
+from data.store.ingests import as_second, as_times
+from data.store.schema import FLOW, FORECAST, SCORE
+
+SERVED = "served"
+"""Name of the forecast that was stored, whatever made it; the others are those of baselines."""
+MOVED = 2 * 3600
+"""Seconds by which clocks are moved at most."""
+SUMS = ("count", "squared", "absolute", "difference")
+COLUMNS = ("init_time", "lead", "forecaster", "forecast", "ingest", *SUMS)
+
+
+class Scores:
+    """The scores in `database`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, city: City, scores: pd.DataFrame) -> None:
+        """Stores scores, each in place of the one that was there, which it is a revision of.
+
+        Args:
+            city: whose forecasts they are of.
+            scores: columns `init_time` (UTC), `lead` (from 1), `forecaster`, `forecast` (number of
+                the stored one), `ingest` (that brought what came), and the sums over all cells and
+                channels: `count`, `squared` (vehicles squared), `absolute`, `difference` (forecast
+                less observed, vehicles).
+        """
+        if scores.empty:
+            return
+        times = [as_second(time) for time in scores["init_time"].to_numpy()]
+        span = (SCORE.c.city == city.name, SCORE.c.init_time.between(min(times), max(times)))
+        names = ("init_time", "lead", "forecaster")
+        with self._database.write() as connection:
+            query = sa.select(*(SCORE.c[name] for name in names), SCORE.c.revision).where(*span)
+            there = {tuple(row[:3]): row[3] for row in connection.execute(query)}
+            rows = []
+            for time, row in zip(
+                times, scores[list(COLUMNS[1:])].itertuples(index=False), strict=True
+            ):
+                fields = dict(zip(COLUMNS, (time, *row), strict=True))
+                key = tuple(fields[name] for name in names)
+                revision = there[key] + 1 if key in there else 0
+                rows.append({**fields, "city": city.name, "revision": revision})
+            old = [row for row in rows if row["revision"]]
+            if old:
+                gone = [{f"old_{name}": row[name] for name in names} for row in old]
+                matches = (SCORE.c[name] == sa.bindparam(f"old_{name}") for name in names)
+                connection.execute(
+                    sa.delete(SCORE).where(SCORE.c.city == city.name, *matches), gone
+                )
+            connection.execute(sa.insert(SCORE), rows)
+
+    def table(self, city: City, after: np.datetime64, until: np.datetime64) -> pd.DataFrame:
+        """Returns the scores of forecasts made after `after` and until `until`, UTC, oldest first.
+
+        Its columns are those of `add`, and `revision` (times it was made anew) and `version` (of the
+        model that was served, "" where a baseline was).
+        """
+        query = (
+            sa.select(SCORE, FORECAST.c.attributes)
+            .join(FORECAST, FORECAST.c.id == SCORE.c.forecast)
+            .where(SCORE.c.city == city.name)
+            .where(SCORE.c.init_time > as_second(after), SCORE.c.init_time <= as_second(until))
+            .order_by(SCORE.c.init_time, SCORE.c.lead, SCORE.c.forecaster)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        table = pd.DataFrame(rows, columns=query.selected_columns.keys())
+        table["init_time"] = as_times(table["init_time"].to_numpy(dtype=np.int64))
+        table["version"] = table.pop("attributes").str.extract(r'"model_version": "([^"]*)"')[0]
+        return table.drop(columns="city")
+
+    def sums(self, city: City, after: np.datetime64, until: np.datetime64) -> pd.DataFrame:
+        """Returns the scores of forecasts made after `after` and until `until`, UTC, oldest first.
+
+        Its columns are `init_time` (UTC), `lead`, `forecaster` and the sums: all that means need.
+        """
+        names = ("init_time", "lead", "forecaster", *SUMS)
+        query = (
+            sa.select(*(SCORE.c[name] for name in names))
+            .where(SCORE.c.city == city.name)
+            .where(SCORE.c.init_time > as_second(after), SCORE.c.init_time <= as_second(until))
+            .order_by(SCORE.c.init_time, SCORE.c.lead, SCORE.c.forecaster)
+        )
+        with self._database.read() as connection:
+            table = pd.DataFrame(connection.execute(query).all(), columns=names)
+        table["init_time"] = as_times(table["init_time"].to_numpy(dtype=np.int64))
+        return table
+
+    def due(self, city: City, first: np.datetime64) -> pd.DataFrame:
+        """Returns the leads of stored forecasts whose slot has come and that are not scored by it.
+
+        Args:
+            city: whose forecasts they are.
+            first: UTC; forecasts made before it are left.
+
+        Returns:
+            columns `init_time` (UTC), `lead` (from 1), `forecast`, `ingest`, oldest first. Of several
+            forecasts with one `init_time` the newest counts.
+        """
+        step = int(city.step / np.timedelta64(1, "s"))
+        newest = (
+            sa.select(sa.func.max(FORECAST.c.id).label("id"))
+            .where(FORECAST.c.city == city.name, FORECAST.c.init_time >= as_second(first))
+            .group_by(FORECAST.c.init_time)
+            .subquery()
+        )
+        made = (
+            sa.select(FORECAST.c.id, FORECAST.c.init_time, FORECAST.c.horizon)
+            .join(newest, newest.c.id == FORECAST.c.id)
+            .subquery()
+        )
+        came = (
+            sa.select(made.c.init_time, FLOW.c.time, made.c.horizon, made.c.id, FLOW.c.ingest)
+            .join_from(
+                made,
+                FLOW,
+                sa.and_(
+                    FLOW.c.city == city.name,
+                    FLOW.c.series == "observed",
+                    FLOW.c.time > made.c.init_time,
+                    FLOW.c.time <= made.c.init_time + made.c.horizon * step + MOVED,
+                ),
+            )
+            .order_by(made.c.init_time, FLOW.c.time)
+        )
+        names = ("init_time", "lead", "forecast", "ingest")
+        scored = sa.select(*(SCORE.c[name] for name in names)).where(
+            SCORE.c.city == city.name,
+            SCORE.c.init_time >= as_second(first),
+            SCORE.c.forecaster == SERVED,
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(came).all()
+            there = {tuple(row) for row in connection.execute(scored)}
+        table = pd.DataFrame(rows, columns=["init_time", "time", "horizon", "forecast", "ingest"])
+        table = table.astype("int64")
+        # On days when clocks are moved, slots of more than an hour are not all as long.
+        clock = Clock(city.step, city.timezone)
+        init_times = as_times(table["init_time"].to_numpy())
+        table["lead"] = clock.number(as_times(table.pop("time").to_numpy()), init_times)
+        table = table[(table["lead"] >= 1) & (table["lead"] <= table.pop("horizon"))]
+        keys = zip(*(table[name].tolist() for name in names), strict=True)
+        due = np.array([key not in there for key in keys], dtype=bool)
+        return table[due].assign(init_time=init_times[table.index[due]]).reset_index(drop=True)

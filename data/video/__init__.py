@@ -1,0 +1,1 @@
+"""Video datasets of the paper, as clips of frames."""

@@ -1,0 +1,1 @@
+"""How the networks and trees of one city are fitted."""

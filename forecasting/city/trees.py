@@ -1,0 +1,107 @@
+"""Growing: the trees that have a share in a city's forecast, beside its networks.
+
+Networks and trees err differently: their mean is better than either. The trees see what the networks
+see; how many they are, and what share is theirs, the validation days tell.
+"""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from forecasting.city.task import Lesson
+from forecasting.forecaster import Forecaster
+from forecasting.trees import forecaster
+from forecasting.trees.features import TreeLesson, TreesConfig
+from forecasting.trees.forecaster import Model, Trees, TreesForecaster
+
+LEAST = 0.02
+"""Share below which trees, or networks on frames alone, are not worth keeping."""
+ROWS = 2_000_000
+"""Rows of all leads together, at most, so that many leads take no longer than four."""
+
+
+@dataclass(frozen=True)
+class Growing:
+    """The trees of a lead were grown: `done` of `count`, those of the selection and the final ones."""
+
+    done: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Grove:
+    """Trees of a city.
+
+    Attributes:
+        selected: grown on the training days, as many as did best on the validation days.
+        final: as many, grown on both; `selected` where there is no final fit.
+        rounds: trees of each lead.
+    """
+
+    selected: Trees
+    final: Trees
+    rounds: tuple[int, ...]
+
+
+def grow(
+    lesson: Lesson, final: Lesson | None, stop: threading.Event | None = None
+) -> Iterator[Growing | Grove]:
+    """Grows trees on what networks are trained on; yields how it goes on, at the end the trees.
+
+    Once `stop` is set it ends after the lead at hand, without trees.
+
+    Args:
+        lesson: of the training days, judged by the validation days.
+        final: of both; None where none is trained on the latter.
+        stop: None where nothing ends it.
+
+    Raises:
+        FlowcastError: scikit-learn is not installed.
+    """
+    horizon = lesson.config.horizon
+    count = horizon * (2 if final else 1)
+    first = _tree_lesson(lesson)
+    chosen: list[Model] = []
+    for chosen in forecaster.select(first, lesson.known, horizon):
+        yield Growing(len(chosen), count)
+        if stop is not None and stop.is_set():
+            return
+    selected = forecaster.together(chosen, first.config)
+    rounds = tuple(one.rounds for one in chosen)
+    if final is None:
+        yield Grove(selected, selected, rounds)
+        return
+    last: list[Model] = []
+    for last in forecaster.regrow(_tree_lesson(final), rounds):
+        yield Growing(horizon + len(last), count)
+        if stop is not None and stop.is_set():
+            return
+    yield Grove(selected, forecaster.together(last, first.config), rounds)
+
+
+def share_of_trees(lesson: Lesson, networks: Forecaster, grown: Trees) -> float:
+    """Returns the share of the trees beside networks, as `share_of`."""
+    return share_of(lesson, networks, TreesForecaster(grown, lesson.context, lesson.weather))
+
+
+def share_of(lesson: Lesson, first: Forecaster, second: Forecaster) -> float:
+    """Returns the share of the second with which two forecasters err least on the validation days.
+
+    It is that of least squares, within 0 and 1: with the forecasts f and s and what was observed y, the
+    share p minimises the sum of (f + p (s - f) - y)^2 over all cells and leads.
+    """
+    above = below = 0.0
+    for (ours, other), observed in lesson.outcomes(first, second):
+        apart = (other - ours).values.astype(np.float64)
+        above += float(((observed - ours).values * apart).sum())
+        below += float(np.square(apart).sum())
+    return min(max(above / below, 0.0), 1.0) if below else 0.0
+
+
+def _tree_lesson(lesson: Lesson) -> TreeLesson:
+    usual, horizon = TreesConfig(history=lesson.config.history), lesson.config.horizon
+    config = replace(usual, rows=min(usual.rows, ROWS // horizon))
+    seed, weather = lesson.config.seed, lesson.weather
+    return TreeLesson(lesson.train, lesson.context, lesson.rows, config, seed, weather)

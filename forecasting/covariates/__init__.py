@@ -1,0 +1,1 @@
+"""What a forecast sees besides the newest flow: expected flow, calendar, weather."""

@@ -1,0 +1,406 @@
+"""Context: what a network of a city sees beside its frames, known when the forecast is made.
+
+Of each step that it forecasts it sees the expected flow, how the same slot of last week and of
+yesterday differed from what was expected, the hour, the kind of the day and the newest weather; its
+frames are differences from the expected flow. Each part can be switched off.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple, Self
+
+import numpy as np
+import xarray as xr
+
+from data import windows
+from data.clock import Clock, utc, wall
+from data.holidays import HOLIDAY, WORKED
+from data.weather import known as known_weather
+from forecasting.covariates.climatology import calendar
+from forecasting.covariates.day_types import BRIDGE, days, kinds
+from forecasting.covariates.expected import DAY, WEEK, Expected, ordinary
+from forecasting.forecaster import flow_of
+
+HARMONICS = (1, 2)
+"""Waves a day by which the hour is told."""
+FLOOR = 0.01
+"""Of the mean square of all cells' frames, what is added to that of each before its root."""
+MANY = 10_000
+"""Windows to train on from which on all parts pay."""
+MOST_GROWTH = 5.0
+"""By what the expected flow grows or shrinks from one step to the next at most."""
+STRANGEST = 4.0
+"""Standard deviations beyond which weather is as strange as it gets."""
+ROWS = 512
+"""Frames that are worked on at a time, to bound the memory."""
+
+
+@dataclass(frozen=True)
+class ContextConfig:
+    """What a network sees.
+
+    What it sees of last week is in the expected flow already, where last week counts most; shown by
+    itself it made forecasts of cities with few weeks worse, so it is to be switched on.
+
+    Attributes:
+        anomaly: its frames are differences from the expected flow, not the flow itself.
+        expected: the expected flow of the step that is forecast, and how much it grows to it.
+        last_week: how the same slot a week before differed from that, unless that was a holiday.
+        yesterday: how the same slot of the day before differed from what was expected of it; of more
+            days before where the horizon is longer than a day.
+        hour: the time of day.
+        holiday: whether the day, the one before and the one after are holidays, or worked weekends.
+        weather: the newest known, where there is any.
+        place: features of every cell that are learnt.
+    """
+
+    anomaly: bool = True
+    expected: bool = True
+    last_week: bool = True
+    yesterday: bool = True
+    hour: bool = True
+    holiday: bool = True
+    weather: bool = True
+    place: bool = True
+
+    @classmethod
+    def without(cls, *names: str) -> Self:
+        """Returns all but some parts.
+
+        Raises:
+            ValueError: there is no such part.
+        """
+        return cls().changed(without=names)
+
+    @classmethod
+    def usual(cls, windows: int) -> Self:
+        """Returns the parts that pay with a number of windows to train on.
+
+        Last week is in the expected flow already, in which it counts most, and the weather is the same
+        for all cells: a city with few weeks would learn both by heart.
+        """
+        return cls(last_week=windows >= MANY, weather=windows >= MANY)
+
+    def changed(self, *, without: Sequence[str] = (), also: Sequence[str] = ()) -> Self:
+        """Returns these parts without some and with others.
+
+        Raises:
+            ValueError: there is no such part.
+        """
+        for name in (*without, *also):
+            if name not in PARTS:
+                raise ValueError(f"the context has no part {name!r}; it has {', '.join(PARTS)}")
+        return replace(self, **{**dict.fromkeys(without, False), **dict.fromkeys(also, True)})
+
+    @property
+    def maps(self) -> int:
+        """Channels of the maps that a step sees, without those of its frame."""
+        return 2 * sum((self.expected, self.last_week, self.yesterday, self.growth))
+
+    @property
+    def growth(self) -> bool:
+        """Whether the last two channels of the maps tell by what part the expected flow grows."""
+        return self.expected and self.anomaly
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is seen but frames of the flow itself."""
+        return not any(getattr(self, name) for name in PARTS)
+
+    @property
+    def compares(self) -> bool:
+        """Whether the expected flow is asked for."""
+        return self.anomaly or self.maps > 0
+
+
+PARTS = tuple(field.name for field in fields(ContextConfig))
+PLAIN = ContextConfig.without(*PARTS)
+"""Frames of the flow itself and nothing else, as the papers' networks see them."""
+
+
+class Seen(NamedTuple):
+    """What a stack of windows shows a network.
+
+    Attributes:
+        frames: float32 `(b, t, c, y, x)`, scaled.
+        maps: float32 `(b, s, m, y, x)`, of each step that is told of.
+        vector: float32 `(b, s, v)`, of each such step.
+        base: float32 `(b, h, c, y, x)` vehicles, what the network's outputs are differences from.
+    """
+
+    frames: np.ndarray
+    maps: np.ndarray
+    vector: np.ndarray
+    base: np.ndarray
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is known of a city, as its networks are shown it.
+
+    Attributes:
+        config: what of it is shown.
+        expected: flow.
+        scale: `(c, y, x)` vehicles that stand for 1 in a frame.
+        typical: vehicles that stand for 1 in the maps of expected flow.
+        weather: names, means and standard deviations of the variables; none where there are none.
+        horizon: steps ahead that networks are trained for. Of all of them the same day and week before
+            are shown: nearer ones would show a training what is still to come at its longest lead.
+    """
+
+    config: ContextConfig
+    expected: Expected
+    scale: np.ndarray
+    typical: float
+    weather: tuple[tuple[str, float, float], ...] = ()
+    horizon: int = 1
+
+    @property
+    def features(self) -> int:
+        """Length v of the vector of a step."""
+        hour = 2 * len(HARMONICS) * self.config.hour
+        return hour + 4 * self.config.holiday + len(self.weather)
+
+    def told(self, weather: xr.DataArray | None, init_times: np.ndarray) -> np.ndarray:
+        """Returns the weather that was known at each of `init_times`, float32 `(n, w)`.
+
+        Args:
+            weather: dims `(time, variable)`, as `data.weather` has it; None where there is none.
+            init_times: UTC.
+
+        Returns:
+            in standard deviations from the mean; 0 for what is not known.
+        """
+        told = np.zeros((len(init_times), len(self.weather)), dtype=np.float32)
+        if weather is None or not self.weather:
+            return told
+        there = set(weather["variable"].values.tolist())
+        newest = known_weather(weather, init_times)
+        for column, (name, mean, deviation) in zip(told.T, self.weather, strict=True):
+            if name in there:
+                values = (newest.sel(variable=name).values - mean) / deviation
+                column[:] = np.nan_to_num(values).clip(-STRANGEST, STRANGEST)
+        return told
+
+    def memory(self, lags: tuple[int, ...], targets: tuple[int, ...]) -> tuple[int, ...]:
+        """Returns the slots that are looked for beside the network's own, in steps back.
+
+        Args:
+            lags: of the network's frames.
+            targets: steps after the forecast's slot that are told of.
+        """
+        if not self.config.compares:
+            return ()
+        steps = np.asarray(targets)
+        found = self.expected.lags(np.unique([*(-np.asarray(lags)), *steps, *(steps - 1)]))
+        if self.config.yesterday:
+            before = np.asarray(targets) - self._days(np.asarray(targets)) * self._day
+            around = np.arange(-self.expected.shift, self.expected.shift + 1)
+            days = (before[:, None] + around).ravel()
+            found |= self.expected.lags(days) | {int(-day) for day in days if day <= 0}
+        return tuple(sorted(found, reverse=True))
+
+    def seen(
+        self,
+        past: xr.DataArray,
+        lags: tuple[int, ...],
+        targets: tuple[int, ...],
+        horizon: int,
+        weather: xr.DataArray | None = None,
+    ) -> Seen:
+        """Returns what windows show.
+
+        Args:
+            past: dims `(init_time, lag, channel, y, x)`, NaN where a slot of `memory` is missing.
+            lags: of the network's frames, oldest first.
+            targets: steps after `init_time` that are told of, in the order of time, 1 to
+                `horizon` among them.
+            horizon: number of steps that are forecast.
+            weather: as `told` takes it.
+        """
+        frames = past.sel(lag=list(lags)).values
+        clock, init_times = Clock.of(past), past["init_time"].values[:, None]
+        times = clock.time(init_times, np.asarray(targets))
+        whole = (*times.shape, *frames.shape[2:])
+        base = np.zeros((len(times), horizon, *frames.shape[2:]), dtype=np.float32)
+        maps = np.zeros((*times.shape, self.config.maps, *frames.shape[3:]), dtype=np.float32)
+        if self.config.compares:
+            known = flow_of(past)
+            first = self.expected.first(np.asarray(targets))
+            weeks = self._weeks(np.asarray(targets))
+            coming = self.expected.at(known, times, first)
+            days = self._days(np.asarray(targets))
+            before = _shown_before(clock, times, days * DAY)
+            earlier = np.asarray(targets) - 1
+            before_it = self.expected.at(
+                known, clock.time(init_times, earlier), self.expected.first(earlier)
+            )
+            maps = self._maps(
+                coming.reshape(-1, *whole[2:]),
+                before_it.reshape(-1, *whole[2:]),
+                _at(known, ordinary(past, _shown_before(clock, times, weeks * WEEK).ravel())),
+                _at(known, before.ravel()),
+                self.expected.at(known, before.ravel(), np.ones(before.size, dtype=np.int64)),
+            ).reshape(maps.shape)
+            if self.config.anomaly:
+                seen = clock.time(init_times, -np.asarray(lags))
+                frames = frames - self.expected.at(known, seen, np.ones(len(lags), dtype=np.int64))
+                base = coming[:, targets.index(1) :][:, :horizon]
+        calendar = self.vector(times.ravel(), past).reshape(*times.shape, -1)
+        told = self.told(weather, past["init_time"].values)[:, None]
+        every = np.broadcast_to(told, (*times.shape, told.shape[-1]))
+        vector = np.concatenate([calendar, every], axis=-1)
+        return Seen((frames / self.scale).astype(np.float32), maps, vector, base)
+
+    def vector(self, times: np.ndarray, flow: xr.DataArray) -> np.ndarray:
+        """Returns what the calendar tells of steps at UTC `times` `(n,)`, float32 `(n, v - w)`.
+
+        Args:
+            times: of the steps.
+            flow: or a past, for its timezone, step and country.
+        """
+        columns: list[np.ndarray] = []
+        if self.config.hour:
+            _, slot = calendar(times, str(flow.attrs["timezone"]), int(flow.attrs["step"]))
+            angle = 2 * np.pi * slot * int(flow.attrs["step"]) / 86_400
+            columns += [wave(n * angle) for n in HARMONICS for wave in (np.sin, np.cos)]
+        if self.config.holiday:
+            day = days(flow, times)
+            before, today, after = (kinds(flow, day + shift * DAY) for shift in (-1, 0, 1))
+            columns += [np.isin(one, (HOLIDAY, BRIDGE)) for one in (before, today, after)]
+            columns.append(today == WORKED)
+        if not columns:
+            return np.zeros((len(times), 0), dtype=np.float32)
+        return np.stack(columns, axis=-1).astype(np.float32)
+
+    def _maps(
+        self,
+        coming: np.ndarray,
+        before: np.ndarray,
+        last_week: np.ndarray,
+        yesterday: np.ndarray,
+        expected_yesterday: np.ndarray,
+    ) -> np.ndarray:
+        """Returns the maps `(n, m, y, x)` for flows `(n, c, y, x)` in vehicles, NaN where missing."""
+        chosen: list[np.ndarray] = []
+        if self.config.expected:
+            # Counting noise grows with the root: on that scale small and large flows are alike.
+            chosen.append(np.sqrt(coming / self.typical))
+        if self.config.last_week:
+            chosen.append(np.nan_to_num((last_week - coming) / self.scale))
+        if self.config.yesterday:
+            chosen.append(np.nan_to_num((yesterday - expected_yesterday) / self.scale))
+        if self.config.growth:
+            grown = (coming + self.scale) / (before + self.scale)
+            chosen.append(np.nan_to_num(grown.clip(1 / MOST_GROWTH, MOST_GROWTH) - 1))
+        if not chosen:
+            return np.zeros((len(coming), 0, *coming.shape[2:]), dtype=np.float32)
+        return np.concatenate(chosen, axis=1).astype(np.float32)
+
+    @property
+    def _day(self) -> int:
+        """Slots of a day."""
+        return int(DAY // np.timedelta64(self.expected.usual.step, "s"))
+
+    def _days(self, offsets: np.ndarray) -> np.ndarray:
+        """Returns how many days before a step the slot lies that is shown beside it."""
+        farthest = np.maximum(offsets, self.horizon)
+        return np.asarray(np.maximum(1, -(-(farthest + self.expected.shift) // self._day)))
+
+    def _weeks(self, offsets: np.ndarray) -> np.ndarray:
+        """Returns how many weeks before a step the slot lies that is shown beside it."""
+        return self.expected.first(np.maximum(offsets, self.horizon))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What every slot of a flow shows a network that is trained on it.
+
+    Attributes:
+        frames: float32 `(t, c, y, x)`, scaled.
+        maps: float16 `(t, m, y, x)`, what is told of the step at that slot.
+        vector: float32 `(t, v - w)`, what the calendar tells of the same.
+    """
+
+    frames: np.ndarray
+    maps: np.ndarray
+    vector: np.ndarray
+
+
+def study(
+    flow: xr.DataArray,
+    config: ContextConfig,
+    weather: xr.DataArray | None = None,
+    horizon: int = 1,
+) -> tuple[Context, Rows]:
+    """Returns the context that follows from a flow, and what its slots show.
+
+    Args:
+        flow: dims `(time, channel, y, x)`, all that training may know.
+        config: what is shown.
+        weather: dims `(time, variable)`; what lies beyond the flow's times is not looked at.
+        horizon: steps ahead that is trained for.
+    """
+    expected = Expected.fit(flow)
+    usual = expected.series(flow) if config.compares else None
+    frames = flow.values - usual if usual is not None and config.anomaly else flow.values
+    typical = float(np.sqrt(np.mean(np.square(flow.values, dtype=np.float64)))) or 1.0
+    variables = _variables(flow, weather) if config.weather and weather is not None else ()
+    context = Context(config, expected, _scale(frames), typical, variables, horizon)
+    times, clock = flow["time"].values, Clock.of(flow)
+    maps = np.zeros((len(times), config.maps, *flow.shape[2:]), dtype=np.float16)
+    if usual is not None and config.maps:
+        farthest = np.asarray(horizon)
+        ago, back = context._days(farthest) * DAY, context._weeks(farthest) * WEEK
+        days = windows.rows(flow, _shown_before(clock, times, ago))
+        former = windows.positions(flow, times, np.array([-1]))[:, 0]
+        weeks = windows.rows(flow, ordinary(flow, _shown_before(clock, times, back)))
+        for part in np.array_split(np.arange(len(times)), -(-len(times) // ROWS)):
+            maps[part] = context._maps(
+                usual[part],
+                _rows(usual, former[part]),
+                _rows(flow.values, weeks[part]),
+                _rows(flow.values, days[part]),
+                _rows(usual, days[part]),
+            )
+    scaled = (frames / context.scale).astype(np.float32)
+    return context, Rows(scaled, maps, context.vector(times, flow))
+
+
+def _variables(flow: xr.DataArray, weather: xr.DataArray) -> tuple[tuple[str, float, float], ...]:
+    """Returns the variables of the weather during a flow, with means and standard deviations."""
+    time = weather["time"].values
+    first, last = flow["time"].values[[0, -1]]
+    part = weather[(time >= first) & (time <= last)]
+    return tuple(
+        (str(name), float(np.nanmean(values)), float(np.nanstd(values)))
+        for name, values in zip(weather["variable"].values, part.values.T, strict=True)
+        if (~np.isnan(values)).any() and np.nanstd(values) > 0
+    )
+
+
+def _scale(frames: np.ndarray) -> np.ndarray:
+    """Returns the root mean square of every cell `(c, y, x)`, at least a tenth of all cells'."""
+    square = sum(np.square(part, dtype=np.float64).sum(axis=0) for part in _parts(frames))
+    mean = np.asarray(square) / len(frames)
+    return np.sqrt(mean + FLOOR * mean.mean()).astype(np.float32) if mean.any() else mean + 1.0
+
+
+def _parts(frames: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(frames, -(-len(frames) // ROWS))
+
+
+def _shown_before(clock: Clock, times: np.ndarray, ago: np.ndarray | np.timedelta64) -> np.ndarray:
+    """Returns when clocks showed the time of day of `times`, `ago` before them by the calendar."""
+    return utc(wall(times, clock.timezone) - ago, clock.timezone)
+
+
+def _at(flow: xr.DataArray, times: np.ndarray) -> np.ndarray:
+    """Returns the frames of a flow at `times` `(n,)`, NaN where there is none."""
+    return _rows(flow.values, windows.rows(flow, times))
+
+
+def _rows(frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    chosen = frames[np.maximum(rows, 0)]
+    chosen[rows < 0] = np.nan
+    return np.asarray(chosen)

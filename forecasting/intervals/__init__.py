@@ -1,0 +1,1 @@
+"""Prediction intervals and their coverage."""

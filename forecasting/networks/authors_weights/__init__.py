@@ -1,0 +1,1 @@
+"""Weights that the paper's authors published."""

@@ -1,0 +1,144 @@
+"""Export: a trained network as a file that serves without torch, checked before it may serve."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from data.errors import FlowcastError
+from forecasting.networks.base import NetworkConfig
+from forecasting.networks.residual import StepResidual
+from forecasting.networks.with_covariates import ContextualStep, inner
+from forecasting.onnx_export.graph import Graph
+from forecasting.onnx_export.swinlstm import Step, write_b, write_d
+from forecasting.onnx_export.tokens import Weights
+from forecasting.onnx_export.with_covariates import enter, leave
+from forecasting.rollout.onnx_rollout import OnnxRollout
+from forecasting.rollout.torch_rollout import TorchRollout, weights_of
+
+TOLERANCE = 1e-5
+"""The largest difference from torch in float32, as a share of the largest output, or of 1."""
+
+TRIALS = ((1, 1, 1), (2, 3, 2), (5, 2, 4))
+"""Batch, frames and horizon of each rollout that torch and the export are compared on."""
+
+Writer = Callable[[Graph, str, Any, Weights], Step]
+
+EXPORTS: dict[str, Writer] = {"swinlstm-b": write_b, "swinlstm-d": write_d}
+"""For each network that can be exported, what writes one step of it."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """A network as ONNX.
+
+    Attributes:
+        model: content of the file.
+        precision: of its matrix products, `float32` or `int8`.
+        difference: the largest from what torch gives, of scaled frames.
+    """
+
+    model: bytes
+    precision: str
+    difference: float
+
+
+def export(
+    name: str, network: nn.Module, config: NetworkConfig, precision: str = "float32"
+) -> Export:
+    """Returns a trained network as ONNX, after running it beside torch.
+
+    Args:
+        name: key in `EXPORTS`.
+        network: bare, or as a city's forecaster wraps it, `StepResidual` or `ContextualStep`.
+        config: of its frames.
+        precision: key in `PRECISIONS`. In `int8` the difference is measured, but not limited.
+
+    Raises:
+        FlowcastError: there is no export of this network, or in float32 its outputs are not torch's.
+    """
+    if name not in EXPORTS:
+        raise FlowcastError(
+            f"{name} cannot be exported; those that can are {', '.join(EXPORTS)}; "
+            f"it serves by torch as it is"
+        )
+    model = write_model(name, network, config, precision)
+    difference, largest = compare(model, network, config)
+    allowed = TOLERANCE * max(1.0, largest)
+    if precision == "float32" and not difference <= allowed:
+        raise FlowcastError(
+            f"the export of {name} differs by {difference:.1e} from torch where {allowed:.1e} is allowed, "
+            f"so it may not serve; check the weights for very large values, or serve by torch"
+        )
+    return Export(model, precision, difference)
+
+
+def write_model(
+    name: str, network: nn.Module, config: NetworkConfig, precision: str = "float32"
+) -> bytes:
+    """Returns one step of a network as an ONNX file; see `onnx_rollout` for its inputs and outputs."""
+    graph, weights = Graph(precision), Weights(weights_of(network))
+    shown: dict[str, tuple[int | str, ...]] = {}
+    match network:
+        case ContextualStep():
+            around, doors = network.around, weights / "doors"
+            sizes = {"maps": (around.maps, *config.grid), "numbers": (around.numbers,)}
+            shown = {key: ("b", *size) for key, size in sizes.items() if size[0]}
+            seen, features = enter(graph, doors, around, config.channels)
+            within = inner(config, around)
+            step = EXPORTS[name](graph, features, within, weights / "network")
+            frame = leave(graph, doors, around, seen, step.output, features)
+        case StepResidual():
+            step = EXPORTS[name](graph, "frame", config, weights / "network")
+            gain = weights["gain"].astype(np.float32)
+            frame = graph.add("Add", "frame", graph.add("Mul", _bounded(graph, step, config), gain))
+        case _:
+            step = EXPORTS[name](graph, "frame", config, weights)
+            frame = _bounded(graph, step, config)
+    shape = ("b", config.channels, *config.grid)
+    states = {name: ("b", *size) for name, size in step.states.items()}
+    renewed = zip(states.items(), step.renewed, strict=True)
+    return graph.model(
+        {"frame": shape, **shown, **states},
+        {"next": (frame, shape)} | {f"{key}_next": (value, s) for (key, s), value in renewed},
+    )
+
+
+def _bounded(graph: Graph, step: Step, config: NetworkConfig) -> str:
+    """Returns what the network puts out, within its bounds."""
+    return graph.add("Sigmoid", step.output) if config.output == "sigmoid" else step.output
+
+
+def compare(model: bytes, network: nn.Module, config: NetworkConfig) -> tuple[float, float]:
+    """Returns the largest difference of an export from torch, and torch's largest output.
+
+    The frames are those that scaled anomalies may be: most within 1, a few as far as 20.
+    """
+    rng = np.random.default_rng(0)
+    ours = OnnxRollout.open(model, config.history, threads=1)
+    theirs = TorchRollout(network, config)
+    differences, sizes = [], []
+    for batch, seen, horizon in TRIALS:
+        shape = (batch, seen, config.channels, *config.grid)
+        frames = rng.standard_normal(shape, dtype=np.float32)
+        frames[rng.random(shape) < 0.002] *= 6
+        frames = frames.clip(-20, 20)
+        shown = _shown(network, (batch, seen - 1 + horizon), rng)
+        expected = theirs(frames, horizon, *shown)
+        differences.append(np.abs(ours(frames, horizon, *shown) - expected).max())
+        sizes.append(np.abs(expected).max())
+    # `max` of Python would pass over a nan.
+    return float(np.max(differences)), float(np.max(sizes))
+
+
+def _shown(
+    network: nn.Module, steps: tuple[int, int], rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Returns maps and numbers of `(b, s)` steps such as a contextual network is shown."""
+    if not isinstance(network, ContextualStep):
+        return []
+    around, grid = network.around, network.doors.place.shape[1:]
+    shapes = (*steps, around.maps, *grid), (*steps, around.numbers)
+    return [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]

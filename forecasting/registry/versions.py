@@ -1,0 +1,498 @@
+"""The registry: trained forecasters on disk, one folder a version, never changed once written.
+
+`<root>/<city>/<version>/` holds `weights.safetensors` (the networks and what they know of the city),
+where they can be exported `network-0.onnx` and so on, `trees-1.onnx` and so on where trees have a share
+in the forecast (a file for each lead), and `manifest.json`, which tells all that a
+forecast needs and the SHA-256 of each. Which version is champion stands in the store. Nothing here
+needs torch but a version without an export that can serve.
+"""
+
+import errno
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from data.city import City
+from data.errors import FlowcastError
+from data.files import sha256, sync
+from data.paths import home
+from forecasting.covariates.climatology import Climatology
+from forecasting.covariates.covariates import PLAIN, Context, ContextConfig
+from forecasting.covariates.expected import Expected
+from forecasting.ensemble import NeuralForecaster, Rollout
+from forecasting.intervals.conformal import Bands
+from forecasting.trees.forecaster import Trees
+
+FORMAT = 4
+READ = (2, 3, FORMAT)
+"""Formats that can be read; those of 2 know no trees, those of 3 no networks on frames alone."""
+WEIGHTS, NETWORK, TREES = "weights.safetensors", "network-{}.onnx", "trees-{}.onnx"
+MANIFEST = "manifest.json"
+
+
+class VersionTakenError(FlowcastError):
+    """A version of that name stands already; it was left as it is."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is known of a version; stands beside its weights as JSON.
+
+    Attributes:
+        version: name of the folder; sorts by time of training.
+        city: registry key.
+        timezone: IANA name.
+        step: seconds.
+        grid: rows and columns.
+        network: key in `NETWORKS`.
+        config: of the network's frames.
+        around: what the network is shown beside them, empty where it is nothing.
+        context: what is known of the city but for its arrays.
+        members: networks with a context, whose mean is the forecast.
+        training: configuration of the training, and the epochs of each fit.
+        history: slots that it sees.
+        selected: first and last slot of the days that epochs were chosen by training on, ISO 8601, UTC.
+        trained: first and last slot that the networks and their context know.
+        data_hash: SHA-256 of all flow used, training and validation.
+        metrics: RMSE in vehicles on the validation span by lead time, for it and the baselines.
+        code_version: of flowcast.
+        weights_sha256: of the weights file.
+        export: of the ONNX files, empty where there are none: `sha256` of each, `precision`,
+            `difference` (the largest from what torch gives, of scaled frames), and how the precision
+            was chosen.
+        trees: empty where there are none: `share` of the forecast that is theirs, `shares` of the newest
+            frame that each lead begins with, `history` of frames that they see, `rounds` of all
+            leads, `sha256` of each file.
+        plain: of networks on frames alone, whose weights and files follow those of the others; empty where
+            there are none: `members`, how many they are, `share` of the forecast that is theirs.
+        format: of this manifest.
+    """
+
+    version: str
+    city: str
+    timezone: str
+    step: int
+    grid: tuple[int, int]
+    network: str
+    config: dict[str, Any]
+    around: dict[str, Any]
+    context: dict[str, Any]
+    members: int
+    training: dict[str, Any]
+    history: int
+    selected: tuple[str, str]
+    trained: tuple[str, str]
+    data_hash: str
+    metrics: dict[str, dict[str, float]]
+    code_version: str
+    weights_sha256: str = ""
+    export: dict[str, Any] = field(default_factory=dict)
+    trees: dict[str, Any] = field(default_factory=dict)
+    plain: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def networks(self) -> int:
+        """How many networks there are, with and without a context."""
+        return self.members + int(self.plain.get("members", 0))
+
+    @property
+    def config_hash(self) -> str:
+        """SHA-256 of the network's, the context's and the training's configuration."""
+        parts: list[Any] = [self.network, self.config, self.around, self.context, self.training]
+        if self.plain:
+            parts.append(self.plain)
+        text = json.dumps(parts, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def models_root() -> Path:
+    """Returns the registry's folder in the user's home for flowcast."""
+    return home() / "models"
+
+
+def save_version(
+    root: Path,
+    manifest: Manifest,
+    weights: Sequence[Mapping[str, np.ndarray]],
+    context: Context,
+    networks: Sequence[bytes] = (),
+    bands: Bands | None = None,
+    trees: Sequence[bytes] = (),
+    plain: Context | None = None,
+) -> Path:
+    """Writes a version, whole or not at all, and returns its folder.
+
+    Args:
+        root: of the registry.
+        manifest: the hashes are filled in.
+        weights: of each network, as `weights_of` returns them; those on frames alone last.
+        context: that they serve with.
+        networks: the exported steps, which `manifest.export` tells of; none where there are none.
+        bands: calibrated on days that the networks were not trained on; None for none.
+        trees: of each lead, from 1, which `manifest.trees` tells of; none where there are none.
+        plain: context of networks on frames alone, which `manifest.plain` tells of; None without them.
+
+    Raises:
+        VersionTakenError: another version has its name.
+        FlowcastError: the disk is full, or the folder may not be written.
+    """
+    folder = root / manifest.city / manifest.version
+    temporary: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".writing-"))
+        learnt = {} if bands is None else bands.to_tensors()
+        tensors = {f"bands.{name}": value for name, value in learnt.items()}
+        tensors |= context_tensors(context)
+        if plain is not None:
+            tensors["plain.scale"] = np.ascontiguousarray(plain.scale)
+        _write(temporary, manifest, weights, tensors, _models(networks, trees))
+        temporary.chmod(0o755)
+        temporary.replace(folder)
+        sync(folder.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and folder.exists():
+            raise VersionTakenError(f"{folder} is there already; choose another name") from error
+        raise FlowcastError(
+            f"{folder} cannot be written ({error.strerror or error}); nothing was kept of this version; "
+            f"make room, then go on with: forecast train --city {manifest.city} --resume"
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def read_manifest(root: Path, city: str, version: str) -> Manifest:
+    """Returns the manifest of a version.
+
+    Raises:
+        FlowcastError: there is no such version, or its manifest cannot be read.
+    """
+    path = root / city / version / MANIFEST
+    known = versions(root, city)
+    if version not in known:
+        raise FlowcastError(
+            f"{city} has no version {version!r}; it has: {', '.join(known) or 'none'}"
+        )
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields.pop("config_hash", None)
+        if fields.get("format") not in READ:
+            raise FlowcastError(
+                f"{path} has format {fields.get('format')}, this version of flowcast reads {READ[0]} to "
+                f"{FORMAT}; "
+                f"use the flowcast that wrote it, or train again"
+            )
+        for key in ("grid", "selected", "trained"):
+            fields[key] = tuple(fields[key])
+        for key in ("selected", "trained"):
+            for time in fields[key]:
+                np.datetime64(time.removesuffix("Z"), "s")
+        return Manifest(**fields)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FlowcastError(f"{path} cannot be read ({error}); train again") from error
+
+
+def load_version(root: Path, city: City, version: str) -> NeuralForecaster:
+    """Returns the forecaster of a version, after checking its hashes and that it fits the city.
+
+    Its export runs by ONNX Runtime. Where there is none, or it is damaged, torch runs the weights;
+    `runtime` of the forecaster tells.
+
+    Raises:
+        FlowcastError: it is missing, damaged, or made for another grid, step or timezone.
+    """
+    manifest = read_manifest(root, city.name, version)
+    ours = (city.grid, city.timezone, int(city.step / np.timedelta64(1, "s")))
+    if (manifest.grid, manifest.timezone, manifest.step) != ours:
+        raise FlowcastError(
+            f"version {version} was trained for grid {list(manifest.grid)}, {manifest.step} s and "
+            f"{manifest.timezone}, which is not what the TOML of {city.name} says now; train again"
+        )
+    folder = root / city.name / version
+    try:
+        tensors = load(_verified(folder / WEIGHTS, manifest.weights_sha256))
+    except (OSError, SafetensorError) as error:
+        raise FlowcastError(f"{folder} cannot be read ({error}); train again") from error
+    try:
+        return _forecaster(manifest, folder, tensors)
+    except OSError as error:
+        raise FlowcastError(f"{folder} cannot be read ({error}); train again") from error
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise FlowcastError(
+            f"the manifest and the weights in {folder} do not belong together; "
+            f"use another version or train again"
+        ) from error
+
+
+def load_weights(root: Path, manifest: Manifest, member: int) -> dict[str, np.ndarray]:
+    """Returns the weights of one of the networks of a version by name.
+
+    Raises:
+        FlowcastError: they are missing or damaged.
+    """
+    folder = root / manifest.city / manifest.version
+    try:
+        tensors = load(_verified(folder / WEIGHTS, manifest.weights_sha256))
+    except (OSError, SafetensorError) as error:
+        raise FlowcastError(f"{folder} cannot be read ({error}); train again") from error
+    prefix = f"network.{member}."
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def manifest_hash(root: Path, city: str, version: str) -> str:
+    """Returns the SHA-256 of the manifest of a version, "" where it cannot be read."""
+    try:
+        return sha256(root / city / version / MANIFEST)
+    except OSError:
+        return ""
+
+
+def altered(root: Path, city: str, version: str, judged: str) -> str:
+    """Returns that a manifest is another than was judged, "" where it is not, or there is none to compare.
+
+    Args:
+        root: of the registry.
+        city: name of the city.
+        version: of it.
+        judged: SHA-256 of the manifest that was judged; "" where it is not known.
+    """
+    found = manifest_hash(root, city, version)
+    if not judged or not found or found == judged:
+        return ""
+    return f"{root / city / version / MANIFEST} is damaged: it is not the manifest that was judged"
+
+
+def verify(root: Path, city: str, version: str, manifest_sha256: str = "") -> list[str]:
+    """Returns what is wrong with the files of a version, a sentence each; nothing where all is well.
+
+    Each file is hashed anew and compared with the manifest; one that the manifest does not tell of is
+    wrong too.
+
+    Args:
+        root: of the registry.
+        city: name of the city.
+        version: of it.
+        manifest_sha256: that the manifest must have; "" where that is not known.
+    """
+    if text := altered(root, city, version, manifest_sha256):
+        return [text]
+    try:
+        manifest = read_manifest(root, city, version)
+    except FlowcastError as error:
+        return [str(error)]
+    folder = root / city / version
+    networks, trees = (one.get("sha256", []) for one in (manifest.export, manifest.trees))
+    hashes = {WEIGHTS: manifest.weights_sha256, **_models(networks, trees)}
+    wrong = []
+    for name, expected in hashes.items():
+        try:
+            if sha256(folder / name) != expected:
+                wrong.append(f"{folder / name} is damaged: its SHA-256 is not the manifest's")
+        except OSError as error:
+            wrong.append(f"{folder / name} cannot be read ({error.strerror})")
+    others = {path.name for path in folder.iterdir()} - {*hashes, MANIFEST}
+    return wrong + [f"{folder / name} is none of its files" for name in sorted(others)]
+
+
+def remove_version(root: Path, city: str, version: str) -> None:
+    """Removes a version: first its name is hidden, so that none is ever seen in part.
+
+    Raises:
+        FlowcastError: it cannot be removed.
+    """
+    folder = root / city / version
+    hidden = folder.with_name(f".removing-{version}")
+    try:
+        folder.rename(hidden)
+        shutil.rmtree(hidden)
+    except OSError as error:
+        raise FlowcastError(f"{folder} cannot be removed ({error.strerror})") from error
+
+
+def load_bands(root: Path, city: City, version: str) -> Bands | None:
+    """Returns the bands of a version as it was calibrated, None where it never was.
+
+    Raises:
+        FlowcastError: it is missing or damaged.
+    """
+    manifest = read_manifest(root, city.name, version)
+    path = root / city.name / version / WEIGHTS
+    try:
+        tensors = load(_verified(path, manifest.weights_sha256))
+        learnt = {
+            name.removeprefix("bands."): value
+            for name, value in tensors.items()
+            if name.startswith("bands.")
+        }
+        return Bands.from_tensors(learnt) if learnt else None
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise FlowcastError(f"{path} cannot be read ({error}); train again") from error
+
+
+def versions(root: Path, city: str) -> list[str]:
+    """Returns the versions of a city, oldest first."""
+    return sorted(path.parent.name for path in (root / city).glob(f"[!.]*/{MANIFEST}"))
+
+
+def flow_hash(flow: xr.DataArray) -> str:
+    """Returns the SHA-256 of the times and values of a flow."""
+    digest = hashlib.sha256(flow["time"].values.astype("datetime64[s]").astype("<i8").tobytes())
+    digest.update(np.ascontiguousarray(flow.values, dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _verified(path: Path, expected: str) -> bytes:
+    """Returns the content of a file whose SHA-256 is the expected one."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise FlowcastError(
+            f"{path} is damaged: its SHA-256 is not the manifest's; use another version or train again"
+        )
+    return content
+
+
+def _models(networks: Sequence[Any], trees: Sequence[Any]) -> dict[str, Any]:
+    """Returns what belongs to each file of a model by its name."""
+    return {NETWORK.format(member): one for member, one in enumerate(networks)} | {
+        TREES.format(lead): one for lead, one in enumerate(trees, start=1)
+    }
+
+
+def _write(
+    folder: Path,
+    manifest: Manifest,
+    weights: Sequence[Mapping[str, np.ndarray]],
+    learnt: Mapping[str, np.ndarray],
+    models: Mapping[str, bytes],
+) -> None:
+    tensors = {
+        f"network.{member}.{name}": value
+        for member, one in enumerate(weights)
+        for name, value in one.items()
+    }
+    whole = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    (folder / WEIGHTS).write_bytes(save({**whole, **learnt}))
+    sync(folder / WEIGHTS)
+    fields = asdict(manifest)
+    for name, content in models.items():
+        (folder / name).write_bytes(content)
+        sync(folder / name)
+        kind = "trees" if name.startswith("trees") else "export"
+        fields[kind].setdefault("sha256", []).append(sha256(folder / name))
+    fields["weights_sha256"] = sha256(folder / WEIGHTS)
+    fields["config_hash"] = manifest.config_hash
+    (folder / MANIFEST).write_text(json.dumps(fields, indent=1), encoding="utf-8")
+    sync(folder / MANIFEST)
+
+
+def context_tensors(context: Context) -> dict[str, np.ndarray]:
+    """Returns the arrays of a context by name."""
+    usual = context.expected.usual
+    arrays = {
+        "context.scale": context.scale,
+        "context.usual": usual.mean,
+        "context.count": usual.count,
+    }
+    return {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+
+
+def context_fields(context: Context) -> dict[str, Any]:
+    """Returns what a context knows but for its arrays, for JSON."""
+    return {
+        "config": asdict(context.config),
+        "shift": context.expected.shift,
+        "typical": context.typical,
+        "weather": context.weather,
+        "horizon": context.horizon,
+    }
+
+
+def _context(manifest: Manifest, tensors: Mapping[str, np.ndarray]) -> Context:
+    usual = Climatology(
+        tensors["context.usual"], tensors["context.count"], manifest.timezone, manifest.step
+    )
+    fields = manifest.context
+    return Context(
+        ContextConfig(**fields["config"]),
+        Expected(usual, int(fields["shift"])),
+        tensors["context.scale"],
+        float(fields["typical"]),
+        tuple((str(name), float(mean), float(sd)) for name, mean, sd in fields["weather"]),
+        int(fields.get("horizon", 1)),
+    )
+
+
+def _forecaster(
+    manifest: Manifest, folder: Path, tensors: dict[str, np.ndarray]
+) -> NeuralForecaster:
+    rollouts, runtime = _exported(manifest, folder) or (_in_torch(manifest, tensors), "torch")
+    context, count = _context(manifest, tensors), manifest.members
+    forecaster = NeuralForecaster(rollouts[:count], context, manifest.network, runtime)
+    if manifest.trees:
+        trees = _trees(manifest, folder)
+        forecaster = forecaster.with_trees(trees, float(manifest.trees["share"]))
+    if not manifest.plain:
+        return forecaster
+    bare = replace(context, config=PLAIN, scale=tensors["plain.scale"], weather=())
+    plain = NeuralForecaster(rollouts[count:], bare, manifest.network, runtime)
+    return forecaster.with_plain(plain, float(manifest.plain["share"]))
+
+
+def _trees(manifest: Manifest, folder: Path) -> Trees:
+    from forecasting.trees.onnx_trees import OnnxTrees  # a baseline does without ONNX Runtime
+
+    models = tuple(
+        OnnxTrees(_verified(folder / TREES.format(lead), one))
+        for lead, one in enumerate(manifest.trees["sha256"], start=1)
+    )
+    return Trees(models, tuple(manifest.trees["shares"]), int(manifest.trees["history"]))
+
+
+def _exported(manifest: Manifest, folder: Path) -> tuple[tuple[Rollout, ...], str] | None:
+    """Returns the exports of a version and what runs them, None where there are none that can serve."""
+    hashes = manifest.export.get("sha256", [])
+    if len(hashes) != manifest.networks:
+        return None
+    from forecasting.rollout.onnx_rollout import OnnxRollout  # a baseline does without ONNX Runtime
+
+    try:
+        rollouts = tuple(
+            OnnxRollout.open(_verified(folder / NETWORK.format(number), one), manifest.history)
+            for number, one in enumerate(hashes)
+        )
+    except (OSError, RuntimeError, FlowcastError):
+        return None
+    return rollouts, f"onnxruntime {manifest.export['precision']}"
+
+
+def _in_torch(manifest: Manifest, tensors: Mapping[str, np.ndarray]) -> tuple[Rollout, ...]:
+    from forecasting.rollout.torch_rollout import restore  # seconds to import, and seldom needed
+
+    def network(number: int) -> Rollout:
+        prefix = f"network.{number}."
+        weights = {
+            name.removeprefix(prefix): value
+            for name, value in tensors.items()
+            if name.startswith(prefix)
+        }
+        around = manifest.around if number < manifest.members else {}
+        return restore(manifest.network, manifest.config, around, weights)
+
+    return tuple(network(number) for number in range(manifest.networks))

@@ -1,0 +1,1 @@
+"""Networks run over a horizon, by torch or by ONNX Runtime."""

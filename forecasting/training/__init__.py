@@ -1,0 +1,1 @@
+"""Training of a network: loop, step, state, checkpoints, budget."""

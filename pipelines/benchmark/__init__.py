@@ -1,0 +1,1 @@
+"""Networks on the datasets of the field."""

@@ -1,0 +1,206 @@
+"""The result of a benchmark run: the chosen epoch tested, measured and kept in a folder."""
+
+import json
+import zipfile
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from data.errors import FlowcastError
+from data.files import write_whole
+from forecasting.benchmarks.scoring import persistence, predictor, score
+from forecasting.benchmarks.task import Task
+from forecasting.networks import NETWORKS, config_of
+from forecasting.profiling import cost
+from forecasting.training.batches import Feed
+from forecasting.training.checkpoint import FORMER
+from forecasting.training.hardware import Computing
+from forecasting.training.state import TrainingState
+from pipelines.benchmark.plan import Plan, network_config
+
+RESULT, WEIGHTS, SAMPLED = "result.json", "weights.safetensors", "samples.npz"
+FORMAT = 1
+SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is done.
+
+    Attributes:
+        folder: that holds its files.
+        result: content of `result.json`.
+        samples: `past`, `observed` and `forecast` of some test windows, each `(n, t, c, y, x)`.
+    """
+
+    folder: Path
+    result: dict[str, Any]
+    samples: dict[str, np.ndarray]
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """Returns the content of `result.json` in a run's folder.
+
+    Raises:
+        FlowcastError: there is none, or none of this format.
+    """
+    path = folder / RESULT
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FlowcastError(
+            f"{folder} holds no finished run (no {RESULT}); name the folder of one"
+        ) from error
+    except ValueError as error:
+        raise FlowcastError(f"{path} cannot be read ({error}); run it again") from error
+    if not isinstance(result, dict) or result.get("format") != FORMAT:
+        raise FlowcastError(f"{path} is not of format {FORMAT}; run it again with this flowcast")
+    return result
+
+
+def load_network(folder: Path, device: torch.device) -> nn.Module:
+    """Returns the trained network of a finished run.
+
+    Raises:
+        FlowcastError: the folder holds no finished run, or its files do not belong together.
+    """
+    result = read_result(folder)
+    try:
+        network = NETWORKS[result["network"]].build(config_of(result["network"], result["config"]))
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except Exception as error:
+        raise FlowcastError(
+            f"the network in {folder} cannot be loaded ({error}); run it again"
+        ) from error
+    return network.to(device).eval()
+
+
+def read_finished(folder: Path, facts: dict[str, str]) -> Finished:
+    """Returns the finished run that a folder holds, if it is the one meant."""
+    result = read_result(folder)
+    for key, value in facts.items():
+        if result.get("facts", {}).get(key, FORMER.get(key)) != value:
+            raise FlowcastError(
+                f"{folder} holds a finished run of another {key}; name another folder by --out"
+            )
+    try:
+        with np.load(folder / SAMPLED) as samples:
+            return Finished(folder, result, dict(samples))
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise FlowcastError(
+            f"{folder / SAMPLED} cannot be read ({error}); remove {folder} and run it again"
+        ) from error
+
+
+def finish(
+    folder: Path,
+    chosen: Plan,
+    task: Task,
+    state: TrainingState,
+    facts: dict[str, str],
+    computing: Computing,
+    speed: float | None,
+) -> Finished:
+    """Tests the chosen epoch and writes the folder, `result.json` last."""
+    network = state.network
+    network.load_state_dict(state.best)
+    device = next(network.parameters()).device
+    trained = cost.peak_memory(device)
+    scores, unchanged = score(predictor(network), task.test), score(persistence, task.test)
+    config = network_config(chosen, task)
+    one = cost.seen(config, task.frames, 1, device)
+    horizon = task.frames.horizon
+    result: dict[str, Any] = {
+        "format": FORMAT,
+        "dataset": chosen.dataset,
+        "network": chosen.network,
+        "scale": chosen.scale,
+        "settings": list(chosen.settings),
+        "config": asdict(config),
+        "training": asdict(state.config),
+        "data": {
+            "hash": task.digest,
+            "settings": asdict(chosen.data),
+            "train": len(task.train),
+            "validation": len(task.validation),
+            "test": len(task.test),
+            "notes": list(task.notes),
+        },
+        "history": task.frames.history,
+        "horizon": horizon,
+        "seed": state.config.seed,
+        "parameters": cost.parameters(network),
+        "multiply_adds": cost.multiply_adds(network, one, horizon),
+        "epochs": [
+            {key: value for key, value in asdict(epoch).items() if key != "seconds"}
+            for epoch in state.history
+        ],
+        "chosen_epoch": max(epoch.number for epoch in state.history if epoch.best),
+        "scores": scores,
+        "persistence": unchanged,
+        "samples": _shown(task).tolist(),
+        "facts": facts,
+        "machine": {
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "computing": asdict(computing),
+            "sequences_per_second": {
+                str(batch): batch
+                / cost.forecast_seconds(
+                    network, cost.seen(config, task.frames, batch, device), horizon
+                )
+                for batch in (1, 16)
+            },
+            "training_sequences_per_second": speed,
+            "feed_sequences_per_second": _feed_rate(task, state.config.batch, device),
+            "peak_memory_bytes": trained,
+            "training_seconds": state.history[-1].seconds,
+        },
+    }
+    samples = _samples(network, task.test, _shown(task))
+    with write_whole(folder / WEIGHTS) as temporary:
+        temporary.write_bytes(save({key: value.contiguous() for key, value in state.best.items()}))
+    with write_whole(folder / SAMPLED) as temporary:
+        np.savez_compressed(temporary, allow_pickle=False, **samples)
+    with write_whole(folder / RESULT) as temporary:
+        temporary.write_text(json.dumps(finite(result), indent=1), encoding="utf-8")
+    return Finished(folder, finite(result), samples)
+
+
+def _shown(task: Task) -> Tensor:
+    """Returns which test windows are drawn: some, evenly spread, the same in every run."""
+    count = min(SAMPLES, len(task.test))
+    return torch.arange(count) * len(task.test) // count
+
+
+def _samples(network: nn.Module, windows: Feed, chosen: Tensor) -> dict[str, np.ndarray]:
+    past, future = windows.take(chosen)
+    forecast = predictor(network)(past, future.shape[1])
+    arrays = {"past": past, "observed": future, "forecast": forecast}
+    return {name: value.cpu().numpy() for name, value in arrays.items()}
+
+
+def _feed_rate(task: Task, batch: int, device: torch.device) -> float:
+    """Returns the sequences a second that the feed makes."""
+    index = torch.arange(batch) % len(task.train)
+
+    def take() -> None:
+        task.train.take(index)
+
+    return batch / cost.median_seconds(take, device)
+
+
+def finite(value: Any) -> Any:
+    """Returns a value for JSON, None in place of what is no finite number."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,1 @@
+"""Backtests of the champion and the baselines."""

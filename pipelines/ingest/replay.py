@@ -1,0 +1,143 @@
+"""Replay: an archive, or files, played back as if live, slot by slot, into the inbox of a city."""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from data.city import NAME, City, city_files, load_city
+from data.clock import Clock, stamp, wall
+from data.errors import FlowcastError
+from data.files import write_whole
+from data.flow import no_flow, split
+from data.formats.registry import input_files, read_file
+from data.formats.tables import write_flow_csv
+from data.formats.taxibj import Reading, write_taxibj
+from data.formats.taxibj_dates import shown
+from data.paths import home
+from data.store.store import Source, Store
+from pipelines.ingest.inbox import inbox
+
+
+def town(city: City, name: str) -> City:
+    """Returns the city that an archive is played into, and makes its TOML where there is none.
+
+    Raises:
+        FlowcastError: it is the city itself, or another kind of city.
+    """
+    if name == city.name:
+        raise FlowcastError(
+            f"{name} cannot be played into itself; name another city, such as --into {name}-live"
+        )
+    files = city_files()
+    if not NAME.fullmatch(name):
+        load_city(name)  # which says what names are like
+    if name not in files:
+        with write_whole(home() / "cities" / f"{name}.toml") as temporary:
+            shutil.copyfile(files[city.name], temporary)
+    other = load_city(name)
+    if (other.grid, other.step, other.timezone) != (city.grid, city.step, city.timezone):
+        raise FlowcastError(
+            f"{name} has another grid, step or timezone than {city.name}; name a city that is not there "
+            f"yet, and it is made"
+        )
+    return other
+
+
+def archived(store: Store, city: City, first: np.datetime64 | None) -> xr.DataArray:
+    """Returns the flow of an archive that is to be played.
+
+    Args:
+        store: with the archive.
+        city: whose archive it is.
+        first: UTC; None for the first of the city's test days.
+
+    Raises:
+        FlowcastError: there is no flow.
+    """
+    times = store.times(city)
+    if not times.size:
+        raise no_flow(city)
+    return store.flow(city, first=split(times, city).test.values[0] if first is None else first)
+
+
+def filed(paths: Iterable[Path], city: City, first: np.datetime64 | None) -> xr.DataArray:
+    """Returns the flow of files that is to be played; of a slot that several hold, the last one's.
+
+    Args:
+        paths: files or folders, as `pipelines.ingest.files.ingest` takes them; weather is left out.
+        city: whose grid and rules hold.
+        first: UTC; None for the first slot of the files.
+
+    Raises:
+        FlowcastError: a file is refused, or none holds any flow from `first` on.
+    """
+    parts = []
+    for path in input_files(paths):
+        reading = read_file(path, city)
+        if isinstance(reading, Reading) and reading.series == "observed":
+            parts.append(reading.flow)
+    if not parts:
+        raise FlowcastError("these files hold no observed flow to play; name others")
+    flow = xr.concat(parts, "time").drop_duplicates("time", keep="last").sortby("time")
+    played = flow if first is None else flow[flow["time"].values >= first]
+    if not played.size:
+        last = stamp(flow["time"].values[-1], city.timezone)
+        raise FlowcastError(f"the flow of these files ends {last}; let --from be no later")
+    return played
+
+
+def begin(store: Store, city: City, into: City, flow: xr.DataArray) -> tuple[int, xr.DataArray]:
+    """Stores what lies before the first slot that is played, and returns what is left to play.
+
+    Args:
+        store: with the archive of the city, if any.
+        city: whose flow it is.
+        into: city that it is played into; slots up to the newest that it has are not played.
+        flow: dims `(time, channel, y, x)`, as `archived` or `filed` returns it.
+
+    Returns:
+        number of slots stored, and the flow to play.
+    """
+    before = store.flow(city, last=flow["time"].values[0] - np.timedelta64(1, "s"))
+    span = store.span(into)
+    stored = 0
+    if before.sizes["time"] and (span is None or span[1] < before["time"].values[-1]):
+        before.attrs["city"] = into.name
+        stored = store.add_flow(into, before, source=Source(f"replay of {city.name}", "")).added
+        span = store.span(into)
+    return stored, flow if span is None else flow[flow["time"].values > span[1]]
+
+
+def play(flow: xr.DataArray, into: City) -> Iterator[np.datetime64]:
+    """Writes slot after slot into the inbox and yields when each is over, UTC.
+
+    Args:
+        flow: dims `(time, channel, y, x)`.
+        into: city that it is played into.
+
+    Raises:
+        FlowcastError: the inbox cannot be written.
+    """
+    clock, folder = Clock(into.step, into.timezone), inbox(into)
+    for at, time in enumerate(flow["time"].values):
+        slot = flow[at : at + 1]
+        path = folder / f"{into.name}-{pd.Timestamp(time):%Y%m%dT%H%MZ}.h5"
+        if _shown_twice(time, into):  # the TaxiBJ layout names it as another one
+            write_flow_csv(path.with_suffix(".csv"), slot)
+        else:
+            write_taxibj(path, slot.values, slot["time"].values, into)
+        yield clock.after(time, 1)
+
+
+def _shown_twice(time: np.datetime64, city: City) -> bool:
+    first, second = shown(wall(np.array([time]), city.timezone), city.timezone)
+    return bool(first[0] != second[0])
+
+
+def told(time: np.datetime64, city: City) -> str:
+    """Returns a time for people."""
+    return stamp(time, city.timezone)

@@ -1,0 +1,1 @@
+"""What runs for months without anyone looking: scheduler, jobs, nights, health."""

@@ -1,0 +1,210 @@
+"""Nightly: a candidate is trained on frozen data, judged, and promoted only if every gate passes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from data.city import City
+from data.clock import Clock
+from data.errors import FlowcastError, NotNowError
+from data.flow import no_flow
+from data.store.promotions import PROMOTED, REFUSED
+from data.store.store import Store
+from forecasting.city.recipe import Recipe
+from forecasting.registry.versions import (
+    manifest_hash,
+    models_root,
+    remove_version,
+    verify,
+    versions,
+)
+from pipelines.forecast.champion import wrong_with
+from pipelines.promotion.gates import Gate, intact, verdict
+from pipelines.promotion.judge import judged
+from pipelines.train.checkpoints import read_recipe
+from pipelines.train.city import Means, Progress, resume, train
+from pipelines.train.version import Trained
+
+JUDGE_DAYS = 7
+"""Newest days, which no candidate is trained on."""
+CHANGED = "the champion was changed while the candidate was judged against the one before"
+KEPT = 5
+"""Versions that are kept, beside the champion and the one before it."""
+
+
+@dataclass(frozen=True)
+class Night:
+    """What a night's training came to.
+
+    Attributes:
+        version: of the candidate.
+        promoted: whether it is the champion now.
+        reason: for people.
+        gates: what was asked, and found.
+        removed: old versions that were removed.
+    """
+
+    version: str
+    promoted: bool
+    reason: str
+    gates: tuple[Gate, ...]
+    removed: tuple[str, ...] = ()
+
+
+def nightly(
+    store: Store,
+    city: City,
+    now: np.datetime64,
+    *,
+    recipe: Recipe | None = None,
+    means: Means | None = None,
+    days: int = JUDGE_DAYS,
+    warm: bool = False,
+) -> Iterator[Progress | Night]:
+    """Trains, judges and perhaps promotes a version, and yields its progress, at the end the outcome.
+
+    The data are frozen at the newest slot of `now`: what comes in meanwhile is not looked at, and a
+    night that was interrupted goes on with the same.
+
+    Args:
+        store: with flow, champion and judgements.
+        city: that is trained for.
+        now: UTC.
+        recipe: of the training; its `minutes` are the night's budget.
+        means: by which it is trained.
+        days: the newest ones, which nothing is trained on and all are judged by.
+        warm: whether the fits begin with the champion's weights, where they fit.
+
+    Raises:
+        FlowcastError: as `train`, or there is too little flow to judge by.
+        NotNowError: it was ended; the next one goes on where this one was kept.
+    """
+    span = store.span(city, last=now)
+    if span is None:
+        raise no_flow(city)
+    asked = recipe or Recipe.asked(minutes=30.0)
+    start = _sound_champion(store, city) if warm else ""
+    tonight = replace(asked, until=f"{span[1]}", held=days, start=start)
+    means = replace(means or Means(), promote=False)
+    trained: Trained | None = None
+    ended = NotNowError(
+        f"the night's training of {city.name} was ended; it goes on where it was kept"
+    )
+    try:
+        for event in _trained(store, city, tonight, means):
+            if isinstance(event, Trained):
+                trained = event
+            else:
+                yield event
+    except FlowcastError as error:
+        if means.stop is not None and means.stop.is_set():
+            raise ended from error
+        raise
+    if trained is None:  # of several processes the first one alone makes a version
+        return
+    if trained.stopped:  # a part of a night is no candidate
+        raise ended
+    yield settle(
+        store,
+        city,
+        trained.manifest.version,
+        now=now,
+        until=span[1],
+        horizon=asked.training.horizon,
+    )
+
+
+def settle(
+    store: Store,
+    city: City,
+    version: str,
+    *,
+    now: np.datetime64,
+    until: np.datetime64,
+    horizon: int,
+) -> Night:
+    """Judges a candidate, promotes it if every gate passes, and keeps the judgement.
+
+    Args:
+        store: with flow, champion and judgements.
+        city: whose version it is.
+        version: the candidate.
+        now: UTC, for the history.
+        until: UTC; the newest slot that is judged by.
+        horizon: steps ahead.
+    """
+    manifest = manifest_hash(models_root(), city.name, version)
+    rival = store.champion(city)
+    try:
+        found = judged(store, city, version, until=until, horizon=horizon)
+        promoted, reason = verdict(found)
+        # It took minutes to judge it: what serves must still be what was judged.
+        if promoted and (wrong := verify(models_root(), city.name, version, manifest)):
+            found = [*found, replace(intact(wrong), name="files, once judged")]
+            promoted, reason = verdict(found)
+    except FlowcastError as error:
+        found, promoted, reason = [], False, f"it could not be judged: {error}"
+    facts = {gate.name: gate.facts for gate in found}
+    outcome = PROMOTED if promoted else REFUSED
+    if not store.judgements.add(
+        city, version, outcome, reason, now, facts, manifest, instead_of=(rival, CHANGED)
+    ):
+        promoted, reason = False, CHANGED
+    return Night(version, promoted, reason, tuple(found), tuple(prune(store, city)))
+
+
+def _sound_champion(store: Store, city: City) -> str:
+    """Returns the champion where its files are what was judged, else "": then a night begins anew."""
+    champion = store.champion(city)
+    return "" if champion is None or wrong_with(store, city, champion) else champion
+
+
+def prune(store: Store, city: City) -> list[str]:
+    """Removes old versions and returns which; champion, the one before it and the newest stay."""
+    known = versions(models_root(), city.name)
+    kept = {store.champion(city), store.judgements.previous(city), *known[-KEPT:]}
+    old = [version for version in known if version not in kept]
+    for version in old:
+        remove_version(models_root(), city.name, version)
+    return old
+
+
+def _trained(
+    store: Store, city: City, recipe: Recipe, means: Means
+) -> Iterator[Progress | Trained]:
+    """Yields a training, going on with one of the same day that was interrupted."""
+    try:
+        last = read_recipe(city)
+    except FlowcastError:
+        last = None
+    if last is not None and last.until and _same_night(last, recipe, city):
+        try:
+            yield from resume(store, city, means=means)
+            return
+        except NotNowError:
+            raise
+        except FlowcastError:  # it was done, or what it knew has been corrected since
+            pass
+    yield from train(store, city, recipe, means=means)
+
+
+def _same_night(last: Recipe, recipe: Recipe, city: City) -> bool:
+    """Returns whether a training knows all but the newest hours, and is else the same."""
+    clock = Clock(city.step, city.timezone)
+    newer = clock.number(np.datetime64(recipe.until), np.datetime64(last.until))
+    settled = replace(
+        recipe,
+        until=last.until,
+        context=last.context,
+        members=last.members,
+        epochs=last.epochs,
+        trees=last.trees if recipe.trees is None else recipe.trees,
+        plain=last.plain if recipe.plain is None else recipe.plain,
+        final=last.final if recipe.final is None else recipe.final,
+        optimizer=last.optimizer if recipe.optimizer is None else recipe.optimizer,
+        training=replace(
+            recipe.training, epochs=last.training.epochs, optimizer=last.training.optimizer
+        ),
+    )
+    return 0 <= int(newer) < city.slots_per_day // 2 and settled == last

@@ -1,0 +1,167 @@
+"""Judging: a version, the champion and the baselines on days that none of them was trained on."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+
+from data import windows
+from data.city import City
+from data.clock import Clock, stamp, wall
+from data.errors import FlowcastError
+from data.store.store import Store
+from forecasting.baselines import BASELINES
+from forecasting.covariates.climatology import Climatology
+from forecasting.forecaster import Forecaster
+from forecasting.intervals.coverage import Followed, shares
+from forecasting.registry.versions import load_bands, models_root, read_manifest
+from pipelines.forecast.champion import serving, wrong_with
+from pipelines.forecast.slots import frame_bytes
+from pipelines.promotion import gates
+from pipelines.promotion.gates import Gate
+
+MOST_BYTES = 2**28
+"""What the forecasts of one of those that are judged may take; of longer spans every n-th is judged."""
+FEWEST = 24
+"""Forecasts below which nothing can be said."""
+
+
+def judged(
+    store: Store,
+    city: City,
+    version: str,
+    *,
+    until: np.datetime64,
+    horizon: int,
+) -> list[Gate]:
+    """Returns what became of each gate for a version that is to be the champion.
+
+    Args:
+        store: with the flow and the champion.
+        city: whose version it is.
+        version: the candidate.
+        until: UTC; the newest slot that counts.
+        horizon: steps ahead.
+
+    Raises:
+        FlowcastError: there is no such version, or too little flow that it does not know.
+    """
+    wrong = wrong_with(store, city, version)
+    if wrong:
+        return [gates.intact(wrong)]
+    champion = store.champion(city)
+    former = _champion(store, city, None if champion in (None, version) else champion)
+    rival = None if former is None else champion
+    flow = store.flow(city, last=until)
+    first = max(_known(city, one) for one in (version, rival) if one is not None)
+    baselines = _baselines(flow[flow["time"].values <= first])
+    own = serving(store, city, version)
+    everyone = [own, *baselines.values(), *([former] if former else [])]
+    init_times = _windows(flow, first, everyone, city, horizon)
+    observed = _observed(flow, init_times, horizon)
+    forecast = _run(own, flow, init_times, horizon)
+    found = [gates.intact([]), gates.finite(forecast.values)]
+    if not found[-1].passed:
+        return found
+    mine = gates.errors(forecast.values, observed)
+    others = {
+        name: gates.errors(_run(one, flow, init_times, horizon).values, observed)
+        for name, one in baselines.items()
+    }
+    found += gates.beats(mine, others)
+    if former is not None:
+        theirs = _run(former, flow, init_times, horizon).values
+        if np.isfinite(theirs).all():  # one that gives no numbers need not be beaten
+            found += gates.holds(mine, gates.errors(theirs, observed))
+    return found + gates.covers(_held(city, version, forecast, observed))
+
+
+def _known(city: City, version: str) -> np.datetime64:
+    """Returns the newest slot that a version was trained on, or chosen by; UTC."""
+    manifest = read_manifest(models_root(), city.name, version)
+    return np.datetime64(manifest.trained[1].removesuffix("Z"), "s")
+
+
+def _champion(store: Store, city: City, version: str | None) -> Forecaster | None:
+    """Returns the champion, None where there is none that serves: then none must be beaten."""
+    if version is None:
+        return None
+    try:
+        return serving(store, city, version)
+    except FlowcastError:
+        return None
+
+
+def _baselines(known: xr.DataArray) -> dict[str, Forecaster]:
+    """Returns the baselines, fitted on what all of those that are judged may know."""
+    climatology = Climatology.fit(known)
+    return {name: make(known, climatology) for name, make in BASELINES.items()}
+
+
+def _windows(
+    flow: xr.DataArray,
+    first: np.datetime64,
+    everyone: list[Forecaster],
+    city: City,
+    horizon: int,
+) -> np.ndarray:
+    """Returns the init_times from `first` on whose forecasts all can make."""
+    lags = sorted({0}.union(*(one.lags(horizon) for one in everyone)))
+    init_times = windows.whole(flow, lags, horizon)
+    init_times = init_times[init_times >= first]
+    if len(init_times) < FEWEST:
+        raise FlowcastError(
+            f"{city.name} has {len(init_times)} whole windows after "
+            f"{stamp(first, city.timezone)}, until which the versions know its flow; {FEWEST} are "
+            f"needed to judge by; wait for more flow"
+        )
+    most = max(FEWEST, MOST_BYTES // (horizon * frame_bytes(city)))
+    stride = -(-len(init_times) // most)
+    while np.gcd(stride, city.slots_per_day) > 1:
+        stride += 1
+    return np.asarray(init_times[::stride])
+
+
+def _observed(flow: xr.DataArray, init_times: np.ndarray, horizon: int) -> xr.DataArray:
+    """Returns what came, with the slot of the day of each lead."""
+    clock = Clock.of(flow)
+    valid = clock.time(init_times[:, None], np.arange(1, horizon + 1))
+    shown = wall(valid, clock.timezone)
+    slot = ((shown - shown.astype("datetime64[D]")) / clock.step).astype(np.int64)
+    observed = windows.future(flow, init_times, horizon)
+    return observed.assign_coords(slot=(("init_time", "lead_time"), slot))
+
+
+def _run(
+    forecaster: Forecaster, flow: xr.DataArray, init_times: np.ndarray, horizon: int
+) -> xr.DataArray:
+    """Returns the forecasts of all windows."""
+    slots = forecaster.lags(horizon), forecaster.memory(horizon)
+    parts = [
+        forecaster(windows.past(flow, part, *slots), horizon)
+        for part in _stacks(flow, init_times, len({*slots[0], *slots[1]}) + horizon)
+    ]
+    return xr.concat(parts, "init_time") if len(parts) > 1 else parts[0]
+
+
+def _stacks(flow: xr.DataArray, init_times: np.ndarray, slots: int) -> Iterator[np.ndarray]:
+    frame = 4 * int(np.prod(flow.shape[1:]))
+    size = max(1, 2**24 // (slots * frame))
+    for start in range(0, len(init_times), size):
+        yield init_times[start : start + size]
+
+
+def _held(
+    city: City, version: str, forecast: xr.DataArray, observed: xr.DataArray
+) -> dict[float, float]:
+    """Returns what bands held, by what they promise, as they would have learnt day by day."""
+    bands = load_bands(models_root(), city, version)
+    if bands is None:
+        return {}
+    leads = min(bands.horizon, forecast.sizes["lead_time"])
+    parts = (one.isel(lead_time=slice(leads)) for one in (forecast, observed.drop_vars("slot")))
+    total = Followed(bands).after(*parts).total
+    if total is None:
+        return {}
+    held = shares(total)["held"]
+    return {float(level): float(held.sel(coverage=level)) for level in held["coverage"].values}

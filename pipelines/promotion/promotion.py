@@ -1,0 +1,82 @@
+"""Promotion: a candidate against the champion and the baselines on the validation days."""
+
+import numpy as np
+import xarray as xr
+
+from data.city import City
+from data.errors import FlowcastError
+from data.store.store import Store
+from forecasting.baselines import BASELINES
+from forecasting.city.task import Lesson
+from forecasting.covariates.climatology import Climatology
+from forecasting.forecaster import Forecaster
+from forecasting.registry.versions import flow_hash, models_root, read_manifest
+from pipelines.forecast.champion import serving
+
+
+def champion_of(store: Store, city: City, lesson: Lesson) -> Forecaster | None:
+    """Returns the champion, None where there is none that can be judged by the validation days.
+
+    What cannot serve need not be beaten; what was trained on those days would look better than it is.
+    """
+    version = store.champion(city)
+    if version is None:
+        return None
+    try:
+        manifest = read_manifest(models_root(), city.name, version)
+        champion = serving(store, city, version)
+    except FlowcastError:
+        return None
+    seen = np.datetime64(manifest.trained[1].removesuffix("Z"))
+    return champion if seen <= lesson.train["time"].values[-1] else None
+
+
+def former_of(store: Store, city: City, lesson: Lesson) -> dict[str, float] | None:
+    """Returns the figures of a champion that was judged by the very same days, if it was."""
+    version = store.champion(city)
+    if version is None:
+        return None
+    try:
+        manifest = read_manifest(models_root(), city.name, version)
+    except FlowcastError:
+        return None
+    same = manifest.data_hash == flow_hash(lesson.known) and manifest.selected == span(lesson.train)
+    return manifest.metrics.get("candidate") if same else None
+
+
+def scores_of(
+    candidate: Forecaster, champion: Forecaster | None, lesson: Lesson
+) -> dict[str, dict[str, float]]:
+    """Returns the validation errors of the candidate and of all that it is judged against."""
+    forecasters = {"candidate": candidate}
+    if champion is not None:
+        forecasters["champion"] = champion
+    known = (lesson.train, Climatology.fit(lesson.train))
+    forecasters |= {name: make(*known) for name, make in BASELINES.items()}
+    return {name: lesson.errors(forecaster) for name, forecaster in forecasters.items()}
+
+
+def span(flow: xr.DataArray) -> tuple[str, str]:
+    """Returns the first and the last slot of a flow, ISO 8601, UTC."""
+    first, last = flow["time"].values[[0, -1]]
+    return f"{first}Z", f"{last}Z"
+
+
+def judge(scores: dict[str, dict[str, float]]) -> tuple[bool, str]:
+    """Returns whether the candidate is promoted, and why or why not."""
+    own = scores["candidate"]["all"]
+    average = scores["historical-average"]["all"]
+    # A baseline without any whole window has no figure; the historical average always has one.
+    others = {name: scores[name]["all"] for name in BASELINES if name in scores}
+    best = min(others, key=lambda name: (np.isnan(others[name]), others[name]))
+    rivals = {"historical average": average, best.replace("-", " "): others[best]}
+    if "champion" in scores:
+        rivals["champion"] = scores["champion"]["all"]
+    for name, error in rivals.items():
+        if not own < error:  # A figure that is no number fails too.
+            return (
+                False,
+                f"RMSE {own:.2f} on the validation days, not below the {name}'s {error:.2f}",
+            )
+    beaten = " and the ".join(f"{name}'s {error:.2f}" for name, error in rivals.items())
+    return True, f"RMSE {own:.2f} on the validation days, below the {beaten}"

@@ -1,0 +1,1 @@
+"""Training of a city, by hand or at night."""

@@ -1,0 +1,302 @@
+"""Train: archive -> expected flow, context, windows -> networks -> a version, judged and promoted.
+
+`python -m pipelines.train.city` is `forecast train` for machines: under `torchrun` it trains on several
+GPUs or machines.
+"""
+
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from data.city import City
+from data.errors import FlowcastError, NotNowError
+from data.flow import split
+from data.store.store import Store
+from forecasting.city.recipe import Course, Recipe, begin, training
+from forecasting.city.task import Lesson
+from forecasting.city.trees import Grove, Growing
+from forecasting.training.checkpoint import save_checkpoint
+from forecasting.training.distributed import Group
+from forecasting.training.hardware import Computing, pick_device
+from forecasting.training.interrupt import Stop, heeded
+from forecasting.training.loop import Event, Mark, NotFinite, is_finished
+from forecasting.training.state import Epoch, TrainingState
+from pipelines.train.checkpoints import (
+    alone,
+    checkpoint_of,
+    clear,
+    extended,
+    facts_of,
+    is_written,
+    read_recipe,
+    read_unfinished,
+)
+from pipelines.train.version import (
+    SERVED,
+    Fits,
+    Trained,
+    keep_best,
+    keep_candidate,
+    starting_weights,
+)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A fit begins.
+
+    Attributes:
+        number: from 1.
+        count: of all fits.
+        kind: `selection` or `final`.
+        seed: of the member.
+        plain: whether it is of a network that sees frames alone, beside others.
+    """
+
+    number: int
+    count: int
+    kind: str
+    seed: int
+    plain: bool = False
+
+
+Progress = Event | Begun | Growing
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a training of a city runs by, as against what it makes.
+
+    Attributes:
+        computing: device and precision.
+        serve: precision that the version is to serve in, `float32` or `int8`.
+        group: the processes that train together.
+        stop: once set, training ends after the step at hand with the best epoch so far.
+        promote: whether the version may become the champion by the validation days alone.
+    """
+
+    computing: Computing = field(default_factory=Computing)
+    serve: str = "float32"
+    group: Group = field(default_factory=Group)
+    stop: threading.Event | None = None
+    promote: bool = True
+
+    def __post_init__(self) -> None:
+        if self.serve not in SERVED:
+            raise ValueError(f"serve {self.serve!r} is none of {', '.join(SERVED)}")
+
+
+def train(
+    store: Store, city: City, recipe: Recipe, *, means: Means | None = None
+) -> Iterator[Progress | Trained]:
+    """Trains a forecaster for the city and yields its progress, at the end the version made.
+
+    Every finished epoch is kept in a checkpoint, and now and then what is done of the running one;
+    from it `resume` goes on. Of several processes the first one writes, and alone yields the version.
+
+    Args:
+        store: with the flow, and where a promotion is kept.
+        city: that is trained for.
+        recipe: of the training.
+        means: by which it is trained.
+
+    Raises:
+        FlowcastError: there is no such network, too little flow, another training of the city is
+            under way, the device is missing, or training was stopped before an epoch was done.
+    """
+    means = means or Means()
+    with alone(city) if means.group.first else nullcontext():
+        place = pick_device(means.computing.device)
+        course = _course(store, city, recipe)
+        if means.group.first:
+            clear(city)
+        yield from _Run(store, city, course, means, place).made({})
+
+
+def resume(
+    store: Store,
+    city: City,
+    *,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    means: Means | None = None,
+) -> Iterator[Progress | Trained]:
+    """Goes on with the city's last training from where it was last kept, as `train` does.
+
+    On the CPU the result is bit for bit that of a training that was never interrupted. `epochs` in
+    all, or `minutes` more, take the place of what was planned for choosing the epochs; what is final
+    is trained anew where that changes it.
+
+    Raises:
+        FlowcastError: as `train`, or there is nothing to go on with, or the flow has changed since.
+    """
+    means = means or Means()
+    with alone(city) if means.group.first else nullcontext():
+        place = pick_device(means.computing.device)
+        course = _course(store, city, read_recipe(city))
+        saved = read_unfinished(city, course, place)
+        for name, state in saved.items():
+            kind, _, member = name.partition("-")
+            if kind == "selection":
+                more = epochs and course.epochs(int(member), epochs)
+                state.config = extended(state, more, minutes, course.fits)
+        states = list(saved.values())
+        if len(states) == course.fits and all(map(is_finished, states)) and is_written(city, saved):
+            raise FlowcastError(
+                f"the last training of {city.name} is done with all of its {len(states[0].history)} "
+                f"epochs; for more of them add --epochs N or --minutes M, or train anew without --resume"
+            )
+        yield from _Run(store, city, course, means, place).made(saved)
+
+
+def _course(store: Store, city: City, recipe: Recipe) -> Course:
+    until = np.datetime64(recipe.until) if recipe.until else None
+    weather = store.weather(city, last=until)
+    held = city.test_days if recipe.held is None else recipe.held
+    parts = split(store.flow(city, last=until), replace(city, test_days=held))
+    return Course.prepare(parts, city, recipe, weather if weather.size else None)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A training under way.
+
+    Attributes:
+        store: where a promotion is kept.
+        city: that is trained for.
+        course: of fits.
+        means: by which it is trained.
+        device: that it is trained on.
+    """
+
+    store: Store
+    city: City
+    course: Course
+    means: Means
+    device: torch.device
+
+    def made(self, saved: dict[str, TrainingState]) -> Iterator[Progress | Trained]:
+        """Makes all fits, going on with those that are saved, and then a version of them."""
+        recipe, each, count = self.course.recipe, self.course.each, self.course.members
+        selected: list[TrainingState] = []
+        final: list[TrainingState] = []
+        for member in range(self.course.members):
+            lesson = self.course.selection(member)
+            state = saved.get(f"selection-{member}") or self._begin(lesson, member)
+            if not (yield from self._fit("selection", member, lesson, state)):
+                del selected[each:]
+                count = each
+                break
+            if state.history:
+                selected.append(state)
+            if self._stopped():
+                break
+        if recipe.final and not self._stopped():
+            for member, state in enumerate([*selected]):
+                lesson = self.course.final(member, state)
+                kept = saved.get(f"final-{member}")
+                same = kept is not None and kept.config == lesson.config
+                whole = kept if kept and same else self._begin(lesson, member)
+                if not (yield from self._fit("final", member, lesson, whole)):
+                    del selected[each:], final[each:]
+                    count = each
+                    break
+                if not is_finished(whole):
+                    break
+                final.append(whole)
+        if not self.means.group.first:
+            return
+        complete = len(selected) == count and (not recipe.final or len(final) == count)
+        # Where minutes ran out as planned nothing was stopped.
+        stopped = not complete or (self._stopped() and not all(map(is_finished, selected)))
+        grove: Grove | None = None
+        if self.course.recipe.trees and not stopped:
+            for event in self.course.grow(self.means.stop):
+                if isinstance(event, Grove):
+                    grove = event
+                else:
+                    yield event
+            stopped = grove is None
+            self._check_hurried("the trees")
+        fits = Fits(self.course, selected, final if complete else [], grove)
+        keep = keep_best if self.means.promote else keep_candidate
+        yield keep(self.store, self.city, fits, self.means.serve, stopped)
+
+    def _begin(self, lesson: Lesson, member: int) -> TrainingState:
+        """Returns the state before the first epoch, with the weights that the recipe begins with."""
+        version = self.course.recipe.start
+        weights = starting_weights(self.city, version, member, lesson) if version else None
+        return begin(lesson, self.device, weights)
+
+    def _fit(
+        self, kind: str, member: int, lesson: Lesson, state: TrainingState
+    ) -> Generator[Progress, None, bool]:
+        """Makes one fit to the end of its plan or until it is stopped.
+
+        Returns whether it can serve; only of the second kind, without which the first one serves, may a fit
+        come to no finite end.
+        """
+        number = member + 1 + (self.course.members if kind == "final" else 0)
+        plain = member >= self.course.each
+        yield Begun(number, self.course.fits, kind, lesson.config.seed, plain)
+        facts = facts_of(self.course, lesson)
+        means, path = self.means, checkpoint_of(self.city, f"{kind}-{member}")
+        events = training(lesson, state, means.computing, group=means.group, stop=means.stop)
+        try:
+            for event in heeded(_with_way_out(events, self.city, state), means.stop):
+                if isinstance(event, Epoch | Mark) and means.group.first:
+                    save_checkpoint(path, state, facts)
+                yield event
+        except NotFinite:
+            if not plain:
+                raise
+            return False
+        self._check_ended(state, number)
+        return True
+
+    def _check_hurried(self, place: str) -> None:
+        """Ends without a version where there is no time to make one; what was trained is kept."""
+        if self.means.group.first and isinstance(self.means.stop, Stop) and self.means.stop.hurried:
+            raise NotNowError(
+                f"training was ended in {place}, which is kept; to go on: "
+                f"forecast train --city {self.city.name} --resume"
+            )
+
+    def _stopped(self) -> bool:
+        return self.means.stop is not None and self.means.stop.is_set()
+
+    def _check_ended(self, state: TrainingState, number: int) -> None:
+        """Refuses to make a version where there is no time for it, or nothing to make it of."""
+        if not self.means.group.first:
+            return
+        again = f"forecast train --city {self.city.name} --resume"
+        self._check_hurried(f"epoch {state.number}, at step {state.step}, of fit {number}")
+        if not state.history and number == 1:
+            raise FlowcastError(
+                f"training was stopped before its first epoch was done, at step {state.step}, which is "
+                f"kept; to go on: {again}"
+            )
+
+
+def _with_way_out(events: Iterator[Event], city: City, state: TrainingState) -> Iterator[Event]:
+    """Adds to what is said of a loss that is no number how the best epoch becomes a version."""
+    try:
+        yield from events
+    except NotFinite as error:
+        if not state.history:
+            raise
+        raise NotFinite(
+            f"{error}, or keep the best epoch so far: forecast train --city {city.name} --resume "
+            f"--epochs {len(state.history)}"
+        ) from error
+
+
+if __name__ == "__main__":
+    from pipelines.train.trainer import main
+
+    sys.exit(main())

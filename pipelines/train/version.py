@@ -1,0 +1,416 @@
+"""A candidate: the best epoch of a training as a version, judged as it will serve, and kept."""
+
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from data.city import City
+from data.errors import FlowcastError
+from data.store.promotions import PROMOTED, REFUSED
+from data.store.store import Store
+from forecasting.city.recipe import Course, chosen
+from forecasting.city.task import Lesson
+from forecasting.city.trees import LEAST, Grove, share_of, share_of_trees
+from forecasting.ensemble import NeuralForecaster
+from forecasting.intervals.conformal import calibrated
+from forecasting.onnx_export.export import EXPORTS, export
+from forecasting.registry.versions import (
+    Manifest,
+    VersionTakenError,
+    context_fields,
+    flow_hash,
+    load_weights,
+    manifest_hash,
+    models_root,
+    read_manifest,
+    save_version,
+)
+from forecasting.rollout.onnx_rollout import OnnxRollout
+from forecasting.rollout.torch_rollout import weights_of
+from forecasting.training.state import TrainingState
+from forecasting.trees.forecaster import installed
+from forecasting.trees.onnx_trees import OnnxTrees, write_trees
+from pipelines.forecast.notes import unknown_years
+from pipelines.promotion.promotion import champion_of, former_of, judge, scores_of, span
+
+SERVED = ("float32", "int8")
+MADE = "%Y%m%d-%H%M%S"
+"""How a version's name begins: when it was made, in UTC."""
+UNSEEN = (
+    "the weather is not shown to the forecaster: with so few windows it would be learnt by heart; "
+    "--with weather shows it"
+)
+UNFINISHED = (
+    "no networks on frames alone have a share in the forecast: their training was stopped, or came to no "
+    "finite end"
+)
+USELESS = "networks on frames alone stay away: on the validation days they add nothing"
+MOST_CHANGE = 0.005
+"""By how much of the RMSE on the validation days int8 may change it."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A version that was trained, and what was decided of it.
+
+    Attributes:
+        manifest: of the version.
+        promoted: whether it is the champion now.
+        reason: for people.
+        stopped: whether training was stopped before its last planned epoch.
+        notes: what a person should know of how it serves.
+    """
+
+    manifest: Manifest
+    promoted: bool
+    reason: str
+    stopped: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """What was decided, in a line."""
+        place = "is the champion now" if self.promoted else "is kept as a candidate"
+        return f"version {self.manifest.version} {place}: {self.reason}"
+
+
+class Kind(NamedTuple):
+    """Networks that see the same.
+
+    Attributes:
+        judged: what those know by which epochs were chosen.
+        serving: what those know that serve.
+        selected: a state for each member, by which its epochs were chosen.
+        final: a state for each member that serves; none where the selected ones do.
+    """
+
+    judged: Lesson
+    serving: Lesson
+    selected: list[TrainingState]
+    final: list[TrainingState]
+
+
+@dataclass(frozen=True)
+class Fits:
+    """The fits that a version is made of.
+
+    Attributes:
+        course: of the training.
+        selected: a state for each member, by which its epochs were chosen.
+        final: a state for each member that serves; none where the selected ones do.
+        grove: trees that may have a share in the forecast; None for none.
+    """
+
+    course: Course
+    selected: list[TrainingState]
+    final: list[TrainingState]
+    grove: Grove | None = None
+
+    @property
+    def kinds(self) -> "list[Kind]":
+        """The networks that see a context, and where there are any those on frames alone."""
+        course, each = self.course, self.course.each
+        judged = [course.lesson] if course.plain is None else [course.lesson, course.plain]
+        found = []
+        for lesson, start in zip(judged, range(0, course.members, each), strict=True):
+            if not (selected := self.selected[start : start + each]):
+                break
+            final = self.final[start : start + each]
+            serving = course.final(start, selected[0]) if final else lesson
+            found.append(Kind(lesson, serving, selected, final))
+        return found
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What is told of the training in the manifest."""
+        states = [("selection", one) for one in self.selected]
+        states += [("final", one) for one in self.final]
+        fits = [
+            {
+                "kind": kind,
+                "seed": state.config.seed,
+                "chosen_epoch": max(epoch.number for epoch in state.history if epoch.best),
+                "history": [asdict(epoch) for epoch in state.history],
+            }
+            for kind, state in states
+        ]
+        return {**asdict(self.course.recipe.training), "fits": fits}
+
+
+@dataclass(frozen=True)
+class Service:
+    """How networks serve.
+
+    Attributes:
+        forecaster: as it will serve.
+        models: the exported steps of all networks, none where torch serves.
+        facts: for the manifest.
+        notes: for people.
+    """
+
+    forecaster: NeuralForecaster
+    models: tuple[bytes, ...]
+    facts: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def keep_best(store: Store, city: City, fits: Fits, serve: str, stopped: bool) -> Trained:
+    """Saves the fits as a version, judges it and promotes it if it is good enough.
+
+    It is judged by the networks that know the training days alone; those that serve may know the
+    validation days too.
+    """
+    made = keep_candidate(store, city, fits, serve, stopped)
+    promoted, reason = judge(made.manifest.metrics)
+    verdict = PROMOTED if promoted else REFUSED
+    now = np.datetime64(pd.Timestamp.now("UTC").tz_localize(None), "s")
+    version = made.manifest.version
+    manifest = manifest_hash(models_root(), city.name, version)
+    gates = {"validation RMSE": made.manifest.metrics}
+    store.judgements.add(city, version, verdict, reason, now, gates, manifest)
+    return replace(made, promoted=promoted, reason=reason)
+
+
+def keep_candidate(store: Store, city: City, fits: Fits, serve: str, stopped: bool) -> Trained:
+    """Saves the fits as a version, with its errors on the validation days, and promotes nothing."""
+    judged, kinds = fits.course.lesson, fits.kinds
+    (service, served, networks), *beside = _all_services(kinds, serve)
+    service, trees, told = _with_trees(service, fits)
+    facts, plain, alone = {**service.facts, **served.facts}, None, {}
+    notes = [UNFINISHED] if fits.course.recipe.plain and not beside else []
+    for theirs, last, more in beside:
+        share = share_of(judged, service.forecaster, theirs.forecaster)
+        if share < LEAST:
+            notes.append(USELESS)
+            continue
+        mixed = service.forecaster.with_plain(theirs.forecaster, share)
+        service = replace(service, forecaster=mixed, notes=(*service.notes, *theirs.notes))
+        plain, alone = kinds[1].serving.context, {"members": len(more), "share": share}
+        served, facts = _together(served, last, facts)
+        networks += more
+    scores = scores_of(service.forecaster, champion_of(store, city, judged), judged)
+    if (former := former_of(store, city, judged)) is not None:
+        scores["champion"] = former
+    manifest = replace(_manifest(city, fits, scores, facts), trees=told, plain=alone)
+    weights = [weights_of(network) for network in networks]
+    # Errors of the days held back, which the networks that serve then learn from: a little too wide.
+    bands = calibrated(service.forecaster, judged.known, judged.init_times, judged.config.horizon)
+    context = kinds[0].serving.context
+    manifest = _saved(manifest, weights, context, served.models, bands, trees, plain)
+    notes = [
+        *dict.fromkeys((*service.notes, *served.notes)),
+        *notes,
+        *([UNSEEN] if _is_unseen(fits) else []),
+        *unknown_years(judged.known, judged.known["time"].values),
+    ]
+    return Trained(manifest, False, "it is to be judged", stopped, tuple(notes))
+
+
+Services = tuple[Service, Service, list[nn.Module]]
+"""How networks of a kind are judged, how they will serve, and those that will."""
+
+
+def _all_services(kinds: Sequence[Kind], serve: str) -> list[Services]:
+    """Returns how the networks of each kind serve, all in one precision."""
+    made = [_services(kind, serve) for kind in kinds]
+    if len({served.facts.get("precision") for _, served, _ in made}) == 1:
+        return made
+    (service, served, networks), *rest = (_services(kind, "float32") for kind in kinds)
+    each = [one for *both, _ in made for one in both]
+    why = [note for one in each if one.facts.get("precision") != serve for note in one.notes]
+    return [(replace(service, notes=(*service.notes, *why)), served, networks), *rest]
+
+
+def _services(kind: Kind, serve: str) -> Services:
+    """Returns how the networks of a kind serve, in a precision as `service_of` takes it."""
+    known = [chosen(state) for state in kind.selected]
+    service = service_of(kind.judged, known, serve)
+    if not kind.final:
+        return service, service, known
+    networks = [chosen(state) for state in kind.final]
+    precision = str(service.facts.get("precision", "float32"))
+    return service, service_of(kind.serving, networks, precision, judged=True), networks
+
+
+def _together(
+    first: Service, second: Service, facts: dict[str, Any]
+) -> tuple[Service, dict[str, Any]]:
+    """Returns how networks of both kinds serve, and what the manifest tells of it.
+
+    Where one kind has no export that may serve, torch serves both.
+    """
+    if not (first.models and second.models):
+        told = {**second.facts, **first.facts}
+        failed = {"failed": told["failed"]} if "failed" in told else {}
+        return replace(first, models=(), notes=(*first.notes, *second.notes)), failed
+    farthest = max(facts["difference"], second.facts["difference"])
+    models = (*first.models, *second.models)
+    return replace(first, models=models), {**facts, "difference": farthest}
+
+
+def _is_unseen(fits: Fits) -> bool:
+    """Returns whether there is weather that nobody asked to leave out, and that is not shown."""
+    lesson, recipe = fits.course.lesson, fits.course.recipe
+    shown = lesson.weather is None or lesson.context.config.weather
+    return not shown and "weather" not in recipe.without
+
+
+def _with_trees(service: Service, fits: Fits) -> tuple[Service, list[bytes], dict[str, Any]]:
+    """Returns the service of the selection with the trees' share in it, and what is kept of them.
+
+    They stay away, and a note says why, where the validation days give them no share or their export
+    is not what they are.
+    """
+    lesson, grove = fits.course.lesson, fits.grove
+
+    def alone(reason: str) -> tuple[Service, list[bytes], dict[str, Any]]:
+        note = f"networks serve without trees: {reason}"
+        return replace(service, notes=(*service.notes, note)), [], {}
+
+    if grove is None:
+        if fits.course.recipe.trees:
+            return alone("training was stopped before they were grown")
+        return (service, [], {}) if installed() else alone("scikit-learn is not installed")
+    try:
+        judges, serving = (
+            [write_trees(model) for model in trees.models]
+            for trees in (grove.selected, grove.final)
+        )
+    except FlowcastError as error:
+        return alone(str(error))
+    selected = replace(grove.selected, models=tuple(map(OnnxTrees, judges)))
+    share = share_of_trees(lesson, service.forecaster, selected)
+    if share < LEAST:
+        return alone("on the validation days they add nothing")
+    facts = {
+        "share": share,
+        "shares": list(grove.final.shares),
+        "history": grove.final.history,
+        "rounds": list(grove.rounds),
+    }
+    return (
+        replace(service, forecaster=service.forecaster.with_trees(selected, share)),
+        serving,
+        facts,
+    )
+
+
+def starting_weights(
+    city: City, version: str, member: int, lesson: Lesson
+) -> dict[str, np.ndarray] | None:
+    """Returns the weights of a member of a version, None where they do not fit the lesson.
+
+    Raises:
+        FlowcastError: the version cannot be read.
+    """
+    manifest = read_manifest(models_root(), city.name, version)
+    own, config = asdict(lesson.around) if lesson.around else {}, asdict(lesson.network)
+    # A forecaster that sees frames alone has none beside it, and may have been trained so itself.
+    bare = not own and bool(manifest.plain)
+    ours = (lesson.name, config, manifest.around if bare else own)
+    written = json.loads(json.dumps(ours))
+    if [manifest.network, manifest.config, manifest.around] != list(written):
+        return None
+    count = int(manifest.plain["members"]) if bare else manifest.members
+    return load_weights(models_root(), manifest, member % count + bare * manifest.members)
+
+
+def service_of(
+    lesson: Lesson, networks: Sequence[nn.Module], serve: str, judged: bool = False
+) -> Service:
+    """Returns how networks will serve: by their exports where they can be exported, else by torch.
+
+    Args:
+        lesson: with the validation windows, on which int8 is measured.
+        networks: with the weights that were chosen.
+        serve: `float32`, or `int8`, which is taken if it changes the RMSE by less than half a percent.
+        judged: whether `serve` was measured before and is taken as it is.
+    """
+    by_torch = lesson.forecaster(*networks)
+    if lesson.name not in EXPORTS:
+        notes = (f"{lesson.name} has no export; torch serves it",) if serve != "float32" else ()
+        return Service(by_torch, (), {}, notes)
+    try:
+        exact = _exported(lesson, networks, serve if judged else "float32")
+    except (FlowcastError, RuntimeError) as error:  # the latter ONNX Runtime's own
+        return Service(by_torch, (), {"failed": str(error)}, (f"torch serves: {error}",))
+    return exact if judged or serve != "int8" else _measured(lesson, networks, exact)
+
+
+def _exported(lesson: Lesson, networks: Sequence[nn.Module], precision: str) -> Service:
+    """Returns the exports of networks in a precision."""
+    made = [export(lesson.name, network, lesson.network, precision) for network in networks]
+    history = lesson.network.history
+    forecaster = lesson.served_by(*(OnnxRollout.open(one.model, history) for one in made))
+    facts = {"precision": precision, "difference": max(one.difference for one in made)}
+    return Service(forecaster, tuple(one.model for one in made), facts)
+
+
+def _measured(lesson: Lesson, networks: Sequence[nn.Module], exact: Service) -> Service:
+    """Returns int8 where it serves as well on the validation windows, else what is exact."""
+    try:
+        small = _exported(lesson, networks, "int8")
+    except (FlowcastError, RuntimeError) as error:
+        return _refused(exact, {}, str(error))
+    before, after = (lesson.errors(one.forecaster)["all"] for one in (exact, small))
+    change = abs(after - before) / before
+    measured = {"rmse": {"float32": before, "int8": after}}
+    if not change < MOST_CHANGE:
+        reason = f"int8 changes the RMSE by {change:.2%}, which is not below {MOST_CHANGE:.1%}"
+        return _refused(exact, measured, reason)
+    notes = (f"int8 serves: RMSE {change:.2%} off float32",)
+    return Service(small.forecaster, small.models, {**small.facts, **measured}, notes)
+
+
+def _refused(exact: Service, measured: dict[str, Any], reason: str) -> Service:
+    facts = {**exact.facts, **measured, "refused": reason}
+    return Service(exact.forecaster, exact.models, facts, (f"float32 serves: {reason}",))
+
+
+def _saved(manifest: Manifest, *parts: Any) -> Manifest:
+    """Saves a version, under the name of a later second where another has its own."""
+    made, rest = manifest.version[:15], manifest.version[15:]
+    while True:
+        try:
+            save_version(models_root(), manifest, *parts)
+        except VersionTakenError:
+            later = pd.to_datetime(made, format=MADE) + pd.Timedelta(seconds=1)
+            made = f"{later:{MADE}}"
+            manifest = replace(manifest, version=made + rest)
+        else:
+            return manifest
+
+
+def _manifest(
+    city: City, fits: Fits, scores: dict[str, dict[str, float]], facts: dict[str, Any]
+) -> Manifest:
+    judged, lesson = fits.course.lesson, fits.kinds[0].serving
+    digest = flow_hash(judged.known)
+    made = f"{pd.Timestamp.now('UTC'):{MADE}}"
+    return Manifest(
+        version=f"{made}-{digest[:4]}{judged.config.seed:02d}",
+        city=city.name,
+        timezone=city.timezone,
+        step=int(city.step / np.timedelta64(1, "s")),
+        grid=city.grid,
+        network=lesson.name,
+        config=asdict(lesson.network),
+        around=asdict(lesson.around) if lesson.around else {},
+        context=context_fields(lesson.context),
+        members=len(fits.kinds[0].selected),
+        training=fits.training,
+        history=lesson.config.history,
+        selected=span(judged.train),
+        # What follows the days that it was trained on chose its epochs: it is no judge either.
+        trained=span(judged.known),
+        data_hash=digest,
+        metrics=scores,
+        code_version=importlib.metadata.version("flowcast"),
+        export=facts,
+    )
