@@ -214,7 +214,7 @@ def _heading(forecast: xr.DataArray, city: City) -> str:
 
 
 def _repair_lines(repairs: dict[str, int]) -> list[str]:
-    from data.formats.taxibj import REPAIRS  # it loads h5py, which a forecast can do without
+    from data.formats.reading import REPAIRS  # it loads h5py, which a forecast can do without
     from data.weather import REPAIRS as OF_WEATHER
 
     texts = REPAIRS | OF_WEATHER
@@ -233,3 +233,8 @@ def utc_text(time: np.datetime64 | None) -> str | None:
 def number(value: float) -> float | None:
     """Returns the number, None where there is none: JSON knows no NaN."""
     return round(value, 6) if np.isfinite(value) else None
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Returns which of `count` to show: all, or `most` of them from the first to the last."""
+    return [int(place) for place in np.linspace(0, count - 1, min(count, most)).round()]

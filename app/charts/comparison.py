@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from app.charts.curves import MARKERS, SERIES, panels
-from app.spread import spread
+from app.text import spread
 from data import windows
 from forecasting.intervals.coverage import shares
 from pipelines.compare.standings import Entry, Standings, by_group, daily, local_times

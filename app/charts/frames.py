@@ -15,7 +15,7 @@ from matplotlib.image import AxesImage
 from PIL import Image, ImageDraw, ImageFont
 
 from app.charts.maps import COLOURS, MISSING
-from app.spread import spread
+from app.text import spread
 
 MOST_FRAMES = 10
 ERRORS = "RdBu_r"

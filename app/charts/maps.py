@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from app.spread import spread
-from app.text import SHOWN, between
+from app.text import SHOWN, between, spread
 from data.city import City
 from data.clock import local
 from data.intervals import band

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.console import ERR, OUT
+from app.cli.options import ERR, OUT
 from data.errors import FlowcastError
 
 app = typer.Typer(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.console import ERR
+from app.cli.options import ERR
 from app.dashboard import REFRESH, REPLAYED, SECRETS
 from data.city import load_city
 from data.paths import home

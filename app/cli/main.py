@@ -16,8 +16,9 @@ import numpy as np
 import typer
 
 from app.cli import benchmark, dashboard, models, operate
-from app.cli.console import ERR, OUT
 from app.cli.options import (
+    ERR,
+    OUT,
     CityOption,
     CompileOption,
     DeviceOption,

@@ -4,20 +4,14 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from app.cli.console import OUT
-from app.cli.options import CityOption, JsonOption, print_json, print_table
+from app.cli.options import OUT, CityOption, JsonOption, print_json, print_table
 from data.city import City, load_city
 from data.clock import stamp
 from data.errors import FlowcastError
 from data.store.promotions import PROMOTED, ROLLED_BACK
 from data.store.store import Store
-from forecasting.registry.versions import (
-    Manifest,
-    manifest_hash,
-    models_root,
-    read_manifest,
-    versions,
-)
+from forecasting.registry.manifest import Manifest, read_manifest, versions
+from forecasting.registry.versions import manifest_hash, models_root
 from pipelines.forecast.champion import wrong_with
 
 app = typer.Typer(

@@ -11,8 +11,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.console import ERR, OUT
 from app.cli.options import (
+    ERR,
+    OUT,
     CityOption,
     HorizonOption,
     JsonOption,

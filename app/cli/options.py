@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from app.cli.console import OUT
 from data.city import City
+
+OUT = Console(highlight=False, soft_wrap=True)
+ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
 CityOption = Annotated[str, typer.Option("--city", help="bj, nyc, demo, or one of your own.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")]

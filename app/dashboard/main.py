@@ -11,9 +11,10 @@ from PIL import Image
 
 from app.charts.maps import COLOURS
 from app.dashboard import REFRESH, REPLAYED, SECRETS, cached
+from app.dashboard.markdown import plain
 from app.dashboard.pages import cell, data, now, quality, runs
 from app.dashboard.url import PAGES, parse
-from app.dashboard.widgets import changed, go, plain, view, write_query
+from app.dashboard.widgets import changed, go, view, write_query
 from data.city import City
 from data.errors import FlowcastError
 from data.flow import CHANNELS

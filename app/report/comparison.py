@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.console import ERR
+from app.cli.options import ERR
 from data.city import City
 from data.clock import duration
 from data.errors import FlowcastError

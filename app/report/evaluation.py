@@ -10,10 +10,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.console import ERR
+from app.cli.options import ERR
 from app.report.intervals import coverage_object
-from app.spread import spread
-from app.text import number, utc_text
+from app.text import number, spread, utc_text
 from data.city import City
 from data.clock import duration, stamp
 from pipelines.evaluate.backtest import Evaluation, Scored

@@ -9,8 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from app.spread import spread
-from app.text import number
+from app.text import number, spread
 from forecasting.intervals.coverage import shares
 from pipelines.evaluate.backtest import BANDS, Evaluation
 

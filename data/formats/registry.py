@@ -10,9 +10,10 @@ from pathlib import Path
 
 from data.city import City
 from data.errors import FlowcastError
+from data.formats.reading import Reading
 from data.formats.sandbox.read_in_child import HoldsWeather
 from data.formats.tables import is_flow_table, names_flow, open_flow_table
-from data.formats.taxibj import Reading, open_taxibj
+from data.formats.taxibj import open_taxibj
 from data.formats.taxibj_weather import open_meteorology
 from data.formats.weather_csv import is_weather_csv, open_weather_csv
 from data.weather import WeatherReading

@@ -16,9 +16,9 @@ from data.clock import stamp
 from data.errors import FlowcastError
 from data.files import write_whole
 from data.flow import CHANNELS, label, possible
+from data.formats.reading import Reading
 from data.formats.table_chunks import COLUMNS, pieces
 from data.formats.table_times import moments_of
-from data.formats.taxibj import Reading
 
 CELLS = ("y", "x")
 

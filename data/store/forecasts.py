@@ -13,8 +13,8 @@ from data.city import City
 from data.clock import Clock
 from data.flow import CHANNELS
 from data.intervals import band, packed, unpacked, with_band
+from data.store.columns import as_second, as_times, key_of, now
 from data.store.database import Database
-from data.store.ingests import as_second, as_times, key_of, now
 from data.store.schema import CALIBRATION, FLOW, FORECAST
 
 ROWS = 64

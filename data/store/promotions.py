@@ -9,8 +9,8 @@ import pandas as pd
 import sqlalchemy as sa
 
 from data.city import City
+from data.store.columns import as_second, as_times
 from data.store.database import Database
-from data.store.ingests import as_second, as_times
 from data.store.schema import FORECAST, JUDGEMENT, PROMOTION
 
 PROMOTED, REFUSED, ROLLED_BACK = "promoted", "refused", "rolled back"

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
+from data.store.columns import as_second, as_times, key_of
 from data.store.database import Database
-from data.store.ingests import as_second, as_times, key_of
 from data.store.schema import RUN
 
 RUNNING, DONE, FAILED, SKIPPED = "running", "done", "failed", "skipped"

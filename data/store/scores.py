@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from data.city import City
 from data.clock import Clock
+from data.store.columns import as_second, as_times
 from data.store.database import Database
-from data.store.ingests import as_second, as_times
 from data.store.schema import FLOW, FORECAST, SCORE
 
 SERVED = "served"

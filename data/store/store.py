@@ -18,8 +18,9 @@ from data.city import City
 from data.errors import FlowcastError
 from data.flow import CHANNELS, attributes, label
 from data.store.change_token import state
+from data.store.columns import as_seconds, as_times, now
 from data.store.database import Database, default_url
-from data.store.drift import Drifts, Heartbeats
+from data.store.drift import Drifts
 from data.store.forecasts import (
     add_forecast,
     first_forecast,
@@ -30,9 +31,10 @@ from data.store.forecasts import (
     read_forecasts,
     read_lacking,
 )
+from data.store.heartbeats import Heartbeats
 from data.store.ingests import Added as Added
 from data.store.ingests import Source as Source
-from data.store.ingests import as_seconds, as_times, now, record
+from data.store.ingests import record
 from data.store.promotions import Judgements, insert_promotion, newest_promotion
 from data.store.runs import Runs
 from data.store.scheduler_lock import Held, scheduler_lock

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 import xarray as xr
 
 from data.city import City
+from data.store.columns import as_seconds, as_times
 from data.store.database import Database
-from data.store.ingests import Added, Source, as_seconds, as_times, record
+from data.store.ingests import Added, Source, record
 from data.store.schema import WEATHER, WEATHER_REVISION
 from data.weather import label_weather
 

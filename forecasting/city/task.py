@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from data import windows
 from data.errors import FlowcastError
 from data.flow import Split
-from forecasting.covariates.covariates import PLAIN, Context, ContextConfig, Rows, Seen, study
-from forecasting.ensemble import NeuralForecaster, Rollout
+from forecasting.covariates.config import PLAIN, ContextConfig
+from forecasting.covariates.covariates import Context, Rows, Seen, study
+from forecasting.ensemble import NeuralForecaster
 from forecasting.forecaster import Forecaster
 from forecasting.metrics import errors_of, sums
 from forecasting.networks.base import NetworkConfig
 from forecasting.networks.with_covariates import Surroundings
+from forecasting.rollout.rollout import Rollout
 from forecasting.rollout.torch_rollout import TorchRollout
 from forecasting.training.batches import Cut
 from forecasting.training.state import TrainingConfig

@@ -8,13 +8,10 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from forecasting.city.task import Lesson
-from forecasting.forecaster import Forecaster
 from forecasting.trees import forecaster
 from forecasting.trees.features import TreeLesson, TreesConfig
-from forecasting.trees.forecaster import Model, Trees, TreesForecaster
+from forecasting.trees.forecaster import Model, Trees
 
 LEAST = 0.02
 """Share below which trees, or networks on frames alone, are not worth keeping."""
@@ -79,25 +76,6 @@ def grow(
         if stop is not None and stop.is_set():
             return
     yield Grove(selected, forecaster.together(last, first.config), rounds)
-
-
-def share_of_trees(lesson: Lesson, networks: Forecaster, grown: Trees) -> float:
-    """Returns the share of the trees beside networks, as `share_of`."""
-    return share_of(lesson, networks, TreesForecaster(grown, lesson.context, lesson.weather))
-
-
-def share_of(lesson: Lesson, first: Forecaster, second: Forecaster) -> float:
-    """Returns the share of the second with which two forecasters err least on the validation days.
-
-    It is that of least squares, within 0 and 1: with the forecasts f and s and what was observed y, the
-    share p minimises the sum of (f + p (s - f) - y)^2 over all cells and leads.
-    """
-    above = below = 0.0
-    for (ours, other), observed in lesson.outcomes(first, second):
-        apart = (other - ours).values.astype(np.float64)
-        above += float(((observed - ours).values * apart).sum())
-        below += float(np.square(apart).sum())
-    return min(max(above / below, 0.0), 1.0) if below else 0.0
 
 
 def _tree_lesson(lesson: Lesson) -> TreeLesson:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from forecasting.networks.base import OUTPUTS, Frames, NetworkConfig, SelfFed, in_turns
-from forecasting.networks.stochastic_depth import stochastic_depth
+from forecasting.networks.layers import stochastic_depth
 
 NO_CHANCE = {"dropout": 0.0, "drop_path": 0.0}
 SIZES: dict[str, dict[str, Any]] = {

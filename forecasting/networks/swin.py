@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from forecasting.networks.layers import attend, reorder
-from forecasting.networks.stochastic_depth import add_branch
+from forecasting.networks.layers import add_branch, attend, reorder
 
 
 class PatchEmbedding(nn.Module):

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from forecasting.networks.base import OUTPUTS, Frames, Recurrent, RecurrentConfig
 from forecasting.networks.layers import reorder
-from forecasting.networks.reconstruction import RECONSTRUCTIONS
 from forecasting.networks.swin import (
     PatchEmbedding,
     SwinBlock,
@@ -24,7 +23,7 @@ from forecasting.networks.swin import (
     normalise,
     token_grid,
 )
-from forecasting.networks.swinlstm_parts import GATES, Gates
+from forecasting.networks.swinlstm_parts import GATES, RECONSTRUCTIONS, Gates
 
 
 class Constants(NamedTuple):

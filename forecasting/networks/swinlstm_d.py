@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from forecasting.networks.base import OUTPUTS, Frames, Recurrent
 from forecasting.networks.layers import reorder
-from forecasting.networks.reconstruction import RECONSTRUCTIONS
 from forecasting.networks.swin import PatchEmbedding, Windows, token_grid
 from forecasting.networks.swinlstm_b import CellConfig, CellState, SwinLSTMCell, check_cells
+from forecasting.networks.swinlstm_parts import RECONSTRUCTIONS
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any, Self
 from torch import Tensor
 
 from forecasting.networks.base import Frames, NetworkConfig, SelfFed, in_turns
-from forecasting.networks.reconstruction import RECONSTRUCTIONS
 from forecasting.networks.swinlstm_b import SwinLSTM, SwinLSTMConfig
+from forecasting.networks.swinlstm_parts import RECONSTRUCTIONS
 
 
 @dataclass(frozen=True)

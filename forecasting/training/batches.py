@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+Windows = tuple[Tensor, ...]
+"""A past `(b, t, c, y, x)`, the future `(b, h, c, y, x)`, and what else is shown, as a feed gives them."""
+
 
 class Feed(Protocol):
     """A number of windows, each a past and the future that follows it."""

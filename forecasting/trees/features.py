@@ -9,7 +9,8 @@ import xarray as xr
 
 from data import windows
 from data.errors import FlowcastError
-from forecasting.covariates.covariates import Context, ContextConfig, Rows, Seen, study
+from forecasting.covariates.config import ContextConfig
+from forecasting.covariates.covariates import Context, Rows, Seen, study
 
 WINDOWS = 4000
 """Windows that rows are drawn from at most."""

@@ -18,7 +18,8 @@ import xarray as xr
 
 from data import windows
 from data.errors import FlowcastError
-from forecasting.covariates.covariates import PLAIN, Context, ContextConfig, Seen
+from forecasting.covariates.config import PLAIN, ContextConfig
+from forecasting.covariates.covariates import Context, Seen
 from forecasting.forecaster import label_forecast
 from forecasting.trees.features import Table, TreeLesson, TreesConfig, cells, parts
 

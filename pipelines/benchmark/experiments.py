@@ -16,15 +16,15 @@ from data.errors import FlowcastError
 from data.files import make_folder, write_whole
 from data.paths import home
 from forecasting.benchmarks import DATASETS
-from forecasting.networks.reconstruction import RECONSTRUCTIONS
-from forecasting.networks.swinlstm_parts import GATES
-from forecasting.training.hardware import Computing
+from forecasting.benchmarks.scoring import persistence, predictor, squared_error
+from forecasting.benchmarks.transforms import STRENGTHS, TRANSFORMS, Transformed
+from forecasting.networks.swinlstm_parts import GATES, RECONSTRUCTIONS
+from forecasting.training.hardware import Computing, pick_device
 from forecasting.training.loop import Event
 from forecasting.training.state import MOST_EPOCHS
 from pipelines.benchmark.cost import Cost, Series, cost_markdown, cost_series, costs, growth
-from pipelines.benchmark.plan import SCALES, Plan, default_folder, plan
-from pipelines.benchmark.result import Finished, finite
-from pipelines.benchmark.robustness import robustness
+from pipelines.benchmark.plan import SCALES, Plan, default_folder, open_task, plan
+from pipelines.benchmark.result import Finished, finite, load_network
 from pipelines.benchmark.run import run
 from pipelines.benchmark.table import as_csv, as_markdown, table
 
@@ -300,3 +300,42 @@ def _write(
             with write_whole(folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
     return Outcome(folder, facts, results, series)
+
+
+def robustness(
+    finished: Mapping[str, Sequence[Finished]],
+    data: Mapping[str, Path],
+    device: str,
+) -> dict[str, Series]:
+    """Returns the error of every network, and of persistence, against the strength of transforms.
+
+    By dataset and transform; the mean squared error of a frame on the test windows, over seeds.
+    """
+    place = pick_device(device)
+    series: dict[str, Series] = {}
+    for label, runs in finished.items():
+        result = runs[0].result
+        made = plan(result["dataset"], result["network"], result["scale"], _asked(result))
+        task = open_task(made, data.get(result["dataset"]), place)
+        networks = [predictor(load_network(one.folder, place)) for one in runs]
+        for name in TRANSFORMS:
+            lines = series.setdefault(f"{result['dataset']}: {name}", {})
+            strengths = STRENGTHS[name]
+            changed = [Transformed(task.test, name, strength) for strength in strengths]
+            lines[label] = (
+                list(strengths),
+                [
+                    sum(squared_error(predict, windows) for predict in networks) / len(networks)
+                    for windows in changed
+                ],
+            )
+            if "persistence" not in lines:
+                unchanged = [squared_error(persistence, windows) for windows in changed]
+                lines["persistence"] = (list(strengths), unchanged)
+    return series
+
+
+def _asked(result: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the settings that a finished run was asked for."""
+    pairs = (setting.partition("=") for setting in result["settings"])
+    return {key: text for key, _, text in pairs}

@@ -11,9 +11,10 @@ import xarray as xr
 from data.city import City
 from data.flow import Split
 from forecasting.baselines import BASELINES
-from forecasting.city.recipe import MEMBERS, USUAL, Recipe, fitted
+from forecasting.city.fit import fitted
+from forecasting.city.recipe import MEMBERS, USUAL, Recipe
 from forecasting.covariates.climatology import Climatology
-from forecasting.covariates.covariates import ContextConfig
+from forecasting.covariates.config import ContextConfig
 from forecasting.forecaster import Forecaster
 from forecasting.training.hardware import Computing
 from forecasting.trees import forecaster as trees

@@ -20,7 +20,7 @@ from data.errors import FlowcastError
 from data.flow import Split
 from data.store.store import Store
 from forecasting.baselines import BASELINES
-from forecasting.covariates.covariates import PARTS, PLAIN
+from forecasting.covariates.config import PARTS, PLAIN
 from forecasting.registry.versions import flow_hash
 from pipelines.compare.contest_makers import Baseline, Maker, Network, Trees
 

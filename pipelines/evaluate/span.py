@@ -16,7 +16,8 @@ from forecasting.baselines import BASELINES
 from forecasting.covariates.climatology import Climatology
 from forecasting.forecaster import Forecaster
 from forecasting.intervals.conformal import Bands
-from forecasting.registry.versions import load_bands, models_root, read_manifest
+from forecasting.registry.manifest import read_manifest
+from forecasting.registry.versions import load_bands, models_root
 from pipelines.forecast.champion import serving
 from pipelines.forecast.slots import frame_bytes, read_slots
 

@@ -19,7 +19,8 @@ from forecasting.covariates.climatology import Climatology
 from forecasting.ensemble import NeuralForecaster
 from forecasting.forecaster import Forecaster
 from forecasting.intervals.conformal import Bands
-from forecasting.registry.versions import Manifest, models_root, read_manifest
+from forecasting.registry.manifest import Manifest, read_manifest
+from forecasting.registry.versions import models_root
 from pipelines.forecast.calibration import bands_at
 from pipelines.forecast.champion import serving
 from pipelines.forecast.notes import unknown_years

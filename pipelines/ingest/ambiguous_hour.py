@@ -12,7 +12,7 @@ from data.city import City
 from data.clock import stamp
 from data.errors import FlowcastError
 from data.flow import label
-from data.formats.taxibj import Reading
+from data.formats.reading import Reading
 from data.store.store import Store
 
 

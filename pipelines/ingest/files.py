@@ -11,8 +11,8 @@ from data.city import City
 from data.clock import stamp
 from data.errors import FlowcastError, NotNowError, StoreError
 from data.files import sha256
+from data.formats.reading import Reading
 from data.formats.registry import input_files, read_file, reader_of
-from data.formats.taxibj import Reading
 from data.store.store import Added, Source, Store
 from data.weather import WeatherReading
 from pipelines import log

@@ -13,9 +13,10 @@ from data.clock import Clock, stamp, wall
 from data.errors import FlowcastError
 from data.files import write_whole
 from data.flow import no_flow, split
+from data.formats.reading import Reading
 from data.formats.registry import input_files, read_file
 from data.formats.tables import write_flow_csv
-from data.formats.taxibj import Reading, write_taxibj
+from data.formats.taxibj import write_taxibj
 from data.formats.taxibj_dates import shown
 from data.paths import home
 from data.store.store import Source, Store

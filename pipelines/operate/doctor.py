@@ -14,7 +14,8 @@ from data.formats.registry import SUFFIXES, TABLES
 from data.paths import home
 from data.store.runs import FAILED, RUNNING
 from data.store.store import Store
-from forecasting.registry.versions import models_root, read_manifest
+from forecasting.registry.manifest import read_manifest
+from forecasting.registry.versions import models_root
 from pipelines.forecast.champion import wrong_with
 from pipelines.ingest.inbox import strange, untaken
 from pipelines.operate.job import LIMITS

@@ -14,7 +14,8 @@ from forecasting.baselines import BASELINES
 from forecasting.covariates.climatology import Climatology
 from forecasting.forecaster import Forecaster
 from forecasting.intervals.coverage import Followed, shares
-from forecasting.registry.versions import load_bands, models_root, read_manifest
+from forecasting.registry.manifest import read_manifest
+from forecasting.registry.versions import load_bands, models_root
 from pipelines.forecast.champion import serving, wrong_with
 from pipelines.forecast.slots import frame_bytes
 from pipelines.promotion import gates

@@ -10,7 +10,8 @@ from forecasting.baselines import BASELINES
 from forecasting.city.task import Lesson
 from forecasting.covariates.climatology import Climatology
 from forecasting.forecaster import Forecaster
-from forecasting.registry.versions import flow_hash, models_root, read_manifest
+from forecasting.registry.manifest import read_manifest
+from forecasting.registry.versions import flow_hash, models_root
 from pipelines.forecast.champion import serving
 
 

@@ -8,7 +8,8 @@ from data.errors import FlowcastError
 from data.store.promotions import ROLLED_BACK
 from data.store.scores import SERVED
 from data.store.store import Store
-from forecasting.registry.versions import models_root, read_manifest
+from forecasting.registry.manifest import read_manifest
+from forecasting.registry.versions import models_root
 from pipelines import log
 from pipelines.forecast.champion import wrong_with
 

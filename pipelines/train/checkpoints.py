@@ -17,10 +17,12 @@ from data.city import City
 from data.errors import FlowcastError
 from data.files import only_one
 from forecasting.benchmarks.task import digest_of
-from forecasting.city.recipe import Course, Recipe
+from forecasting.city.fit import Course
+from forecasting.city.recipe import Recipe
 from forecasting.city.task import Lesson
 from forecasting.networks import write_network
-from forecasting.registry.versions import flow_hash, models_root, read_manifest, versions
+from forecasting.registry.manifest import read_manifest, versions
+from forecasting.registry.versions import flow_hash, models_root
 from forecasting.rollout.torch_rollout import build_network
 from forecasting.training.checkpoint import load_checkpoint, read_facts
 from forecasting.training.state import TrainingConfig, TrainingState

@@ -17,7 +17,8 @@ from data.city import City
 from data.errors import FlowcastError, NotNowError
 from data.flow import split
 from data.store.store import Store
-from forecasting.city.recipe import Course, Recipe, begin, training
+from forecasting.city.fit import Course, begin, training
+from forecasting.city.recipe import Recipe
 from forecasting.city.task import Lesson
 from forecasting.city.trees import Grove, Growing
 from forecasting.training.checkpoint import save_checkpoint
@@ -36,14 +37,8 @@ from pipelines.train.checkpoints import (
     read_recipe,
     read_unfinished,
 )
-from pipelines.train.version import (
-    SERVED,
-    Fits,
-    Trained,
-    keep_best,
-    keep_candidate,
-    starting_weights,
-)
+from pipelines.train.export import SERVED
+from pipelines.train.version import Fits, Trained, keep_best, keep_candidate, starting_weights
 
 
 @dataclass(frozen=True)

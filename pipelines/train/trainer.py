@@ -17,7 +17,8 @@ from forecasting.training.interrupt import Stop
 from forecasting.training.loop import Batch, Halved
 from forecasting.training.state import Epoch
 from pipelines.train.city import Begun, Means, Progress, resume, train
-from pipelines.train.version import SERVED, Trained
+from pipelines.train.export import SERVED
+from pipelines.train.version import Trained
 
 SECONDS_BETWEEN_LINES = 10
 

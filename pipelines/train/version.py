@@ -14,32 +14,28 @@ from data.city import City
 from data.errors import FlowcastError
 from data.store.promotions import PROMOTED, REFUSED
 from data.store.store import Store
-from forecasting.city.recipe import Course, chosen
+from forecasting.city.fit import Course, chosen, share_of, share_of_trees
 from forecasting.city.task import Lesson
-from forecasting.city.trees import LEAST, Grove, share_of, share_of_trees
-from forecasting.ensemble import NeuralForecaster
+from forecasting.city.trees import LEAST, Grove
 from forecasting.intervals.conformal import calibrated
-from forecasting.onnx_export.export import EXPORTS, export
+from forecasting.registry.manifest import Manifest, read_manifest
 from forecasting.registry.versions import (
-    Manifest,
     VersionTakenError,
     context_fields,
     flow_hash,
     load_weights,
     manifest_hash,
     models_root,
-    read_manifest,
     save_version,
 )
-from forecasting.rollout.onnx_rollout import OnnxRollout
 from forecasting.rollout.torch_rollout import weights_of
 from forecasting.training.state import TrainingState
 from forecasting.trees.forecaster import installed
 from forecasting.trees.onnx_trees import OnnxTrees, write_trees
 from pipelines.forecast.notes import unknown_years
 from pipelines.promotion.promotion import champion_of, former_of, judge, scores_of, span
+from pipelines.train.export import Service, service_of
 
-SERVED = ("float32", "int8")
 MADE = "%Y%m%d-%H%M%S"
 """How a version's name begins: when it was made, in UTC."""
 UNSEEN = (
@@ -51,8 +47,6 @@ UNFINISHED = (
     "finite end"
 )
 USELESS = "networks on frames alone stay away: on the validation days they add nothing"
-MOST_CHANGE = 0.005
-"""By how much of the RMSE on the validation days int8 may change it."""
 
 
 @dataclass(frozen=True)
@@ -141,23 +135,6 @@ class Fits:
             for kind, state in states
         ]
         return {**asdict(self.course.recipe.training), "fits": fits}
-
-
-@dataclass(frozen=True)
-class Service:
-    """How networks serve.
-
-    Attributes:
-        forecaster: as it will serve.
-        models: the exported steps of all networks, none where torch serves.
-        facts: for the manifest.
-        notes: for people.
-    """
-
-    forecaster: NeuralForecaster
-    models: tuple[bytes, ...]
-    facts: dict[str, Any]
-    notes: tuple[str, ...] = ()
 
 
 def keep_best(store: Store, city: City, fits: Fits, serve: str, stopped: bool) -> Trained:
@@ -319,58 +296,6 @@ def starting_weights(
         return None
     count = int(manifest.plain["members"]) if bare else manifest.members
     return load_weights(models_root(), manifest, member % count + bare * manifest.members)
-
-
-def service_of(
-    lesson: Lesson, networks: Sequence[nn.Module], serve: str, judged: bool = False
-) -> Service:
-    """Returns how networks will serve: by their exports where they can be exported, else by torch.
-
-    Args:
-        lesson: with the validation windows, on which int8 is measured.
-        networks: with the weights that were chosen.
-        serve: `float32`, or `int8`, which is taken if it changes the RMSE by less than half a percent.
-        judged: whether `serve` was measured before and is taken as it is.
-    """
-    by_torch = lesson.forecaster(*networks)
-    if lesson.name not in EXPORTS:
-        notes = (f"{lesson.name} has no export; torch serves it",) if serve != "float32" else ()
-        return Service(by_torch, (), {}, notes)
-    try:
-        exact = _exported(lesson, networks, serve if judged else "float32")
-    except (FlowcastError, RuntimeError) as error:  # the latter ONNX Runtime's own
-        return Service(by_torch, (), {"failed": str(error)}, (f"torch serves: {error}",))
-    return exact if judged or serve != "int8" else _measured(lesson, networks, exact)
-
-
-def _exported(lesson: Lesson, networks: Sequence[nn.Module], precision: str) -> Service:
-    """Returns the exports of networks in a precision."""
-    made = [export(lesson.name, network, lesson.network, precision) for network in networks]
-    history = lesson.network.history
-    forecaster = lesson.served_by(*(OnnxRollout.open(one.model, history) for one in made))
-    facts = {"precision": precision, "difference": max(one.difference for one in made)}
-    return Service(forecaster, tuple(one.model for one in made), facts)
-
-
-def _measured(lesson: Lesson, networks: Sequence[nn.Module], exact: Service) -> Service:
-    """Returns int8 where it serves as well on the validation windows, else what is exact."""
-    try:
-        small = _exported(lesson, networks, "int8")
-    except (FlowcastError, RuntimeError) as error:
-        return _refused(exact, {}, str(error))
-    before, after = (lesson.errors(one.forecaster)["all"] for one in (exact, small))
-    change = abs(after - before) / before
-    measured = {"rmse": {"float32": before, "int8": after}}
-    if not change < MOST_CHANGE:
-        reason = f"int8 changes the RMSE by {change:.2%}, which is not below {MOST_CHANGE:.1%}"
-        return _refused(exact, measured, reason)
-    notes = (f"int8 serves: RMSE {change:.2%} off float32",)
-    return Service(small.forecaster, small.models, {**small.facts, **measured}, notes)
-
-
-def _refused(exact: Service, measured: dict[str, Any], reason: str) -> Service:
-    facts = {**exact.facts, **measured, "refused": reason}
-    return Service(exact.forecaster, exact.models, facts, (f"float32 serves: {reason}",))
 
 
 def _saved(manifest: Manifest, *parts: Any) -> Manifest:

@@ -14,7 +14,8 @@ from data import windows
 from data.errors import FlowcastError
 from forecasting.baselines import BASELINES, Usual, UsualAndAnomaly
 from forecasting.covariates.climatology import Climatology
-from forecasting.covariates.covariates import PLAIN, Context, ContextConfig, study
+from forecasting.covariates.config import PLAIN, ContextConfig
+from forecasting.covariates.covariates import Context, study
 from forecasting.covariates.expected import Expected
 from forecasting.ensemble import NeuralForecaster
 from forecasting.forecaster import Forecaster

@@ -5,20 +5,12 @@ import pandas as pd
 import streamlit as st
 import xarray as xr
 
-from app.charts.web_maps import history_chart, milliseconds
+from app.charts.web_lines import history_chart, milliseconds
 from app.dashboard import cached
 from app.dashboard.downloads import Subject, moment
+from app.dashboard.markdown import plain
 from app.dashboard.pages.now import asked, kept, show_banners
-from app.dashboard.widgets import (
-    changed,
-    go,
-    lead_within,
-    plain,
-    show_chart,
-    show_map,
-    show_table,
-    view,
-)
+from app.dashboard.widgets import changed, go, lead_within, show_chart, show_map, show_table, view
 from data.city import City
 from data.clock import Clock, local, utc, wall
 from data.intervals import band

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.charts.web_maps import calendar_chart, milliseconds, totals_chart
+from app.charts.web_lines import calendar_chart, milliseconds, totals_chart
 from app.dashboard import cached
+from app.dashboard.markdown import plain
 from app.dashboard.pages.now import no_forecast
-from app.dashboard.widgets import lasting, plain, show_chart, show_table
+from app.dashboard.widgets import lasting, show_chart, show_table
 from data.city import City
 from data.clock import Clock, stamp
 from data.paths import home

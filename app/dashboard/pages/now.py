@@ -11,6 +11,7 @@ import xarray as xr
 
 from app.dashboard import cached
 from app.dashboard.downloads import Subject, moment
+from app.dashboard.markdown import plain
 from app.dashboard.widgets import (
     changed,
     choices,
@@ -18,7 +19,6 @@ from app.dashboard.widgets import (
     lasting,
     lead_within,
     maker,
-    plain,
     show_map,
     show_table,
     shown,

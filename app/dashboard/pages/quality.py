@@ -7,9 +7,10 @@ import pandas as pd
 import streamlit as st
 import xarray as xr
 
-from app.charts.web_maps import PALETTE, calibration_chart, errors_chart
+from app.charts.web_lines import PALETTE, calibration_chart, errors_chart
 from app.dashboard import cached
 from app.dashboard.downloads import Subject, moment
+from app.dashboard.markdown import plain
 from app.dashboard.pages.now import asked, show_banners
 from app.dashboard.widgets import (
     changed,
@@ -17,7 +18,6 @@ from app.dashboard.widgets import (
     lasting,
     lead_within,
     maker,
-    plain,
     show_chart,
     show_map,
     show_table,

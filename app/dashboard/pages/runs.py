@@ -7,8 +7,9 @@ import pandas as pd
 import streamlit as st
 
 from app.dashboard import cached
+from app.dashboard.markdown import plain
 from app.dashboard.pages.data import taken_in
-from app.dashboard.widgets import plain, show_table
+from app.dashboard.widgets import show_table
 from data.city import City
 from data.clock import duration, stamp
 from data.store.promotions import REFUSED

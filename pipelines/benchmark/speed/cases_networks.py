@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from forecasting.networks.swinlstm_b import SwinLSTM, SwinLSTMConfig
 from forecasting.onnx_export.export import export
 from forecasting.profiling import cost
-from forecasting.profiling.profile import profile
+from forecasting.profiling.cost import profile
 from forecasting.rollout.onnx_rollout import OnnxRollout
 from forecasting.training.batches import cut
 from forecasting.training.hardware import Computing, pick_device

@@ -14,7 +14,8 @@ from data.flow import label
 from data.simulation.simulate import simulate
 from data.store.store import Source, Store
 from forecasting.city.recipe import Recipe
-from forecasting.registry.versions import MANIFEST, models_root
+from forecasting.registry.manifest import MANIFEST
+from forecasting.registry.versions import models_root
 from forecasting.training.hardware import Computing
 from pipelines.train.city import Means, train
 from pipelines.train.version import Trained

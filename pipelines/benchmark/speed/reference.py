@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from forecasting.networks.stochastic_depth import stochastic_depth
+from forecasting.networks.layers import stochastic_depth
 
 State = tuple[Tensor, Tensor]
 

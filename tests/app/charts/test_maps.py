@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.patches import Rectangle
 
 from app.charts.maps import forecast_maps
-from app.spread import spread
+from app.text import spread
 from data.city import load_city
 from data.flow import CHANNELS
 from data.intervals import with_band

@@ -2,22 +2,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app.charts.web_maps import (
-    FORECAST,
-    MARKED,
+from app.charts.web_lines import (
     PALETTE,
     calendar_chart,
     calibration_chart,
+    errors_chart,
+    history_chart,
+    milliseconds,
+    totals_chart,
+)
+from app.charts.web_maps import (
+    FORECAST,
+    MARKED,
     cells,
     difference_map,
-    errors_chart,
     flow_deck,
     flow_map,
-    history_chart,
     map_spec,
-    milliseconds,
     scale_bar,
-    totals_chart,
 )
 from data.city import City
 

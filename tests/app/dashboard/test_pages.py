@@ -16,9 +16,9 @@ from markdown_it import MarkdownIt
 from streamlit.testing.v1 import AppTest
 
 from app.dashboard import REPLAYED, cached
+from app.dashboard.markdown import JOINER, plain
 from app.dashboard.pages import cell
 from app.dashboard.url import PAGES, View
-from app.dashboard.widgets import JOINER, plain
 from data.city import load_city
 from data.clock import local
 from data.paths import home

@@ -12,9 +12,9 @@ from pyarrow import parquet
 from data.city import City
 from data.errors import FlowcastError
 from data.formats import table_chunks
+from data.formats.reading import Reading
 from data.formats.registry import input_files, read_file
 from data.formats.tables import open_flow_table
-from data.formats.taxibj import Reading
 
 HOUR = np.timedelta64(3600, "s")
 CITY = City("toy", "Toy", "Europe/Berlin", HOUR, (2, 3), country="")

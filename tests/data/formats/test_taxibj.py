@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from data.city import City, load_city
 from data.errors import FlowcastError
+from data.formats.reading import REPAIRS
 from data.formats.sandbox.read_in_child import Limits, read_apart
-from data.formats.taxibj import REPAIRS, dates, open_taxibj, write_taxibj
+from data.formats.taxibj import dates, open_taxibj, write_taxibj
 from data.formats.taxibj_dates import times
 
 GRID = (2, 3)

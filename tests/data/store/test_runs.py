@@ -62,7 +62,7 @@ def test_what_failed_is_tried_again_some_times_in_the_same_row(store: Store) -> 
 def test_the_slot_of_a_process_that_died_is_taken_over(store: Store, database: str) -> None:
     code = """
 import numpy as np
-from data.store import Store
+from data.store.store import Store
 slot = np.datetime64("2026-03-08T02:00", "s")
 assert Store().runs.claim("step", "toy", slot, slot, 600)
 """
@@ -154,7 +154,7 @@ def test_of_many_that_claim_at_once_one_is_given_the_slot(store: Store) -> None:
     code = """
 import sys, time
 import numpy as np
-from data.store import Store
+from data.store.store import Store
 store, slot = Store(), np.datetime64("2026-03-08T02:00", "s")
 print("ready", flush=True)
 sys.stdin.readline()

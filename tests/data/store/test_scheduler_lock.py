@@ -9,7 +9,7 @@ from data.store.store import Store
 
 HOLDS = """
 import sys
-from data.store import Store
+from data.store.store import Store
 with Store().scheduler_lock() as held:
     print("held" if held else "free", flush=True)
     sys.stdin.readline()

@@ -431,7 +431,8 @@ import numpy as np
 import data.store.migrations
 from data.city import City
 from data.flow import label
-from data.store import Source, Store
+from data.store.ingests import Source
+from data.store.store import Store
 
 city = City("toy", "Toy", "Asia/Shanghai", np.timedelta64(1800, "s"), (4, 3))
 start = np.datetime64("2016-01-01T00:00", "s")

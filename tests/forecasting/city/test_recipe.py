@@ -13,8 +13,9 @@ from data.city import City, load_city
 from data.errors import FlowcastError
 from data.flow import Split, split
 from data.store.store import Store
-from forecasting.city.recipe import Course, Recipe, begin, fitted, network_for
-from forecasting.covariates.covariates import PLAIN, ContextConfig
+from forecasting.city.fit import Course, begin, fitted, network_for
+from forecasting.city.recipe import Recipe
+from forecasting.covariates.config import PLAIN, ContextConfig
 from forecasting.ensemble import NeuralForecaster
 from forecasting.training.hardware import Computing
 from forecasting.training.state import Epoch, TrainingState

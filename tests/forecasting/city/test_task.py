@@ -15,7 +15,7 @@ from data.flow import Split
 from data.weather import label_weather
 from forecasting.baselines import Persistence, Usual
 from forecasting.city.task import Lesson
-from forecasting.covariates.covariates import PARTS, PLAIN, ContextConfig
+from forecasting.covariates.config import PARTS, PLAIN, ContextConfig
 from forecasting.networks import NETWORKS
 from forecasting.networks.base import Frames
 from forecasting.rollout.torch_rollout import build_network

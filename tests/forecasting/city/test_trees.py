@@ -15,11 +15,13 @@ from data.city import load_city
 from data.errors import FlowcastError
 from data.flow import Split, split
 from data.store.store import Store
-from forecasting.city.recipe import Course, Fitted, Recipe, fitted
-from forecasting.city.trees import Grove, Growing, share_of_trees
+from forecasting.city.fit import Course, Fitted, fitted, share_of_trees
+from forecasting.city.recipe import Recipe
+from forecasting.city.trees import Grove, Growing
 from forecasting.covariates.covariates import Context
 from forecasting.forecaster import label_forecast
-from forecasting.registry.versions import load_version, models_root, read_manifest, verify
+from forecasting.registry.manifest import read_manifest
+from forecasting.registry.versions import load_version, models_root, verify
 from forecasting.training.hardware import Computing
 from forecasting.trees import forecaster as trees
 from forecasting.trees.forecaster import Trees

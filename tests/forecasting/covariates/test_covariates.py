@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from data import windows
 from data.city import City
 from data.weather import label_weather
-from forecasting.covariates.covariates import PARTS, PLAIN, Context, ContextConfig, Seen, study
+from forecasting.covariates.config import PARTS, PLAIN, ContextConfig
+from forecasting.covariates.covariates import Context, Seen, study
 
 FlowOf = Callable[..., xr.DataArray]
 HOUR = np.timedelta64(1, "h")

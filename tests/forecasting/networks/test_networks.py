@@ -16,8 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from forecasting import networks
 from forecasting.networks import NETWORKS
 from forecasting.networks.base import Frames, NetworkConfig, Recurrent
-from forecasting.networks.reconstruction import RECONSTRUCTIONS
-from forecasting.networks.swinlstm_parts import GATES
+from forecasting.networks.swinlstm_parts import GATES, RECONSTRUCTIONS
 from forecasting.rollout.torch_rollout import build_network
 
 SMALL: dict[str, dict[str, Any]] = {

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from forecasting.networks.reconstruction import RECONSTRUCTIONS, bilinear, linear, transposed
+from forecasting.networks.swinlstm_parts import RECONSTRUCTIONS, bilinear, linear, transposed
 
 PATCHES = [1, 2, 4, 8]
 

@@ -7,10 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from forecasting.networks.base import Frames
-from forecasting.networks.reconstruction import RECONSTRUCTIONS
 from forecasting.networks.swin import SwinBlock
 from forecasting.networks.swinlstm_b import CellState, SwinLSTM, SwinLSTMCell, SwinLSTMConfig
-from forecasting.networks.swinlstm_parts import GATES
+from forecasting.networks.swinlstm_parts import GATES, RECONSTRUCTIONS
 
 SMALL = SwinLSTMConfig(channels=2, grid=(8, 8), patch=2, width=8, window=2, depths=(2,), heads=(2,))
 CHANGES: list[dict[str, Any]] = [

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from forecasting.networks.base import Frames
-from forecasting.networks.reconstruction import RECONSTRUCTIONS
 from forecasting.networks.swin import Windows
 from forecasting.networks.swinlstm_d import (
     Level,
@@ -17,7 +16,7 @@ from forecasting.networks.swinlstm_d import (
     SwinLSTMD,
     SwinLSTMDConfig,
 )
-from forecasting.networks.swinlstm_parts import GATES
+from forecasting.networks.swinlstm_parts import GATES, RECONSTRUCTIONS
 
 SMALL = SwinLSTMDConfig(
     channels=2,

@@ -17,23 +17,21 @@ from data.city import City
 from data.errors import FlowcastError
 from data.files import sha256
 from data.weather import label_weather
-from forecasting.covariates.covariates import PLAIN, ContextConfig, study
+from forecasting.covariates.config import PLAIN, ContextConfig
+from forecasting.covariates.covariates import study
 from forecasting.ensemble import NeuralForecaster
 from forecasting.networks import SwinLSTMConfig
 from forecasting.networks.with_covariates import ContextualStep, Surroundings
 from forecasting.onnx_export.export import export
+from forecasting.registry.manifest import MANIFEST, Manifest, read_manifest, versions
 from forecasting.registry.versions import (
-    MANIFEST,
     NETWORK,
     WEIGHTS,
-    Manifest,
     context_fields,
     flow_hash,
     load_version,
-    read_manifest,
     save_version,
     verify,
-    versions,
 )
 from forecasting.rollout.torch_rollout import TorchRollout, build_network, weights_of
 

@@ -288,7 +288,7 @@ from pathlib import Path
 import sqlalchemy.dialects.sqlite
 import data.store.migrations
 from data.city import load_city
-from data.store import Store
+from data.store.store import Store
 from pipelines import ingest as ingesting
 from pipelines.ingest import ingest
 

@@ -15,7 +15,8 @@ from data.files import sha256
 from data.store.store import Source, Store
 from forecasting.city.recipe import Recipe
 from forecasting.registry import versions as registry
-from forecasting.registry.versions import models_root, read_manifest, verify, versions
+from forecasting.registry.manifest import read_manifest, versions
+from forecasting.registry.versions import models_root, verify
 from forecasting.training.hardware import Computing
 from forecasting.training.interrupt import Stop
 from forecasting.training.state import Epoch

@@ -24,7 +24,8 @@ from data.store.scores import SERVED
 from data.store.store import Store
 from forecasting.baselines import BASELINES
 from forecasting.city.recipe import Recipe
-from forecasting.registry.versions import load_version, models_root, verify, versions
+from forecasting.registry.manifest import versions
+from forecasting.registry.versions import load_version, models_root, verify
 from forecasting.training.hardware import Computing
 from pipelines.ingest.replay import archived, begin, play, town
 from pipelines.operate.due_times import nightly_slot

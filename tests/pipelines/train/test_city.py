@@ -21,18 +21,21 @@ from data.errors import FlowcastError
 from data.flow import split
 from data.store.store import Source, Store
 from forecasting.baselines import BASELINES
-from forecasting.city.recipe import Course, Recipe
+from forecasting.city.fit import Course
+from forecasting.city.recipe import Recipe
 from forecasting.city.task import Lesson
 from forecasting.ensemble import NeuralForecaster
-from forecasting.registry.versions import load_version, models_root, verify, versions
+from forecasting.registry.manifest import versions
+from forecasting.registry.versions import load_version, models_root, verify
 from forecasting.training.batches import Cut
 from forecasting.training.checkpoint import read_facts
 from forecasting.training.hardware import Computing
 from forecasting.training.loop import Batch
 from forecasting.training.state import Epoch
-from pipelines.train import version as candidate
+from pipelines.train import export
 from pipelines.train.city import Begun, Means, Progress, resume, train
-from pipelines.train.version import Service, Trained, starting_weights
+from pipelines.train.export import Service
+from pipelines.train.version import Trained, starting_weights
 
 CPU = Computing("cpu")
 FOLDER = "models/small/training"
@@ -469,8 +472,8 @@ def test_int8_that_does_not_do_for_one_kind_serves_neither(
             return measure(lesson, networks, exact)
         return replace(exact, notes=("float32 serves: as if int8 changed too much",))
 
-    measure = candidate._measured
-    monkeypatch.setattr(candidate, "_measured", measured)
+    measure = export._measured
+    monkeypatch.setattr(export, "_measured", measured)
     means = Means(CPU, serve="int8")
     trained = finish(train(Store(), load_city("small"), mixed(final=False), means=means))
     assert trained.manifest.plain

@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 
 from data.city import load_city
 from data.store.store import Store
-from forecasting.registry.versions import models_root, versions
+from forecasting.registry.manifest import versions
+from forecasting.registry.versions import models_root
 from forecasting.training.hardware import Computing
 from pipelines.train.city import Means, resume
 from pipelines.train.trainer import main
@@ -26,7 +27,7 @@ MID_EPOCH = """
 import os, signal
 from app.progress import stopping_on_interrupt
 from data.city import load_city
-from data.store import Store
+from data.store.store import Store
 from forecasting.computing import Computing
 from forecasting.training import Batch
 from pipelines.fitting import Recipe

@@ -12,15 +12,18 @@ from data import windows
 from data.city import load_city
 from data.flow import split
 from data.store.store import Store
-from forecasting.city.recipe import Course, Recipe
+from forecasting.city.fit import Course
+from forecasting.city.recipe import Recipe
 from forecasting.city.task import Lesson
 from forecasting.networks.swin import SwinBlock
-from forecasting.registry.versions import load_version, models_root, read_manifest
+from forecasting.registry.manifest import read_manifest
+from forecasting.registry.versions import load_version, models_root
 from forecasting.rollout.onnx_rollout import OnnxRollout
 from forecasting.rollout.torch_rollout import TorchRollout, restore
 from forecasting.training.hardware import Computing
 from pipelines.train.city import Means, train
-from pipelines.train.version import Trained, service_of
+from pipelines.train.export import service_of
+from pipelines.train.version import Trained
 
 QUICK = {"epochs": 1, "history": 2, "horizon": 1, "batch": 128}
 

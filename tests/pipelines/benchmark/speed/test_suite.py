@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from data.errors import FlowcastError
+from forecasting.profiling.cost import profile
 from forecasting.profiling.machine import Machine
-from forecasting.profiling.profile import profile
 from pipelines.benchmark.speed.cases_networks import (
     CASES,
     TINY,

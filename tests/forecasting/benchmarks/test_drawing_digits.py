@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from forecasting.benchmarks.moving_digits import MovingDigits, draw
+from forecasting.benchmarks.moving_mnist import MovingDigits, draw
 
 
 def seeded(seed: int) -> torch.Generator:
