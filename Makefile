@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo dashboard test lint install clean
+.PHONY: demo dashboard test test-all lint install clean
 
 install: $(READY)
 
@@ -21,6 +21,9 @@ dashboard: install
 	$(BIN)/forecast dashboard --city demo --replayed
 
 test: install
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not slow"
+
+test-all: install
 	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 lint: install
