@@ -20,16 +20,14 @@ from app.cli.options import (
     ERR,
     OUT,
     CityOption,
-    CompileOption,
-    DeviceOption,
     HorizonOption,
     JsonOption,
-    PrecisionOption,
-    RecomputeOption,
+    names_in,
     parse_time,
     print_json,
     print_table,
 )
+from app.cli.train import train
 from data.city import City, load_city, parse_grid, parse_step
 from data.errors import FlowcastError
 
@@ -184,130 +182,7 @@ def simulate(
     ERR.print(f"next: forecast ingest --city {place.name} {shlex.quote(str(out))}", markup=False)
 
 
-@app.command()
-def train(
-    city: CityOption,
-    epochs: Annotated[
-        int | None,
-        typer.Option(min=1, max=10_000, help="Passes over the data; a third more on frames alone."),
-    ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(min=0.05, help="Time to train in, all fits together.")
-    ] = None,
-    members: Annotated[
-        int | None, typer.Option(min=1, max=20, help="Networks of each kind; 1 to 3.")
-    ] = None,
-    final: Annotated[
-        bool | None,
-        typer.Option(
-            "--final/--no-final",
-            help="Train at last on the validation days too; if windows are below 10,000.",
-        ),
-    ] = None,
-    trees: Annotated[
-        bool | None,
-        typer.Option(
-            "--trees/--no-trees", help="Trees with a share in the forecast; if not below 5 minutes."
-        ),
-    ] = None,
-    plain: Annotated[
-        bool | None,
-        typer.Option(
-            "--plain/--no-plain",
-            help="Networks on frames alone with a share in the forecast; if windows are 10,000 or more.",
-        ),
-    ] = None,
-    without: Annotated[
-        str,
-        typer.Option(
-            metavar="PARTS",
-            help="Parts of the context to switch off: anomaly, expected, last_week, yesterday, hour, "
-            "holiday, weather, place.",
-        ),
-    ] = "",
-    also: Annotated[
-        str, typer.Option("--with", metavar="PARTS", help="Parts to switch on: last_week.")
-    ] = "",
-    network: Annotated[
-        str | None,
-        typer.Option(
-            help="swinlstm-b (default), swinlstm-d, swinlstm-direct, convlstm, simvp, predformer, "
-            "st-resnet."
-        ),
-    ] = None,
-    device: DeviceOption = "auto",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from where the last training was kept.")
-    ] = False,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=2**31, help="Of weights, order and dropout; 0.")
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(min=1e-7, max=1, help="The highest; 0.002.")
-    ] = None,
-    precision: PrecisionOption = "float32",
-    compiled: CompileOption = False,
-    recompute: RecomputeOption = False,
-    serve: Annotated[
-        str,
-        typer.Option(
-            help="float32, or int8 where it changes the validation RMSE by less than 0.5 %."
-        ),
-    ] = "float32",
-) -> None:
-    """Trains networks on the days before the test days; Ctrl-C keeps the best epoch so far.
-
-    Epochs are chosen by the validation days. With few windows the networks are then trained on these
-    days too; with many a second kind of networks has a share in the forecast.
-    """
-    place = load_city(city)
-    from app.cli.progress import show_training, stopping_on_interrupt
-    from data.store.store import Store
-    from forecasting.city.recipe import Recipe
-    from forecasting.training.hardware import Computing
-    from pipelines.train import city as run
-
-    beginnings = {
-        **{"network": network, "members": members, "final": final, "trees": trees, "plain": plain},
-        **{
-            "without": without or None,
-            "with": also or None,
-            "seed": seed,
-            "learning-rate": learning_rate,
-        },
-    }
-    if resume and (named := [f"--{key}" for key, value in beginnings.items() if value is not None]):
-        raise typer.BadParameter(f"{named[0]} cannot change while a training goes on by --resume")
-    store = Store()
-    with stopping_on_interrupt() as stop:
-        try:
-            computing = Computing(device, precision, compiled, recompute)
-            means = run.Means(computing, serve, stop=stop)
-            recipe = Recipe.asked(
-                network=network,
-                without=_names(without),
-                also=_names(also),
-                members=members,
-                final=final,
-                trees=trees,
-                plain=plain,
-                epochs=epochs,
-                minutes=minutes,
-                seed=seed,
-                learning_rate=learning_rate,
-            )
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from error
-        if resume:
-            events = run.resume(store, place, epochs=epochs, minutes=minutes, means=means)
-        else:
-            events = run.train(store, place, recipe, means=means)
-        trained = show_training(events)
-    if trained.stopped:
-        ERR.print(f"stopped early; to go on: forecast train --city {city} --resume", markup=False)
-    for note in trained.notes:
-        ERR.print(f"note: {note}", markup=False)
-    OUT.print(trained.verdict, markup=False)
+app.command()(train)
 
 
 @app.command()
@@ -361,11 +236,11 @@ def evaluate(
         from pipelines.compare.contestants import Plan
 
         plan = Plan(horizon, minutes or Plan.minutes)
-        if not _names(networks):
+        if not names_in(networks):
             raise typer.BadParameter(
                 "--networks names none; write all, or names with commas between"
             )
-        asked = Asked(_names(networks), seeds, _names(contexts), plan, jobs, output)
+        asked = Asked(names_in(networks), seeds, names_in(contexts), plan, jobs, output)
         _contest(place, asked, as_json)
         return
     if output or jobs or minutes or seeds != 1 or contexts != BOTH:
@@ -471,11 +346,6 @@ def _simulated_city(grid: str, step: str, weeks: int, seed: int) -> City:
         test_days=min(base.test_days, max(1, 7 * weeks // 6)),
         validation_days=min(base.validation_days, max(1, 7 * weeks // 12)),
     )
-
-
-def _names(text: str) -> list[str]:
-    """Returns the names between commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 for verb in (

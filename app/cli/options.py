@@ -45,6 +45,11 @@ def parse_time(text: str, city: City) -> np.datetime64:
     return np.datetime64(int(zoned.timestamp()), "s")
 
 
+def names_in(text: str) -> list[str]:
+    """Returns the names between commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def print_table(table: Table) -> None:
     """Prints a table at its own width: a figure that is cut off is worse than a long line."""
     plain = Console(width=1000, highlight=False, markup=False)  # what people wrote is no markup
