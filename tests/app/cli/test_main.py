@@ -82,7 +82,7 @@ WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None  # an import of torch fails
 sys.argv = ["forecast", *sys.argv[1:]]
-from app.cli import main
+from app.cli.main import main
 main()
 """
 
