@@ -160,9 +160,9 @@ def main() -> None:
 
 def _champion() -> str:
     from data.city import load_city
+    from data.paths import models_root
     from data.store.store import Store
     from forecasting.registry.manifest import read_manifest
-    from forecasting.registry.versions import models_root
 
     city, store = load_city(NAME), Store()
     version = store.champion(city)

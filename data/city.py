@@ -17,7 +17,7 @@ import numpy as np
 
 from data.errors import FlowcastError
 from data.holidays import check_country
-from data.paths import home
+from data.paths import cities_folder, city_file
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 Duplicates = Literal["refuse", "sum", "max", "last"]
@@ -76,7 +76,7 @@ def seen(text: object) -> str:
 
 def city_files() -> dict[str, Path]:
     """Returns the TOML file of every known city by name, the user's own in the place of ours."""
-    folders = (Path(__file__).parent / "cities", home() / "cities")
+    folders = (Path(__file__).parent / "cities", cities_folder())
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
 
 
@@ -94,7 +94,7 @@ def load_city(name: str) -> City:
     if name not in files:
         raise FlowcastError(
             f"no city {name!r}; known: {', '.join(sorted(files))}; "
-            f"describe a new one in {home() / 'cities' / (name + '.toml')}"
+            f"describe a new one in {city_file(name)}"
         )
     return read_city(files[name])
 

@@ -325,10 +325,11 @@ def _calibrate_small() -> None:
     from data import windows
     from data.city import load_city
     from data.flow import split
+    from data.paths import models_root
     from data.store.schema import JUDGEMENT
     from data.store.store import Store
     from forecasting.intervals.conformal import calibrated
-    from forecasting.registry.versions import load_version, models_root
+    from forecasting.registry.versions import load_version
 
     city, store = load_city("small"), Store()
     version = str(store.champion(city))

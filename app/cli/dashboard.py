@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from app.cli.options import ERR
-from app.dashboard import REFRESH, REPLAYED, SECRETS
+from app.dashboard import REFRESH, REPLAYED
 from data.city import load_city
-from data.paths import home
+from data.paths import secrets_file
 
 
 def dashboard(
@@ -58,7 +58,7 @@ def command(port: int, address: str) -> list[str]:
         "runner.postScriptGC": "false",
         "theme.base": "light",
         "theme.primaryColor": "#0b5a8f",
-        "secrets.files": str(home() / SECRETS),
+        "secrets.files": str(secrets_file()),
     }
     named = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     script = Path(__file__).parents[1] / "dashboard" / "main.py"

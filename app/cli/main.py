@@ -301,9 +301,9 @@ def demo(
     minutes: Annotated[float, typer.Option(min=0.05, help="Time to train in.")] = 2.5,
 ) -> None:
     """Does the main job on a simulated city: simulate, ingest, train, forecast, evaluate."""
-    from data.paths import home
+    from data.paths import demo_folder
 
-    folder = home() / "demo"
+    folder = demo_folder()
     ERR.print("[bold]1/5 simulating the city `demo`[/bold]")
     simulate(folder)
     ERR.print("[bold]2/5 ingesting its files[/bold]")

@@ -8,10 +8,11 @@ from app.cli.options import OUT, CityOption, JsonOption, print_json, print_table
 from data.city import City, load_city
 from data.clock import stamp
 from data.errors import FlowcastError
+from data.paths import models_root
 from data.store.promotions import PROMOTED, ROLLED_BACK
 from data.store.store import Store
 from forecasting.registry.manifest import Manifest, read_manifest, versions
-from forecasting.registry.versions import manifest_hash, models_root
+from forecasting.registry.versions import manifest_hash
 from pipelines.forecast.champion import wrong_with
 
 app = typer.Typer(

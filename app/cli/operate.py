@@ -53,7 +53,7 @@ def schedule(
     ] = None,
 ) -> None:
     """Keeps cities forecast, scored and retrained every night; Ctrl-C or SIGTERM ends it."""
-    from data.paths import home
+    from data.paths import metrics_file
     from data.store.store import Store
     from pipelines import log
     from pipelines.operate.prometheus import write_metrics
@@ -64,7 +64,7 @@ def schedule(
     store = Store()
     cities = served_cities(store, city or [])
     stop = until_signalled()
-    path = metrics or home() / "metrics" / "flowcast.prom"
+    path = metrics or metrics_file()
     plan = Plan(
         cities,
         horizon,

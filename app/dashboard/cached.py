@@ -20,7 +20,7 @@ from app.dashboard import REPLAYED
 from data.city import City, city_files, load_city
 from data.clock import Clock, local
 from data.errors import FlowcastError, StoreError
-from data.paths import home
+from data.paths import overlay_file
 from data.store.database import default_url, file_of
 from data.store.store import Store
 from pipelines.ingest.check import Gap, gaps
@@ -292,7 +292,7 @@ def totals_of_month(city: City, month: str, ingests: str) -> pd.DataFrame:
 @st.cache_resource(show_spinner=False, ttl=60, hash_funcs=BY_CITY, max_entries=FEW)
 def overlay(city: City) -> tuple[Mapping[str, Any] | None, str]:
     """Returns the GeoJSON beside the city's TOML, and what is wrong with it."""
-    path = home() / "cities" / f"{city.name}.geojson"
+    path = overlay_file(city.name)
     if not path.is_file():
         return None, ""
     if path.stat().st_size > MOST_OVERLAY:

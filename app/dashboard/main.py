@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from app.charts.maps import COLOURS
-from app.dashboard import REFRESH, REPLAYED, SECRETS, cached
+from app.dashboard import REFRESH, REPLAYED, cached
 from app.dashboard.markdown import plain
 from app.dashboard.pages import cell, data, now, quality, runs
 from app.dashboard.url import PAGES, parse
@@ -18,7 +18,7 @@ from app.dashboard.widgets import changed, go, view, write_query
 from data.city import City
 from data.errors import FlowcastError
 from data.flow import CHANNELS
-from data.paths import home
+from data.paths import secrets_file
 
 DRAW = {
     "now": now.page,
@@ -92,7 +92,7 @@ def _look_again(text: str) -> None:
 
 def _signed_in() -> bool:
     """Returns whether pages may be shown: where no sign-in is set up, to all."""
-    path = home() / SECRETS
+    path = secrets_file()
     try:
         asked = "auth" in st.secrets
     except FileNotFoundError:

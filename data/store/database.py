@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from data.errors import StoreError
 from data.files import make_folder
-from data.paths import home
+from data.paths import database_file
 from data.store.messages import EXAMPLE, NAMED, NOT_OURS, PATIENCE, place, sentences
 from data.store.schema import SCHEMA
 
@@ -48,7 +48,7 @@ def default_url() -> sa.URL:
                 f"{EXAMPLE}"
             )
         return url
-    path = home() / "flowcast.db"
+    path = database_file()
     make_folder(path.parent)
     return sa.URL.create("sqlite", database=str(path))  # a path may hold "?" and "%"
 

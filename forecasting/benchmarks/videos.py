@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from data.paths import home
+from data.paths import clips_cache
 from data.video.clips import Clips, starts
 from data.video.human36m import open_human36m
 from data.video.kth import open_kth
@@ -78,7 +78,7 @@ class Human36MConfig(ClipsConfig):
 def open_kth_task(config: KTHConfig, folder: Path, device: torch.device) -> Task:
     """Returns KTH: persons of the training part, of which the last windows validate, and others."""
     size = (config.size, config.size)
-    kth = open_kth(folder, home() / "cache", size, config.train_persons, config.test_persons)
+    kth = open_kth(folder, clips_cache(), size, config.train_persons, config.test_persons)
     return _clips_task(config, kth.train, kth.test, 1, "kth", device)
 
 
@@ -86,7 +86,7 @@ def open_human36m_task(config: Human36MConfig, folder: Path, device: torch.devic
     """Returns Human3.6M: subjects of the training part, of which the last windows validate."""
     human = open_human36m(
         folder,
-        home() / "cache",
+        clips_cache(),
         (config.size, config.size),
         scenario=config.scenario,
         middle=config.middle,

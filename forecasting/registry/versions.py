@@ -25,7 +25,6 @@ from safetensors.numpy import load, save
 from data.city import City
 from data.errors import FlowcastError
 from data.files import sha256, sync
-from data.paths import home
 from forecasting.covariates.climatology import Climatology
 from forecasting.covariates.config import PLAIN, ContextConfig
 from forecasting.covariates.covariates import Context
@@ -41,11 +40,6 @@ WEIGHTS, NETWORK, TREES = "weights.safetensors", "network-{}.onnx", "trees-{}.on
 
 class VersionTakenError(FlowcastError):
     """A version of that name stands already; it was left as it is."""
-
-
-def models_root() -> Path:
-    """Returns the registry's folder in the user's home for flowcast."""
-    return home() / "models"
 
 
 def save_version(

@@ -14,7 +14,7 @@ import torch
 
 from data.errors import FlowcastError
 from data.files import make_folder, write_whole
-from data.paths import home
+from data.paths import benchmarks_folder
 from forecasting.benchmarks import DATASETS
 from forecasting.benchmarks.scoring import persistence, predictor, squared_error
 from forecasting.benchmarks.transforms import STRENGTHS, TRANSFORMS, Transformed
@@ -166,7 +166,7 @@ def experiment(
     Raises:
         FlowcastError: as `plan` and `run`, or there is no such experiment.
     """
-    folder = out or home() / "benchmarks" / "experiments" / f"{name}-{scale}"
+    folder = out or benchmarks_folder() / "experiments" / f"{name}-{scale}"
     if scale not in SCALES:
         raise FlowcastError(f"there is no scale {scale!r}; there is {', '.join(SCALES)}")
     if name == COST:

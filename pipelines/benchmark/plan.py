@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from data.errors import FlowcastError
-from data.paths import home
+from data.paths import benchmarks_folder, dataset_folder
 from forecasting.benchmarks import DATASETS
 from forecasting.benchmarks.config import DatasetConfig
 from forecasting.benchmarks.overrides import overridden, parsed
@@ -111,12 +111,12 @@ def plan(
 def default_folder(chosen: Plan, precision: str = "float32") -> Path:
     """Returns the folder that a run is written to where none is named."""
     name = chosen.name if precision == "float32" else f"{chosen.name}-{precision}"
-    return home() / "benchmarks" / chosen.dataset / name
+    return benchmarks_folder() / chosen.dataset / name
 
 
 def open_task(chosen: Plan, data: Path | None, device: torch.device) -> Task:
     """Returns the task of a plan, read from `data` or from the home's folder for the dataset."""
-    folder = data or home() / "datasets" / chosen.dataset
+    folder = data or dataset_folder(chosen.dataset)
     return DATASETS[chosen.dataset].open(chosen.data, folder, device)
 
 

@@ -17,7 +17,7 @@ from data.clock import Clock, stamp
 from data.errors import FlowcastError
 from data.files import make_folder, only_one
 from data.flow import split
-from data.paths import home
+from data.paths import comparisons_folder
 from data.store.store import Store
 from pipelines.compare.contest_processes import Began, Ended, jobs_that_fit, made
 from pipelines.compare.contestants import Archive, Plan, Run, judged, key_of, spans
@@ -67,7 +67,7 @@ def hold(
     archive = Archive.of(store, city)
     flow = archive.flow
     init_times = _windows(flow, city, plan)
-    folder = home() / "contests" / city.name / key_of(archive, plan)
+    folder = comparisons_folder(city.name) / key_of(archive, plan)
     paths = {run: folder / run.file(plan) for run in runs}
     make_folder(folder)
     failed: dict[str, str] = {}

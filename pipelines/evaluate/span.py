@@ -11,13 +11,14 @@ from data.city import City
 from data.clock import Clock, stamp
 from data.errors import FlowcastError
 from data.flow import no_flow, split
+from data.paths import models_root
 from data.store.store import Store
 from forecasting.baselines import BASELINES
 from forecasting.covariates.climatology import Climatology
 from forecasting.forecaster import Forecaster
 from forecasting.intervals.conformal import Bands
 from forecasting.registry.manifest import read_manifest
-from forecasting.registry.versions import load_bands, models_root
+from forecasting.registry.versions import load_bands
 from pipelines.forecast.champion import serving
 from pipelines.forecast.slots import frame_bytes, read_slots
 

@@ -9,9 +9,10 @@ from data import windows
 from data.city import City
 from data.clock import Clock, wall
 from data.flow import CHANNELS
+from data.paths import models_root
 from data.store.store import Store
 from forecasting.intervals.conformal import Bands
-from forecasting.registry.versions import load_bands, models_root
+from forecasting.registry.versions import load_bands
 
 Scores = tuple[xr.DataArray, xr.DataArray]
 """Forecasts and what was observed, dims `(init_time, lead_time, channel, y, x)`."""

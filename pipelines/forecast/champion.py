@@ -6,10 +6,11 @@ import numpy as np
 
 from data.city import City
 from data.errors import FlowcastError
+from data.paths import models_root
 from data.store.store import Store
 from data.weather import CURRENT
 from forecasting.ensemble import NeuralForecaster
-from forecasting.registry.versions import altered, load_version, models_root, verify
+from forecasting.registry.versions import altered, load_version, verify
 
 
 def serving(

@@ -13,6 +13,7 @@ from data.clock import Clock, stamp
 from data.errors import FlowcastError
 from data.flow import no_flow
 from data.intervals import with_band
+from data.paths import models_root
 from data.store.store import Store
 from forecasting.baselines import AverageAndAnomaly, HistoricalAverage
 from forecasting.covariates.climatology import Climatology
@@ -20,7 +21,6 @@ from forecasting.ensemble import NeuralForecaster
 from forecasting.forecaster import Forecaster
 from forecasting.intervals.conformal import Bands
 from forecasting.registry.manifest import Manifest, read_manifest
-from forecasting.registry.versions import models_root
 from pipelines.forecast.calibration import bands_at
 from pipelines.forecast.champion import serving
 from pipelines.forecast.notes import unknown_years

@@ -17,7 +17,7 @@ from data.city import City
 from data.errors import FlowcastError, StoreError
 from data.files import make_folder, only_one, sync, write_whole
 from data.formats.registry import SUFFIXES, TABLES, reader_of
-from data.paths import home
+from data.paths import inbox_folder, inbox_lock, journal_file
 from data.store.store import Source, Store
 from pipelines import log
 from pipelines.ingest.files import Ingested, ingest_file, refuse
@@ -40,7 +40,7 @@ def inbox(city: City) -> Path:
     Raises:
         FlowcastError: it cannot be made.
     """
-    folder = home() / "inbox" / city.name
+    folder = inbox_folder(city.name)
     for each in (folder, folder / DONE, folder / REFUSED):
         make_folder(each)
     return folder
@@ -48,7 +48,7 @@ def inbox(city: City) -> Path:
 
 def is_fed(city: City) -> bool:
     """Returns whether there is a file for a city, whole or not yet."""
-    return (home() / "inbox" / city.name).is_dir() and bool(waiting(city, float("inf")))
+    return (inbox_folder(city.name)).is_dir() and bool(waiting(city, float("inf")))
 
 
 def waiting(city: City, now: float, quiet: float = QUIET) -> list[Path]:
@@ -99,7 +99,7 @@ def fresh(city: City, now: float, quiet: float = QUIET) -> set[str]:
 
 
 def _visits(city: City) -> Path:
-    return home() / "inbox" / f".{city.name}.json"
+    return journal_file(city.name)
 
 
 def untaken(city: City, before: float) -> list[str]:
@@ -108,7 +108,7 @@ def untaken(city: City, before: float) -> list[str]:
     Raises:
         FlowcastError: the folder cannot be read.
     """
-    if not (home() / "inbox" / city.name).is_dir():
+    if not (inbox_folder(city.name)).is_dir():
         return []
     return [
         path.name
@@ -122,7 +122,7 @@ def strange(city: City) -> list[str]:
 
     Names that begin with a dot are being written.
     """
-    folder = home() / "inbox" / city.name
+    folder = inbox_folder(city.name)
     try:
         entries = [*os.scandir(folder)]
     except OSError:  # there is none yet, or `waiting` tells what is wrong with it
@@ -159,7 +159,7 @@ def take_in(store: Store, city: City, now: float, quiet: float = QUIET) -> Itera
     if not fresh(city, now, quiet):
         return
     reader_of(city)  # a wrong TOML refuses no file
-    lock = home() / "inbox" / f".{city.name}.lock"
+    lock = inbox_lock(city.name)
     with only_one(lock, f"another process is taking in the files of {city.name}"):
         visits = Visits.read(kept)
         _fetch_back(visits)

@@ -18,7 +18,7 @@ from data.formats.registry import input_files, read_file
 from data.formats.tables import write_flow_csv
 from data.formats.taxibj import write_taxibj
 from data.formats.taxibj_dates import shown
-from data.paths import home
+from data.paths import city_file
 from data.store.store import Source, Store
 from pipelines.ingest.inbox import inbox
 
@@ -37,7 +37,7 @@ def town(city: City, name: str) -> City:
     if not NAME.fullmatch(name):
         load_city(name)  # which says what names are like
     if name not in files:
-        with write_whole(home() / "cities" / f"{name}.toml") as temporary:
+        with write_whole(city_file(name)) as temporary:
             shutil.copyfile(files[city.name], temporary)
     other = load_city(name)
     if (other.grid, other.step, other.timezone) != (city.grid, city.step, city.timezone):

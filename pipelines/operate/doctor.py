@@ -11,11 +11,10 @@ from data.city import City, city_files, load_city
 from data.clock import Clock, duration, stamp
 from data.errors import FlowcastError
 from data.formats.registry import SUFFIXES, TABLES
-from data.paths import home
+from data.paths import home, models_root
 from data.store.runs import FAILED, RUNNING
 from data.store.store import Store
 from forecasting.registry.manifest import read_manifest
-from forecasting.registry.versions import models_root
 from pipelines.forecast.champion import wrong_with
 from pipelines.ingest.inbox import strange, untaken
 from pipelines.operate.job import LIMITS

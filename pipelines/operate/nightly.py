@@ -9,11 +9,12 @@ from data.city import City
 from data.clock import Clock
 from data.errors import FlowcastError, NotNowError
 from data.flow import no_flow
+from data.paths import models_root
 from data.store.promotions import PROMOTED, REFUSED
 from data.store.store import Store
 from forecasting.city.recipe import Recipe
 from forecasting.registry.manifest import versions
-from forecasting.registry.versions import manifest_hash, models_root, remove_version, verify
+from forecasting.registry.versions import manifest_hash, remove_version, verify
 from pipelines.forecast.champion import wrong_with
 from pipelines.promotion.gates import Gate, intact, verdict
 from pipelines.promotion.judge import judged

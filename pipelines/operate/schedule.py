@@ -21,7 +21,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from data.city import City, city_files, load_city
 from data.errors import FlowcastError, StoreError
-from data.paths import home
+from data.paths import inbox_folder
 from data.store.scheduler_lock import Held
 from data.store.store import Store
 from pipelines import log
@@ -332,6 +332,6 @@ def served_cities(store: Store, names: Sequence[str]) -> tuple[City, ...]:
     if not known:
         raise FlowcastError(
             "no city has any flow; run: forecast ingest --city CITY PATH, or drop files in its inbox: "
-            f"{home() / 'inbox' / 'CITY'}"
+            f"{inbox_folder('CITY')}"
         )
     return tuple(known)

@@ -9,13 +9,14 @@ from data import windows
 from data.city import City
 from data.clock import Clock, stamp, wall
 from data.errors import FlowcastError
+from data.paths import models_root
 from data.store.store import Store
 from forecasting.baselines import BASELINES
 from forecasting.covariates.climatology import Climatology
 from forecasting.forecaster import Forecaster
 from forecasting.intervals.coverage import Followed, shares
 from forecasting.registry.manifest import read_manifest
-from forecasting.registry.versions import load_bands, models_root
+from forecasting.registry.versions import load_bands
 from pipelines.forecast.champion import serving, wrong_with
 from pipelines.forecast.slots import frame_bytes
 from pipelines.promotion import gates

@@ -5,13 +5,14 @@ import xarray as xr
 
 from data.city import City
 from data.errors import FlowcastError
+from data.paths import models_root
 from data.store.store import Store
 from forecasting.baselines import BASELINES
 from forecasting.city.task import Lesson
 from forecasting.covariates.climatology import Climatology
 from forecasting.forecaster import Forecaster
 from forecasting.registry.manifest import read_manifest
-from forecasting.registry.versions import flow_hash, models_root
+from forecasting.registry.versions import flow_hash
 from pipelines.forecast.champion import serving
 
 

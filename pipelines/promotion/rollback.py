@@ -5,11 +5,11 @@ import pandas as pd
 
 from data.city import City
 from data.errors import FlowcastError
+from data.paths import models_root
 from data.store.promotions import ROLLED_BACK
 from data.store.scores import SERVED
 from data.store.store import Store
 from forecasting.registry.manifest import read_manifest
-from forecasting.registry.versions import models_root
 from pipelines import log
 from pipelines.forecast.champion import wrong_with
 

@@ -16,13 +16,14 @@ from torch import nn
 from data.city import City
 from data.errors import FlowcastError
 from data.files import only_one
+from data.paths import models_root, training_folder
 from forecasting.benchmarks.task import digest_of
 from forecasting.city.fit import Course
 from forecasting.city.recipe import Recipe
 from forecasting.city.task import Lesson
 from forecasting.networks import write_network
 from forecasting.registry.manifest import read_manifest, versions
-from forecasting.registry.versions import flow_hash, models_root
+from forecasting.registry.versions import flow_hash
 from forecasting.rollout.torch_rollout import build_network
 from forecasting.training.checkpoint import load_checkpoint, read_facts
 from forecasting.training.state import TrainingConfig, TrainingState
@@ -152,4 +153,4 @@ def _written(recipe: Recipe) -> str:
 
 
 def _folder(city: City) -> Path:
-    return models_root() / city.name / "training"
+    return training_folder(city.name)

@@ -12,6 +12,7 @@ from torch import nn
 
 from data.city import City
 from data.errors import FlowcastError
+from data.paths import models_root
 from data.store.promotions import PROMOTED, REFUSED
 from data.store.store import Store
 from forecasting.city.fit import Course, chosen, share_of, share_of_trees
@@ -25,7 +26,6 @@ from forecasting.registry.versions import (
     flow_hash,
     load_weights,
     manifest_hash,
-    models_root,
     save_version,
 )
 from forecasting.rollout.torch_rollout import weights_of

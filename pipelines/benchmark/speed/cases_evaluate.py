@@ -11,9 +11,10 @@ import xarray as xr
 from data import windows
 from data.city import City
 from data.flow import split
+from data.paths import models_root
 from data.store.store import Store
 from forecasting.ensemble import NeuralForecaster
-from forecasting.registry.versions import load_version, models_root
+from forecasting.registry.versions import load_version
 from pipelines.benchmark.speed.city import temporary_home
 from pipelines.benchmark.speed.harness import Work, memory_from_now
 from pipelines.evaluate.backtest import evaluate

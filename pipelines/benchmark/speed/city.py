@@ -11,11 +11,11 @@ from pathlib import Path
 
 from data.city import City, load_city
 from data.flow import label
+from data.paths import version_folder
 from data.simulation.simulate import simulate
 from data.store.store import Source, Store
 from forecasting.city.recipe import Recipe
 from forecasting.registry.manifest import MANIFEST
-from forecasting.registry.versions import models_root
 from forecasting.training.hardware import Computing
 from pipelines.train.city import Means, train
 from pipelines.train.version import Trained
@@ -80,7 +80,7 @@ def _give(owner: City, version: str, city: City) -> None:
     """Gives another city a copy of a version."""
     if city == owner:
         return
-    source, target = (models_root() / one.name / version for one in (owner, city))
+    source, target = (version_folder(one.name, version) for one in (owner, city))
     shutil.copytree(source, target)
     manifest = json.loads((source / MANIFEST).read_text())
     (target / MANIFEST).write_text(json.dumps({**manifest, "city": city.name}))

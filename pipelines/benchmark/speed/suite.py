@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from data.files import make_folder, write_whole
-from data.paths import home
+from data.paths import benchmarks_folder
 from forecasting.profiling.machine import Machine, machine
 from pipelines.benchmark.result import finite
 from pipelines.benchmark.speed.cases import SpeedPlan
@@ -30,7 +30,7 @@ def measure(plan: SpeedPlan) -> tuple[Machine, Iterator[list[Figure]]]:
 
 def default_folder() -> Path:
     """Returns where the files are written if nowhere else."""
-    return home() / "benchmarks" / "speed"
+    return benchmarks_folder() / "speed"
 
 
 def write_speed(

@@ -21,7 +21,7 @@ from app.dashboard.pages import cell
 from app.dashboard.url import PAGES, View
 from data.city import load_city
 from data.clock import local
-from data.paths import home
+from data.paths import city_file
 from data.store.promotions import PROMOTED, REFUSED
 from data.store.store import Source, Store
 from pipelines.ingest.replay import town
@@ -202,7 +202,7 @@ def test_a_store_that_is_locked_is_a_sentence_or_a_page(lived_in: Path) -> None:
 
 
 def test_markup_in_a_title_is_shown_as_it_stands(lived_in: Path) -> None:
-    path = home() / "cities" / "small-live.toml"
+    path = city_file("small-live")
     wild = "**x** [a](javascript:alert(1)) :red[r] $x$ <img src=x>"
     turned = f"{wild}\u202e"  # from which on all would be read from right to left
     path.write_text(path.read_text().replace("Small town", turned), encoding="utf-8")

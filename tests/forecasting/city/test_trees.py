@@ -14,6 +14,7 @@ from data import windows
 from data.city import load_city
 from data.errors import FlowcastError
 from data.flow import Split, split
+from data.paths import models_root
 from data.store.store import Store
 from forecasting.city.fit import Course, Fitted, fitted, share_of_trees
 from forecasting.city.recipe import Recipe
@@ -21,7 +22,7 @@ from forecasting.city.trees import Grove, Growing
 from forecasting.covariates.covariates import Context
 from forecasting.forecaster import label_forecast
 from forecasting.registry.manifest import read_manifest
-from forecasting.registry.versions import load_version, models_root, verify
+from forecasting.registry.versions import load_version, verify
 from forecasting.training.hardware import Computing
 from forecasting.trees import forecaster as trees
 from forecasting.trees.forecaster import Trees

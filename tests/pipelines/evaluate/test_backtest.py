@@ -10,9 +10,10 @@ import xarray as xr
 from data import windows
 from data.city import load_city
 from data.errors import FlowcastError
+from data.paths import models_root
 from data.store.store import Source, Store
 from forecasting.intervals.coverage import shares
-from forecasting.registry.versions import load_bands, load_version, models_root
+from forecasting.registry.versions import load_bands, load_version
 from pipelines.evaluate.backtest import (
     BANDS,
     FLOOR,

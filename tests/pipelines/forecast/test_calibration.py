@@ -9,9 +9,10 @@ import xarray as xr
 from data import windows
 from data.city import City, load_city
 from data.intervals import band
+from data.paths import models_root
 from data.store.store import Source, Store
 from forecasting.intervals.conformal import Bands
-from forecasting.registry.versions import load_bands, load_version, models_root
+from forecasting.registry.versions import load_bands, load_version
 from pipelines.forecast.calibration import bands_at
 from pipelines.forecast.live import forecast
 

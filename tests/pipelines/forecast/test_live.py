@@ -8,8 +8,8 @@ import pytest
 from data.city import City, load_city
 from data.errors import FlowcastError
 from data.intervals import without_band
+from data.paths import models_root
 from data.store.store import Source, Store
-from forecasting.registry.versions import models_root
 from pipelines.forecast.live import forecast
 
 

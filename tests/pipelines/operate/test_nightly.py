@@ -12,11 +12,12 @@ from safetensors.numpy import load, save
 from data.city import City, load_city
 from data.errors import FlowcastError, NotNowError
 from data.files import sha256
+from data.paths import models_root
 from data.store.store import Source, Store
 from forecasting.city.recipe import Recipe
 from forecasting.registry import versions as registry
 from forecasting.registry.manifest import read_manifest, versions
-from forecasting.registry.versions import models_root, verify
+from forecasting.registry.versions import verify
 from forecasting.training.hardware import Computing
 from forecasting.training.interrupt import Stop
 from forecasting.training.state import Epoch

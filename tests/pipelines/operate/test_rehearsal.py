@@ -19,13 +19,14 @@ import pytest
 import xarray as xr
 
 from data.city import City, load_city
+from data.paths import models_root
 from data.store.runs import DONE
 from data.store.scores import SERVED
 from data.store.store import Store
 from forecasting.baselines import BASELINES
 from forecasting.city.recipe import Recipe
 from forecasting.registry.manifest import versions
-from forecasting.registry.versions import load_version, models_root, verify
+from forecasting.registry.versions import load_version, verify
 from forecasting.training.hardware import Computing
 from pipelines.ingest.replay import archived, begin, play, town
 from pipelines.operate.due_times import nightly_slot

@@ -19,6 +19,7 @@ from torch import nn
 from data.city import load_city
 from data.errors import FlowcastError
 from data.flow import split
+from data.paths import models_root
 from data.store.store import Source, Store
 from forecasting.baselines import BASELINES
 from forecasting.city.fit import Course
@@ -26,7 +27,7 @@ from forecasting.city.recipe import Recipe
 from forecasting.city.task import Lesson
 from forecasting.ensemble import NeuralForecaster
 from forecasting.registry.manifest import versions
-from forecasting.registry.versions import load_version, models_root, verify
+from forecasting.registry.versions import load_version, verify
 from forecasting.training.batches import Cut
 from forecasting.training.checkpoint import read_facts
 from forecasting.training.hardware import Computing

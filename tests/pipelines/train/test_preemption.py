@@ -11,9 +11,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from data.city import load_city
+from data.paths import models_root
 from data.store.store import Store
 from forecasting.registry.manifest import versions
-from forecasting.registry.versions import models_root
 from forecasting.training.hardware import Computing
 from pipelines.train.city import Means, resume
 from pipelines.train.trainer import main

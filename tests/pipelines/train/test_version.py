@@ -11,13 +11,14 @@ import torch
 from data import windows
 from data.city import load_city
 from data.flow import split
+from data.paths import models_root
 from data.store.store import Store
 from forecasting.city.fit import Course
 from forecasting.city.recipe import Recipe
 from forecasting.city.task import Lesson
 from forecasting.networks.swin import SwinBlock
 from forecasting.registry.manifest import read_manifest
-from forecasting.registry.versions import load_version, models_root
+from forecasting.registry.versions import load_version
 from forecasting.rollout.onnx_rollout import OnnxRollout
 from forecasting.rollout.torch_rollout import TorchRollout, restore
 from forecasting.training.hardware import Computing
