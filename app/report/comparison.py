@@ -1,4 +1,4 @@
-"""`forecast evaluate --networks`: a contest for people, its table and the files of its folder."""
+"""`forecast compare`: a contest for people, its table and the files of its folder."""
 
 import json
 import shlex
@@ -60,7 +60,7 @@ class Asked:
             "--minutes": "" if self.plan.minutes == usual.minutes else f"{self.plan.minutes:g}",
         }
         words = [word for key, text in options.items() if text for word in (key, text)]
-        return shlex.join(["forecast", "evaluate", *words])
+        return shlex.join(["forecast", "compare", *words])
 
 
 def contest(store: Store, city: City, asked: Asked) -> dict[str, Any]:

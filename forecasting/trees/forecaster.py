@@ -25,7 +25,7 @@ from forecasting.trees.features import Table, TreeLesson, TreesConfig, cells, pa
 
 MISSING = (
     "the trees need scikit-learn; install it: pip install scikit-learn, or do without them: "
-    "forecast train --no-trees, forecast evaluate --networks swinlstm-b,convlstm"
+    "forecast train --no-trees, forecast compare --networks swinlstm-b,convlstm"
 )
 
 

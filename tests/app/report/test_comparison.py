@@ -1,4 +1,4 @@
-"""`forecast evaluate --networks`: its table, its folder, and its charts."""
+"""`forecast compare --networks`: its table, its folder, and its charts."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ def lines(figure: Figure) -> dict[str, np.ndarray]:
 def test_a_contest_prints_its_table_and_writes_its_folder(
     run: Call, small_home: Path, tmp_path: Path
 ) -> None:
-    words = ("evaluate", "--city", "small", "--networks", "baselines", "--horizon", 2)
+    words = ("compare", "--city", "small", "--networks", "baselines", "--horizon", 2)
     code, out, err = run(*words, "--output", tmp_path / "table")
     assert code == 0, err
     assert "Small town: 167 windows of the test span" in out
@@ -51,7 +51,7 @@ def test_a_contest_prints_its_table_and_writes_its_folder(
     }
     content = json.loads((tmp_path / "table" / "table.json").read_text())
     assert content["command"] == (
-        "forecast evaluate --city small --networks baselines --seeds 1 --horizon 2"
+        "forecast compare --city small --networks baselines --seeds 1 --horizon 2"
     )
     code, out, err = run(*words, "--json")
     assert code == 0
@@ -66,11 +66,11 @@ def test_the_command_is_told_as_it_would_be_typed(small_home: Path) -> None:
     city = load_city("small")
     asked = Asked(["convlstm", "trees"], 3, ["plain"], Plan(1, 0.5), None, None)
     assert asked.command(city) == (
-        "forecast evaluate --city small --networks convlstm,trees --seeds 3 --contexts plain "
+        "forecast compare --city small --networks convlstm,trees --seeds 3 --contexts plain "
         "--horizon 1 --minutes 0.5"
     )
     usual = Asked(["all"], 1, CONTEXTS, Plan(), 2, Path("x"))
-    assert usual.command(city) == "forecast evaluate --city small --networks all --seeds 1"
+    assert usual.command(city) == "forecast compare --city small --networks all --seeds 1"
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_the_command_is_told_as_it_would_be_typed(small_home: Path) -> None:
         (["--networks", "transformer"], 1, "there is no network 'transformer'"),
         (["--networks", "all", "--contexts", "both"], 1, "there is no context 'both'"),
         (["--networks", "all", "--stride", "2"], 2, "--networks compares on the test days"),
-        (["--seeds", "3"], 2, "go with --networks"),
-        (["--output", "x"], 2, "go with --networks"),
+        (["--seeds", "3"], 2, "are options of: forecast compare"),
+        (["--output", "x"], 2, "are options of: forecast compare"),
     ],
 )
 def test_what_cannot_be_compared_is_said(

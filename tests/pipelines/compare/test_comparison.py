@@ -353,10 +353,10 @@ def test_windows_that_one_cannot_forecast_are_left_out_for_all(at_home: City) ->
 
 
 def test_the_table_tells_what_it_was_made_of(seeds: Held) -> None:
-    content = facts(standings(seeds), "forecast evaluate --city small --networks swinlstm-b")
+    content = facts(standings(seeds), "forecast compare --city small --networks swinlstm-b")
     json.dumps(content, allow_nan=False)
     text = as_markdown(content)
-    assert "`forecast evaluate --city small --networks swinlstm-b`" in text
+    assert "`forecast compare --city small --networks swinlstm-b`" in text
     assert "| swinlstm-b, context, mean of 2 |" in text
     assert "Paired test of the squared errors of 7 days" in text
     assert content["spans"]["test"] == ["2025-03-31 00:00", "2025-04-06 23:00"]

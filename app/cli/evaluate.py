@@ -1,0 +1,86 @@
+"""`forecast evaluate`: the errors of the model and all baselines."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli import compare
+from app.cli.options import (
+    ERR,
+    CityOption,
+    HorizonOption,
+    JsonOption,
+    parse_time,
+    print_json,
+    print_table,
+)
+from data.city import load_city
+
+
+def evaluate(
+    city: CityOption,
+    horizon: HorizonOption = 4,
+    model: Annotated[str, typer.Option(metavar="VERSION", help="In place of the champion.")] = "",
+    begin: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="TIME", help="First slot to forecast, in the city's time; test days."
+        ),
+    ] = "",
+    end: Annotated[
+        str,
+        typer.Option("--to", metavar="TIME", help="End of the last one; that of the archive."),
+    ] = "",
+    stride: Annotated[int, typer.Option(min=1, help="Slots from one forecast to the next.")] = 1,
+    as_json: JsonOption = False,
+    # Options of `forecast compare`, which was a part of this verb.
+    networks: Annotated[str, typer.Option(hidden=True)] = "",
+    seeds: Annotated[int, typer.Option(min=1, max=100, hidden=True)] = 1,
+    contexts: Annotated[str, typer.Option(hidden=True)] = compare.BOTH,
+    minutes: Annotated[float | None, typer.Option(min=0.01, hidden=True)] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
+    output: Annotated[Path | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Prints the errors of the model and all baselines, by lead time: on the test days, or a span."""
+    place = load_city(city)
+    if networks:
+        if model or begin or end or stride != 1:
+            raise typer.BadParameter(
+                "--networks compares on the test days; leave out --model, --from, --to and --stride"
+            )
+        ERR.print("note: `forecast evaluate --networks` is `forecast compare --networks` now")
+        compare.compare(city, networks, horizon, seeds, contexts, minutes, jobs, output, as_json)
+        return
+    if output or jobs or minutes or seeds != 1 or contexts != compare.BOTH:
+        raise typer.BadParameter(
+            "--seeds, --contexts, --minutes, --jobs and --output are options of: forecast compare"
+        )
+    span = [parse_time(text, place) if text else None for text in (begin, end)]
+    from app.report.evaluation import evaluation_object, evaluation_table, show_evaluation
+    from app.report.intervals import coverage_table
+    from data.store.store import Store
+    from pipelines.evaluate.backtest import evaluate_in_pieces
+
+    events = evaluate_in_pieces(
+        Store(),
+        place,
+        horizon=horizon,
+        model=model or None,
+        begin=span[0],
+        end=span[1],
+        stride=stride,
+    )
+    result = show_evaluation(events)
+    if not result.version:
+        ERR.print(f"note: {city} has no champion; to train a model: forecast train --city {city}")
+    for name in result.left_out:
+        ERR.print(f"note: {name} is left out: no window of the span has all its input")
+    for note in result.notes:
+        ERR.print(f"note: {note}", markup=False)
+    if as_json:
+        print_json(evaluation_object(result, place))
+    else:
+        print_table(evaluation_table(result, place))
+        if result.coverage is not None:
+            print_table(coverage_table(result))
