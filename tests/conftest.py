@@ -237,14 +237,14 @@ def _lived_in_home(_trained_home: Path, make_once: MakeOnce) -> Path:
         from data.city import load_city
         from data.store.store import Store
         from pipelines.ingest.replay import archived, begin, play, town
-        from pipelines.operate.update import step
+        from pipelines.operate.update import update
 
         shutil.copytree(_trained_home, home)
         store, source = Store(), load_city("small")
         city = town(source, "small-live")
         _, flow = begin(store, source, city, archived(store, source, None))
         for now in play(flow[:26], city):
-            step(store, city, now, horizon=3, wall=time.time() + 60)
+            update(store, city, now, horizon=3, wall=time.time() + 60)
         store.close()
 
     return make_once("lived-in", live)

@@ -13,7 +13,7 @@ from data.store.promotions import PROMOTED, ROLLED_BACK
 from data.store.store import Store
 from forecasting.registry.manifest import Manifest, read_manifest, versions
 from forecasting.registry.versions import manifest_hash
-from pipelines.forecast.champion import wrong_with
+from pipelines.forecast.champion import problems
 
 app = typer.Typer(
     help="Versions of a city's forecaster: list, show, promote, rollback, verify.",
@@ -112,7 +112,7 @@ def verify_versions(city: CityOption, version: str = typer.Argument("")) -> None
     names = [version] if version else sorted(every)
     if not names:
         raise FlowcastError(f"{city} has no version; to train one: forecast train --city {city}")
-    wrong = {name: wrong_with(store, place, name) for name in names}
+    wrong = {name: problems(store, place, name) for name in names}
     for name, sentences in wrong.items():
         OUT.print(f"{name}: {'; '.join(sentences) or 'well'}", markup=False)
     if any(wrong.values()):
@@ -121,7 +121,7 @@ def verify_versions(city: CityOption, version: str = typer.Argument("")) -> None
 
 def _check(store: Store, city: City, version: str) -> None:
     read_manifest(models_root(), city.name, version)
-    if wrong := wrong_with(store, city, version):
+    if wrong := problems(store, city, version):
         raise FlowcastError(f"{wrong[0]}; nothing was changed; choose another version")
 
 

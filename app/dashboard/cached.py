@@ -25,9 +25,9 @@ from data.store.database import default_url, file_of
 from data.store.store import Store
 from pipelines.ingest.check import Gap, gaps
 from pipelines.insight.hot_spots import hot_spots
-from pipelines.insight.past_forecasts import DAYS, Record, record
+from pipelines.insight.past_forecasts import DAYS, PastForecasts, past_forecasts
 from pipelines.insight.trust import Skill, Trust, skill, trust
-from pipelines.insight.typical import usual
+from pipelines.insight.typical import typical
 
 SCORED = np.timedelta64(28, "D")
 """How far back errors are told."""
@@ -159,7 +159,7 @@ def usual_of(city: City, state: str, at: np.datetime64, horizon: int) -> xr.Data
     """Returns what was usual at the slots after `at`."""
     clock = Clock(city.step, city.timezone)
     times = clock.time(np.asarray(at), np.arange(1, horizon + 1))
-    return usual(store(), city, times, clock.after(at, 1))
+    return typical(store(), city, times, clock.after(at, 1))
 
 
 def top(city: City) -> float:
@@ -231,9 +231,9 @@ def hot_spots_of(
 
 
 @st.cache_resource(show_spinner=False, hash_funcs=BY_CITY, max_entries=FEW // 2)
-def record_of(city: City, state: str, until: np.datetime64) -> Record | None:
+def record_of(city: City, state: str, until: np.datetime64) -> PastForecasts | None:
     """Returns the record of the days before `until`."""
-    return record(store(), city, until)
+    return past_forecasts(store(), city, until)
 
 
 @st.cache_data(show_spinner=False, hash_funcs=BY_CITY, max_entries=FEW)

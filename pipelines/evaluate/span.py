@@ -19,7 +19,7 @@ from forecasting.forecaster import Forecaster
 from forecasting.intervals.conformal import Bands
 from forecasting.registry.manifest import read_manifest
 from forecasting.registry.versions import load_bands
-from pipelines.forecast.champion import serving
+from pipelines.forecast.champion import load_champion
 from pipelines.forecast.slots import frame_bytes, read_slots
 
 HISTORY = 4
@@ -92,7 +92,7 @@ def prepare(
         _check_unseen(city, version, begin)
     climatology = Climatology.fit_pieces(store.pieces(city, last=before.values[-1]))
     forecasters: list[Forecaster] = [fit(before, climatology) for fit in BASELINES.values()]
-    own = serving(store, city, version) if version else None
+    own = load_champion(store, city, version) if version else None
     forecasters += [] if own is None else [own]
     able = [one for one in forecasters if len(_init_times(times, begin, end, [one], horizon))]
     init_times = _init_times(times, begin, end, able, horizon)

@@ -13,7 +13,7 @@ from forecasting.ensemble import NeuralForecaster
 from forecasting.registry.versions import altered, load_version, verify
 
 
-def serving(
+def load_champion(
     store: Store, city: City, version: str, at: np.datetime64 | None = None
 ) -> NeuralForecaster:
     """Returns the forecaster of a version, with the weather where its networks know any.
@@ -37,7 +37,7 @@ def serving(
     return replace(forecaster, weather=store.weather(city, first=first, last=at))
 
 
-def wrong_with(store: Store, city: City, version: str) -> list[str]:
+def problems(store: Store, city: City, version: str) -> list[str]:
     """Returns what is wrong with the files of a version, as `verify`, the manifest among them.
 
     What it must be stands in the store, where a change of the files does not reach.

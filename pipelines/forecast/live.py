@@ -22,7 +22,7 @@ from forecasting.forecaster import Forecaster
 from forecasting.intervals.conformal import Bands
 from forecasting.registry.manifest import Manifest, read_manifest
 from pipelines.forecast.calibration import bands_at
-from pipelines.forecast.champion import serving
+from pipelines.forecast.champion import load_champion
 from pipelines.forecast.notes import unknown_years
 from pipelines.forecast.slots import read_slots
 
@@ -144,7 +144,7 @@ def _choose(known: _Known, horizon: int, model: str | None) -> Choice:
         return Choice(HistoricalAverage(known.climatology()), None, (note,))
     try:
         manifest = read_manifest(models_root(), city.name, version)
-        forecaster = serving(known.store, city, version, known.init_time)
+        forecaster = load_champion(known.store, city, version, known.init_time)
     except FlowcastError as error:
         if model is not None:
             raise

@@ -6,7 +6,7 @@ import xarray as xr
 
 from data.clock import local
 from data.intervals import band
-from pipelines.insight.typical import SHARE
+from pipelines.insight.typical import HIGH
 
 FLOOR = 1.0
 """Vehicles per step below which no cell is a hot spot."""
@@ -88,7 +88,7 @@ def _reason(above: np.ndarray, limits: np.ndarray, weeks: int, at: pd.Timestamp)
         weeks: that tell what is usual.
         at: the slot.
     """
-    percentile = f"the {100 * SHARE:.0f}th percentile"
+    percentile = f"the {100 * HIGH:.0f}th percentile"
     if np.isfinite(above).all():
         return f"{above[0]:,.1f} above {percentile}, {above[1]:,.0f} above the threshold"
     if np.isfinite(above[1]):

@@ -1,4 +1,4 @@
-"""Record: the forecasts of recent days beside what came, cell by cell."""
+"""The forecasts of recent days beside what was observed, cell by cell."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ MOST = 2**24
 
 
 @dataclass(frozen=True)
-class Record:
+class PastForecasts:
     """What was forecast, and what came.
 
     Attributes:
@@ -27,18 +27,18 @@ class Record:
         observed: the same dims, NaN where nothing came yet.
         lower: of the band that promises 80 %, the same dims, NaN where there was none.
         upper: its other edge.
-        held: share of what came that lay within the bands, by `coverage` and `lead_time`; NaN where
-            there was nothing to count.
+        coverage: fraction of the observed values within the prediction intervals, dims `(coverage,
+            lead_time)`; NaN where nothing can be counted.
     """
 
     forecast: xr.DataArray
     observed: xr.DataArray
     lower: xr.DataArray
     upper: xr.DataArray
-    held: xr.DataArray
+    coverage: xr.DataArray
 
 
-def record(store: Store, city: City, until: np.datetime64) -> Record | None:
+def past_forecasts(store: Store, city: City, until: np.datetime64) -> PastForecasts | None:
     """Returns the record of the days before `until`, None where no forecast is stored.
 
     Of several forecasts with one init_time the newest counts.
@@ -90,7 +90,7 @@ def record(store: Store, city: City, until: np.datetime64) -> Record | None:
     )
     with np.errstate(invalid="ignore"):
         share = held / np.where(count > 0, count, np.nan)
-    return Record(
+    return PastForecasts(
         like,
         like.copy(data=observed),
         like.copy(data=lower),

@@ -17,9 +17,9 @@ DAYS = np.timedelta64(7, "D")
 """How long the skill looks back."""
 STALE = 3
 """Steps after the end of the newest slot from which on data are stale."""
-BEATS = 120
+HEARTBEAT_TIMEOUT = 120
 """Seconds without a heartbeat after which a scheduler is dead."""
-FEWEST = 24
+MIN_SCORES = 24
 """Scored leads below which nothing is said of skill."""
 
 
@@ -135,7 +135,7 @@ def skill(scores: pd.DataFrame) -> Skill | None:
     found = []
     for name in others:
         both = wide[[SERVED, name]].notna().all(axis=1)
-        if both.sum() >= FEWEST:
+        if both.sum() >= MIN_SCORES:
             sums = wide[both].sum() / count[both].sum()
             served, other = float(np.sqrt(sums[SERVED])), float(np.sqrt(sums[name]))
             found.append(Skill(served, other, str(name), int(both.sum())))
@@ -178,7 +178,7 @@ def _banners(
         banners.append(Banner("warning", f"A baseline stands in: {told}"))
     beat = store.heartbeats.newest("scheduler")
     silent = None if beat is None else float((now - beat["at"]) / np.timedelta64(1, "s"))
-    if silent is not None and silent > BEATS:
+    if silent is not None and silent > HEARTBEAT_TIMEOUT:
         banners.append(
             Banner(
                 "warning",

@@ -10,13 +10,13 @@ from data.store.store import Store
 
 WEEKS = 52
 """Weeks that are looked back."""
-FEWEST = 4
+MIN_WEEKS = 4
 """Weeks below which nothing is called usual."""
-SHARE = 0.95
+HIGH = 0.95
 """Of the weeks, that stayed below `high`."""
 
 
-def usual(store: Store, city: City, times: np.ndarray, before: np.datetime64) -> xr.Dataset:
+def typical(store: Store, city: City, times: np.ndarray, before: np.datetime64) -> xr.Dataset:
     """Returns what was usual at the weekday and slot of each time, by the city's clocks.
 
     Args:
@@ -27,7 +27,7 @@ def usual(store: Store, city: City, times: np.ndarray, before: np.datetime64) ->
 
     Returns:
         `mean` and `high`, the 95th percentile (linear between weeks, as `numpy.quantile`), vehicles
-        per step, dims `(time, channel, y, x)`, NaN where there are fewer than `FEWEST` weeks; and
+        per step, dims `(time, channel, y, x)`, NaN where there are fewer than `MIN_WEEKS` weeks; and
         `weeks`, their number, dim `time`.
     """
     shown = wall(times, city.timezone)
@@ -44,10 +44,10 @@ def usual(store: Store, city: City, times: np.ndarray, before: np.datetime64) ->
     count = np.isfinite(frames[:, :, 0, 0, 0]).sum(axis=0)
     shape = (len(times), len(CHANNELS), *city.grid)
     mean, high = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
-    for place in np.flatnonzero(count >= FEWEST):
+    for place in np.flatnonzero(count >= MIN_WEEKS):
         known = frames[np.isfinite(frames[:, place, 0, 0, 0]), place]
         mean[place] = known.mean(axis=0, dtype=np.float64)
-        high[place] = np.quantile(known, SHARE, axis=0)
+        high[place] = np.quantile(known, HIGH, axis=0)
     dims = ("time", "channel", "y", "x")
     return xr.Dataset(
         {"mean": (dims, mean), "high": (dims, high), "weeks": ("time", count)},

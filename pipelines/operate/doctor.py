@@ -15,7 +15,7 @@ from data.paths import home, models_root
 from data.store.runs import FAILED, RUNNING
 from data.store.store import Store
 from forecasting.registry.manifest import read_manifest
-from pipelines.forecast.champion import wrong_with
+from pipelines.forecast.champion import problems
 from pipelines.ingest.inbox import strange, untaken
 from pipelines.operate.job import LIMITS
 
@@ -167,7 +167,7 @@ def _champion(store: Store, city: City, now: np.datetime64) -> list[Finding]:
     if version is None:
         text = f"no champion; a baseline serves (to train: forecast train --city {city.name})"
         return [Finding("champion", city.name, WARNING, text)]
-    if wrong := wrong_with(store, city, version):
+    if wrong := problems(store, city, version):
         return [Finding("champion", city.name, FAILURE, f"{wrong[0]}; a baseline serves")]
     try:
         manifest = read_manifest(models_root(), city.name, version)

@@ -141,9 +141,9 @@ def _work(
     """Returns what was done, in a sentence and in figures."""
     if job == "nightly":
         return _night(store, city, stop, options)
-    from pipelines.operate.update import step
+    from pipelines.operate.update import update
 
-    done = step(store, city, present(), horizon=options.horizon, wall=time.time())
+    done = update(store, city, present(), horizon=options.horizon, wall=time.time())
     if done.rolled_back:
         log.warn(done.rolled_back, city=city.name, job=job)
     if done.drifted:

@@ -15,7 +15,7 @@ from data.store.store import Store
 from forecasting.city.recipe import Recipe
 from forecasting.registry.manifest import versions
 from forecasting.registry.versions import manifest_hash, remove_version, verify
-from pipelines.forecast.champion import wrong_with
+from pipelines.forecast.champion import problems
 from pipelines.promotion.gates import Gate, intact, verdict
 from pipelines.promotion.judge import judged
 from pipelines.train.checkpoints import read_recipe
@@ -153,7 +153,7 @@ def settle(
 def _sound_champion(store: Store, city: City) -> str:
     """Returns the champion where its files are what was judged, else "": then a night begins anew."""
     champion = store.champion(city)
-    return "" if champion is None or wrong_with(store, city, champion) else champion
+    return "" if champion is None or problems(store, city, champion) else champion
 
 
 def prune(store: Store, city: City) -> list[str]:

@@ -19,12 +19,12 @@ from pipelines.operate.drift import drift
 from pipelines.operate.score import BACK, score
 from pipelines.promotion.rollback import roll_back
 
-MOST = 48
+MAX_FORECASTS = 48
 """Slots that are forecast in a step."""
 
 
 @dataclass(frozen=True)
-class Stepped:
+class Updated:
     """What a step did.
 
     Attributes:
@@ -52,7 +52,7 @@ class Stepped:
     failed: str = ""
 
 
-def step(
+def update(
     store: Store,
     city: City,
     now: np.datetime64,
@@ -60,7 +60,7 @@ def step(
     horizon: int = 4,
     wall: float | None = None,
     quiet: float = QUIET,
-) -> Stepped:
+) -> Updated:
     """Does for a city what is due.
 
     Args:
@@ -94,7 +94,7 @@ def step(
     scored = score(store, city, span[1]) if span is not None else 0
     back = roll_back(store, city, span[1], now) if scored and span is not None else ""
     found = drift(store, city, now) if made is not None else None
-    return Stepped(
+    return Updated(
         files=len(taken),
         refused=sum(bool(one.refused) for one in taken),
         slots=sum(one.added.added + one.added.replaced for one in taken),
@@ -131,14 +131,14 @@ def _due(store: Store, city: City, newest: np.datetime64) -> list[np.datetime64]
 
     Every slot is, that has come since the city's first forecast: in order, late, many at once, or when
     a forecast of it failed, with what was known at its time, so that none lacks in the scores. Those of
-    the last four weeks are, the newest `MOST` in a step and the others in the next ones. Where there is
-    no forecast yet, or another version serves now, it is the newest slot alone.
+    the last four weeks are, the newest `MAX_FORECASTS` in a step and the others in the next ones. Where
+    there is no forecast yet, or another version serves now, it is the newest slot alone.
     """
     last = store.forecast(city)
     if last is None:
         return [newest]
     if len(lacking := store.lacking(city, newest - BACK, newest)):
-        return [*lacking[-MOST:]]
+        return [*lacking[-MAX_FORECASTS:]]
     version = store.champion(city)
     other = version is not None and last.attrs["model_version"] not in ("", version)
     return [newest] if other and last["init_time"].values[0] == newest else []

@@ -17,7 +17,7 @@ from forecasting.forecaster import Forecaster
 from forecasting.intervals.coverage import Followed, shares
 from forecasting.registry.manifest import read_manifest
 from forecasting.registry.versions import load_bands
-from pipelines.forecast.champion import serving, wrong_with
+from pipelines.forecast.champion import load_champion, problems
 from pipelines.forecast.slots import frame_bytes
 from pipelines.promotion import gates
 from pipelines.promotion.gates import Gate
@@ -48,7 +48,7 @@ def judged(
     Raises:
         FlowcastError: there is no such version, or too little flow that it does not know.
     """
-    wrong = wrong_with(store, city, version)
+    wrong = problems(store, city, version)
     if wrong:
         return [gates.intact(wrong)]
     champion = store.champion(city)
@@ -57,7 +57,7 @@ def judged(
     flow = store.flow(city, last=until)
     first = max(_known(city, one) for one in (version, rival) if one is not None)
     baselines = _baselines(flow[flow["time"].values <= first])
-    own = serving(store, city, version)
+    own = load_champion(store, city, version)
     everyone = [own, *baselines.values(), *([former] if former else [])]
     init_times = _windows(flow, first, everyone, city, horizon)
     observed = _observed(flow, init_times, horizon)
@@ -89,7 +89,7 @@ def _champion(store: Store, city: City, version: str | None) -> Forecaster | Non
     if version is None:
         return None
     try:
-        return serving(store, city, version)
+        return load_champion(store, city, version)
     except FlowcastError:
         return None
 

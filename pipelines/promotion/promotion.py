@@ -13,7 +13,7 @@ from forecasting.covariates.climatology import Climatology
 from forecasting.forecaster import Forecaster
 from forecasting.registry.manifest import read_manifest
 from forecasting.registry.versions import flow_hash
-from pipelines.forecast.champion import serving
+from pipelines.forecast.champion import load_champion
 
 
 def champion_of(store: Store, city: City, lesson: Lesson) -> Forecaster | None:
@@ -26,7 +26,7 @@ def champion_of(store: Store, city: City, lesson: Lesson) -> Forecaster | None:
         return None
     try:
         manifest = read_manifest(models_root(), city.name, version)
-        champion = serving(store, city, version)
+        champion = load_champion(store, city, version)
     except FlowcastError:
         return None
     seen = np.datetime64(manifest.trained[1].removesuffix("Z"))

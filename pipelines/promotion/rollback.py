@@ -11,7 +11,7 @@ from data.store.scores import SERVED
 from data.store.store import Store
 from forecasting.registry.manifest import read_manifest
 from pipelines import log
-from pipelines.forecast.champion import wrong_with
+from pipelines.forecast.champion import problems
 
 INTERVALS = 6
 """Newest scored forecasts that must all be far off."""
@@ -39,7 +39,7 @@ def roll_back(store: Store, city: City, newest: np.datetime64, now: np.datetime6
         return ""
     if not (reason := _far_off(store, city, champion, newest)):
         return ""
-    if previous is None or wrong_with(store, city, previous):
+    if previous is None or problems(store, city, previous):
         way = f"to train one: forecast train --city {city.name}"
         log.warn(f"{reason}; there is no sound version to go back to; {way}", city=city.name)
         return ""

@@ -28,7 +28,7 @@ from app.text import PLAIN
 from data.city import City
 from data.clock import Clock, local
 from data.store.scores import SERVED, SUMS
-from pipelines.insight.past_forecasts import Record
+from pipelines.insight.past_forecasts import PastForecasts
 
 BOTH = "in- and outflow together"
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -242,7 +242,7 @@ def _errors(city: City, scores: pd.DataFrame, at: str) -> None:
             show_chart(f"by-{by}", chart, title, table, title, at)
 
 
-def _by_cell(city: City, record: Record, last: np.datetime64) -> None:
+def _by_cell(city: City, record: PastForecasts, last: np.datetime64) -> None:
     """Draws the error of each cell in the days until `last`."""
     off = (record.forecast - record.observed).sel(channel=view().channel)
     squared = np.square(off.values.astype(np.float64))
@@ -258,10 +258,10 @@ def _by_cell(city: City, record: Record, last: np.datetime64) -> None:
     st.caption(f"Of {view().channel} alone, over all leads.")
 
 
-def _bands(record: Record, at: str) -> None:
+def _bands(record: PastForecasts, at: str) -> None:
     """Draws whether bands kept their word; `at` names files."""
     st.markdown("**What the bands held**")
-    held = record.held
+    held = record.coverage
     if not np.isfinite(held.values).any():
         st.info("There were no bands in these days: a baseline served, or nothing has come yet.")
         return

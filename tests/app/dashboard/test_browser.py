@@ -288,7 +288,7 @@ def test_a_page_shows_what_comes_in_and_keeps_what_was_chosen(
     from data.city import load_city
     from data.store.store import Store
     from pipelines.ingest.replay import archived, begin, play
-    from pipelines.operate.update import step
+    from pipelines.operate.update import update
 
     with served(lived_in, 4) as (url, _):
         drawn(page, link(Server(url, lived_in), lead="3", y="1", x="1", threshold="7"))
@@ -296,7 +296,7 @@ def test_a_page_shows_what_comes_in_and_keeps_what_was_chosen(
         store, source, city = Store(), load_city("small"), load_city("small-live")
         _, flow = begin(store, source, city, archived(store, source, None))
         for now in play(flow[:1], city):
-            step(store, city, now, horizon=3, wall=time.time() + 60)
+            update(store, city, now, horizon=3, wall=time.time() + 60)
         store.close()
         strip = re.search(r"Newest slot\n(.*)\n", before)
         assert strip is not None
@@ -348,14 +348,14 @@ def test_on_earth_the_grid_is_drawn_without_asking_for_a_background(
 ) -> None:
     from data.city import load_city
     from data.store.store import Source, Store
-    from pipelines.operate.update import step
+    from pipelines.operate.update import update
 
     monkeypatch.setenv("FLOWCAST_HOME", str(server.home))
     store, earth = Store(), load_city("small-earth")
     flow = store.flow(load_city("small-live"))
     flow.attrs["city"] = earth.name
     store.add_flow(earth, flow, source=Source("a copy", ""))
-    step(store, earth, flow["time"].values[-1], horizon=2)
+    update(store, earth, flow["time"].values[-1], horizon=2)
     store.close()
     seen = Seen(page)
     page.wait_for_timeout(0)

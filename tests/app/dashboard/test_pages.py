@@ -25,7 +25,7 @@ from data.paths import city_file
 from data.store.promotions import PROMOTED, REFUSED
 from data.store.store import Source, Store
 from pipelines.ingest.replay import town
-from pipelines.operate.update import step
+from pipelines.operate.update import update
 
 SCRIPT = Path(__file__).parents[3] / "app" / "dashboard" / "main.py"
 
@@ -154,7 +154,7 @@ def test_a_city_with_one_slot_and_no_champion_is_shown(small_home: Path, page: s
     assert not test.exception
     if page in ("now", "cell", "quality"):
         assert "forecast --city one --horizon 4" in words(test)
-    step(store, city, np.datetime64("2026-01-01", "s"), horizon=2)
+    update(store, city, np.datetime64("2026-01-01", "s"), horizon=2)
     st.cache_data.clear()
     test = shown(city="one", page=page, y="1", x="1")
     assert not test.exception
@@ -556,7 +556,7 @@ def test_a_city_with_a_slot_a_day_is_told_in_words(
     for number in range(40):
         one = flow.assign_coords(time=[midnight + number * day])
         store.add_flow(city, one, source=Source(str(number), ""))
-    step(store, city, midnight + 40 * day, horizon=2)
+    update(store, city, midnight + 40 * day, horizon=2)
     said = words(shown(city="daily"))
     assert "of the newest day" in said
     assert "a slot a day" in words(shown(city="daily", page="archive"))

@@ -8,12 +8,12 @@ from data.city import load_city
 from data.store.scores import SERVED
 from data.store.store import Source, Store
 from pipelines.ingest.replay import archived, begin, play, town
-from pipelines.insight.past_forecasts import record
-from pipelines.insight.trust import FEWEST, skill, trust
-from pipelines.operate.update import step
+from pipelines.insight.past_forecasts import past_forecasts
+from pipelines.insight.trust import MIN_SCORES, skill, trust
+from pipelines.operate.update import update
 
 
-def scores(served: float, other: float, count: int = FEWEST) -> pd.DataFrame:
+def scores(served: float, other: float, count: int = MIN_SCORES) -> pd.DataFrame:
     """Scores of single cells with these errors."""
     rows = [
         {
@@ -30,7 +30,7 @@ def scores(served: float, other: float, count: int = FEWEST) -> pd.DataFrame:
 def test_skill_is_the_gain_over_the_best_baseline_of_the_same_forecasts() -> None:
     found = skill(scores(8.6, 10))
     assert found is not None
-    assert (found.baseline, found.leads) == ("last-week", FEWEST)
+    assert (found.baseline, found.leads) == ("last-week", MIN_SCORES)
     assert found.gain == pytest.approx(0.14)
     worse = skill(scores(12, 10))
     assert worse is not None
@@ -38,7 +38,7 @@ def test_skill_is_the_gain_over_the_best_baseline_of_the_same_forecasts() -> Non
 
 
 def test_nothing_is_said_of_skill_where_little_is_scored() -> None:
-    assert skill(scores(8, 10, FEWEST - 1)) is None
+    assert skill(scores(8, 10, MIN_SCORES - 1)) is None
     assert skill(scores(8, 10).iloc[:0]) is None
     only = scores(8, 10)
     assert skill(only[only["forecaster"] == SERVED]) is None
@@ -51,7 +51,7 @@ def test_what_stands_above_a_forecast_and_its_record(small_store: Store) -> None
     times = flow["time"].values
     now = times[0]
     for now in play(flow[:14], city):
-        step(store, city, now, horizon=3, wall=time.time() + 60)
+        update(store, city, now, horizon=3, wall=time.time() + 60)
     made = store.forecast(city)
     assert made is not None
     newest = made["init_time"].values[0]
@@ -65,7 +65,7 @@ def test_what_stands_above_a_forecast_and_its_record(small_store: Store) -> None
     assert late.banners[0].level == "error"
     assert "9 h 00 min ago" in late.banners[0].text
 
-    kept = record(store, city, newest)
+    kept = past_forecasts(store, city, newest)
     assert kept is not None
     assert kept.forecast.sizes["init_time"] == 14
     # What came is the archive's; nothing has come of the newest forecast.
@@ -87,7 +87,7 @@ def test_the_state_changes_with_whatever_is_stored_and_only_then(small_store: St
     assert store.state(city) == seen[0]
     store.add_refusal(city, Source("x.h5", ""), "for a test")
     seen.append(store.state(city))
-    step(store, city, np.datetime64("2026-01-01", "s"), horizon=2)
+    update(store, city, np.datetime64("2026-01-01", "s"), horizon=2)
     seen.append(store.state(city))
     store.judgements.add(city, "v", "refused", "for a test", np.datetime64("2026-01-01", "s"))
     seen.append(store.state(city))

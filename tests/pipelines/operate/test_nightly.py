@@ -21,7 +21,7 @@ from forecasting.registry.versions import verify
 from forecasting.training.hardware import Computing
 from forecasting.training.interrupt import Stop
 from forecasting.training.state import Epoch
-from pipelines.forecast.champion import serving, wrong_with
+from pipelines.forecast.champion import load_champion, problems
 from pipelines.operate import nightly as nights
 from pipelines.operate.nightly import KEPT, Night, nightly, prune, settle
 from pipelines.promotion.gates import Gate
@@ -203,18 +203,18 @@ def test_one_whose_manifest_was_altered_after_judging_does_not_serve(
     monkeypatch.setattr("pipelines.operate.nightly.judged", judged_and_altered)
     night = place.settled(version)
     assert not night.promoted and "not the manifest that was judged" in night.reason
-    assert wrong_with(place.store, place.city, version)
+    assert problems(place.store, place.city, version)
 
 
 def test_a_champion_whose_manifest_is_altered_serves_no_more(place: Place) -> None:
-    assert wrong_with(place.store, place.city, place.champion) == []
-    serving(place.store, place.city, place.champion)
+    assert problems(place.store, place.city, place.champion) == []
+    load_champion(place.store, place.city, place.champion)
     softened(place.champion)
     assert verify(models_root(), "small", place.champion) == []
-    (wrong,) = wrong_with(place.store, place.city, place.champion)
+    (wrong,) = problems(place.store, place.city, place.champion)
     assert "not the manifest that was judged" in wrong
     with pytest.raises(FlowcastError, match="not the manifest that was judged"):
-        serving(place.store, place.city, place.champion)
+        load_champion(place.store, place.city, place.champion)
 
 
 def test_a_night_that_is_told_to_end_judges_nothing_and_goes_on_later(place: Place) -> None:

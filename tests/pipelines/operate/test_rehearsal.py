@@ -31,7 +31,7 @@ from forecasting.training.hardware import Computing
 from pipelines.ingest.replay import archived, begin, play, town
 from pipelines.operate.due_times import nightly_slot
 from pipelines.operate.nightly import nightly
-from pipelines.operate.update import step
+from pipelines.operate.update import update
 from pipelines.train.city import Means
 
 DAYS = int(os.environ.get("FLOWCAST_REHEARSAL_DAYS", "1"))
@@ -105,7 +105,7 @@ def work(job: str, name: str, now: np.datetime64) -> None:
     if claim is None:
         return
     if job == "step":
-        step(store, city, now, horizon=HORIZON, wall=time.time() + 60)
+        update(store, city, now, horizon=HORIZON, wall=time.time() + 60)
     else:
         means = Means(Computing("cpu"))
         for event in nightly(store, city, now, recipe=RECIPE, means=means, days=HELD):

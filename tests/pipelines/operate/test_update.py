@@ -17,10 +17,10 @@ from data.store.store import Source, Store
 from forecasting.baselines import BASELINES
 from pipelines.forecast.live import forecast
 from pipelines.ingest.replay import archived, begin, play, town
-from pipelines.operate import update as stepping
+from pipelines.operate import update as update_module
 from pipelines.operate.drift import drift
 from pipelines.operate.score import score
-from pipelines.operate.update import step
+from pipelines.operate.update import update
 from pipelines.promotion.rollback import roll_back
 
 HORIZON = 3
@@ -52,7 +52,7 @@ def stepped(live: Live, count: int) -> list[np.datetime64]:
     """Plays some slots, a step after each; returns the moments."""
     moments = []
     for now in play(live.flow[:count], live.city):
-        step(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
+        update(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
         moments.append(now)
     return moments
 
@@ -73,7 +73,7 @@ def test_each_slot_is_forecast_once_and_each_matured_lead_scored(live: Live) -> 
     assert pairs == {(n, lead) for n in range(8) for lead in (1, 2, 3) if n + lead < 8}
     assert {*table["forecaster"]} == {SERVED, *BASELINES}
     assert (table["revision"] == 0).all()
-    again = step(store, city, live.times[7] + np.timedelta64(3599, "s"), horizon=HORIZON)
+    again = update(store, city, live.times[7] + np.timedelta64(3599, "s"), horizon=HORIZON)
     assert (again.init_time, again.scored, again.files) == (None, 0, 0)
 
 
@@ -120,11 +120,11 @@ def test_a_slot_that_comes_late_is_forecast_and_it_or_a_corrected_one_is_scored_
     ).any()
     store.add_flow(city, late, source=Source("late.h5", ""))
     now = live.times[5] + np.timedelta64(3600, "s")
-    done = step(store, city, now, horizon=HORIZON)
+    done = update(store, city, now, horizon=HORIZON)
     # As lead 1 and 2 of the forecasts before, and leads 1 to 3 of its own.
     assert (done.init_time, done.scored) == (live.times[2], 5)
     store.add_flow(city, late + 1, source=Source("corrected.h5", ""), replace=True)
-    assert step(store, city, now, horizon=HORIZON).scored == 2
+    assert update(store, city, now, horizon=HORIZON).scored == 2
     table = store.scores.table(city, live.times[0] - 1, live.times[5])
     assert [*table[table["forecaster"] == SERVED]["revision"]].count(1) == 2
 
@@ -134,7 +134,7 @@ def test_slots_that_come_together_are_each_forecast_by_what_was_known(live: Live
     for _ in play(live.flow[1:5], live.city):
         pass
     now = live.times[5]
-    done = step(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
+    done = update(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
     assert (done.files, done.init_time) == (4, live.times[4])
     made = list(live.store.forecasts(live.city, live.times[0] - 1, now))
     assert [one["init_time"].values[0] for one in made] == [*live.times[:5]]
@@ -153,9 +153,9 @@ def test_a_city_that_is_a_day_old_is_scored_without_the_baselines_that_look_a_we
     times = NOW + np.arange(25) * np.timedelta64(1, "h")
     flow = label(np.ones((25, 2, 2, 3)), times, city)
     store.add_flow(city, flow[:24], source=Source("day.h5", ""))
-    step(store, city, times[23], horizon=1)
+    update(store, city, times[23], horizon=1)
     store.add_flow(city, flow[24:], source=Source("hour.h5", ""))
-    assert step(store, city, times[24], horizon=1).scored == 1
+    assert update(store, city, times[24], horizon=1).scored == 1
     found = {*store.scores.table(city, NOW, times[24])["forecaster"]}
     assert {SERVED, "persistence"} <= found and "last-week" not in " ".join(found)
     store.close()
@@ -179,20 +179,20 @@ def test_slots_that_come_in_any_order_are_all_forecast_and_scored(live: Live) ->
     order = [0, 3, 1, 6, 5, 2, 4, 7]
     for number in order:
         stepped(live._replace(flow=live.flow[[number]]), 1)
-        step(live.store, live.city, live.times[8], horizon=HORIZON)
+        update(live.store, live.city, live.times[8], horizon=HORIZON)
     matured(live, 8)
 
 
 def test_of_many_slots_that_come_at_once_the_newest_are_forecast_first_and_then_all(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stepping, "MOST", 3)
+    monkeypatch.setattr(update_module, "MAX_FORECASTS", 3)
     stepped(live, 1)
     for _ in play(live.flow[1:9], live.city):
         pass
     now, found = live.times[9], []
     for _ in range(4):
-        step(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
+        update(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
         found.append(len(forecasts(live)))
         assert forecasts(live)[-1] == live.times[8]
     assert found == [4, 7, 9, 9]
@@ -213,11 +213,11 @@ def test_a_slot_whose_forecast_failed_keeps_no_other_from_it_and_is_forecast_lat
         return forecast(*arguments, at=at)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stepping, "forecast", fails)
-        done = step(live.store, live.city, live.times[5], horizon=HORIZON, wall=time.time() + 60)
+        patch.setattr(update_module, "forecast", fails)
+        done = update(live.store, live.city, live.times[5], horizon=HORIZON, wall=time.time() + 60)
     assert done.failed == f"no forecast of {live.times[2]}Z: {error}"
     assert forecasts(live) == [*live.times[[0, 1, 3, 4]]] and done.scored > 0
-    assert step(live.store, live.city, live.times[5], horizon=HORIZON).failed == ""
+    assert update(live.store, live.city, live.times[5], horizon=HORIZON).failed == ""
     matured(live, 5)
 
 
@@ -226,7 +226,7 @@ def test_slots_ahead_of_the_clock_are_forecast_when_it_is_their_time(live: Live)
     for _ in play(live.flow[1:6], live.city):
         pass
     for now in (live.times[2], live.times[2] - np.timedelta64(1, "D"), live.times[6]):
-        step(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
+        update(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
     matured(live, 6)
 
 
@@ -245,16 +245,16 @@ def test_where_another_process_takes_in_the_files_there_is_a_forecast_all_the_sa
     now = next(play(live.flow[:1], live.city))
     lock = flowcast_home / "inbox" / f".{live.city.name}.lock"
     with only_one(lock, "another"):
-        done = step(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
+        done = update(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
     assert done.files == 0 and done.init_time is not None
     assert "another process is taking in" in done.notes[0]
-    again = step(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
+    again = update(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
     assert (again.files, again.init_time) == (1, live.times[0])
 
 
 def test_a_city_without_flow_steps_without_an_error(live: Live) -> None:
     empty = town(live.source, "empty")
-    done = step(live.store, empty, live.times[0], horizon=HORIZON)
+    done = update(live.store, empty, live.times[0], horizon=HORIZON)
     assert (done.init_time, done.scored, done.files) == (None, 0, 0)
 
 
@@ -314,7 +314,7 @@ def test_a_day_on_which_clocks_are_moved_is_played_whole(
     played = flow["time"].values
     assert len(played) == hours
     for now in play(flow, into):
-        step(store, into, now, horizon=HORIZON, wall=time.time() + 60)
+        update(store, into, now, horizon=HORIZON, wall=time.time() + 60)
     assert [*store.times(into)["time"].values] == [*times]
     made = store.forecasts(into, begins - 1, times[-1])
     assert [one["init_time"].values[0] for one in made] == [*played]
