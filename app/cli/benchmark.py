@@ -8,6 +8,7 @@ import typer
 
 from app.cli.options import ERR, OUT
 from data.errors import FlowcastError
+from forecasting.networks import networks_help
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,9 +17,7 @@ app = typer.Typer(
 
 NetworkOption = Annotated[
     str,
-    typer.Option(
-        help="swinlstm-b, swinlstm-d, swinlstm-direct, convlstm, simvp, predformer, st-resnet."
-    ),
+    typer.Option(help=networks_help() + "."),
 ]
 ScaleOption = Annotated[
     str,

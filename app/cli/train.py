@@ -15,6 +15,7 @@ from app.cli.options import (
     names_in,
 )
 from data.city import load_city
+from forecasting.networks import networks_help
 
 
 def train(
@@ -62,10 +63,7 @@ def train(
     ] = "",
     network: Annotated[
         str | None,
-        typer.Option(
-            help="swinlstm-b (default), swinlstm-d, swinlstm-direct, convlstm, simvp, predformer, "
-            "st-resnet."
-        ),
+        typer.Option(help=networks_help() + "."),
     ] = None,
     device: DeviceOption = "auto",
     resume: Annotated[

@@ -14,14 +14,13 @@ from torch import nn
 
 from data import windows
 from data.city import City
-from data.errors import FlowcastError
 from data.flow import Split
 from forecasting.city.recipe import GROWN_IN, Recipe
 from forecasting.city.task import Lesson
 from forecasting.city.trees import Grove, Growing, grow
 from forecasting.ensemble import NeuralForecaster
 from forecasting.forecaster import Forecaster
-from forecasting.networks import NETWORKS
+from forecasting.networks import entry_of
 from forecasting.networks.base import Frames, NetworkConfig
 from forecasting.rollout.torch_rollout import build_network
 from forecasting.training.budget import Clock
@@ -266,8 +265,6 @@ def network_for(city: City, name: str, config: TrainingConfig) -> NetworkConfig:
     Raises:
         FlowcastError: there is no such network.
     """
-    if name not in NETWORKS:
-        raise FlowcastError(f"there is no network {name!r}; there is {', '.join(NETWORKS)}")
     frames = Frames(
         channels=2,
         grid=city.grid,
@@ -276,4 +273,4 @@ def network_for(city: City, name: str, config: TrainingConfig) -> NetworkConfig:
         output="identity",
         day=city.slots_per_day,
     )
-    return NETWORKS[name].config.quick(frames)
+    return entry_of(name).config.quick(frames)

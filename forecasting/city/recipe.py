@@ -12,20 +12,16 @@ from typing import Any
 
 from forecasting.covariates.config import MANY as MANY_WINDOWS
 from forecasting.covariates.config import PLAIN, ContextConfig
+from forecasting.networks import DEFAULT, entry_of
 from forecasting.training.state import TrainingConfig
 from forecasting.trees import forecaster as trees
 
-DEFAULT = "swinlstm-b"
 USUAL = TrainingConfig(epochs=6, batch=32, average=0.99, loss="huber", patience=3)
 """How networks of cities are trained unless something else is asked for."""
 FEWEST, ENOUGH = 2, 400_000
 """Epochs that a fit has at least, and windows that it sees in all after which it has no more of them."""
 LEAST, MOST_EPOCHS = 16_000, 60
 """Windows that a fit of few weeks sees in all, and epochs that it has for it at most."""
-LONG, OTHERS = 6, 10
-"""Epochs of SwinLSTM and of other networks where windows are many. A validation week asks for more of
-SwinLSTM, but days like none before are forecast worse after them. Networks on frames alone, which have more
-to learn, have a third more."""
 TIME_FOR_TREES, GROWN_IN = 5.0, 2.0
 """Minutes of a budget from which on trees are grown too, and how many of them they take."""
 MEMBERS, OF_MANY, MANY = 3, 2, 150_000
@@ -86,7 +82,7 @@ class Recipe:
         """
         many = count >= MANY_WINDOWS
         few = max(self.training.epochs, min(-(-LEAST // count), MOST_EPOCHS))
-        long = LONG if self.network.startswith("swinlstm") else OTHERS
+        long = entry_of(self.network).epochs
         most = max(self.training.epochs, long) if many else few
         paying = min(max(FEWEST, -(-ENOUGH // count)), most)
         epochs = self.epochs or paying

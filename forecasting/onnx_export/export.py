@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 from data.errors import FlowcastError
+from forecasting.networks import NETWORKS
 from forecasting.networks.base import NetworkConfig
 from forecasting.networks.residual import StepResidual
 from forecasting.networks.with_covariates import ContextualStep, inner
 from forecasting.onnx_export.graph import Graph
-from forecasting.onnx_export.swinlstm import Step, write_b, write_d
+from forecasting.onnx_export.swinlstm import Step
 from forecasting.onnx_export.tokens import Weights
 from forecasting.onnx_export.with_covariates import enter, leave
 from forecasting.rollout.onnx_rollout import OnnxRollout
@@ -26,8 +28,7 @@ TRIALS = ((1, 1, 1), (2, 3, 2), (5, 2, 4))
 
 Writer = Callable[[Graph, str, Any, Weights], Step]
 
-EXPORTS: dict[str, Writer] = {"swinlstm-b": write_b, "swinlstm-d": write_d}
-"""For each network that can be exported, what writes one step of it."""
+"""Writes one step of a network: into a graph, for its frame or features, of its configuration and weights."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def export(
     """Returns a trained network as ONNX, after running it beside torch.
 
     Args:
-        name: key in `EXPORTS`.
+        name: key in `NETWORKS`.
         network: bare, or as a city's forecaster wraps it, `StepResidual` or `ContextualStep`.
         config: of its frames.
         precision: key in `PRECISIONS`. In `int8` the difference is measured, but not limited.
@@ -59,10 +60,10 @@ def export(
     Raises:
         FlowcastError: there is no export of this network, or in float32 its outputs are not torch's.
     """
-    if name not in EXPORTS:
+    if not NETWORKS[name].onnx:
+        known = ", ".join(key for key, entry in NETWORKS.items() if entry.onnx)
         raise FlowcastError(
-            f"{name} cannot be exported; those that can are {', '.join(EXPORTS)}; "
-            f"it serves by torch as it is"
+            f"{name} cannot be exported; those that can are {known}; it serves by torch as it is"
         )
     model = write_model(name, network, config, precision)
     difference, largest = compare(model, network, config)
@@ -80,6 +81,7 @@ def write_model(
 ) -> bytes:
     """Returns one step of a network as an ONNX file; see `onnx_rollout` for its inputs and outputs."""
     graph, weights = Graph(precision), Weights(weights_of(network))
+    write: Writer = resolve_name(NETWORKS[name].onnx)
     shown: dict[str, tuple[int | str, ...]] = {}
     match network:
         case ContextualStep():
@@ -88,14 +90,14 @@ def write_model(
             shown = {key: ("b", *size) for key, size in sizes.items() if size[0]}
             seen, features = enter(graph, doors, around, config.channels)
             within = inner(config, around)
-            step = EXPORTS[name](graph, features, within, weights / "network")
+            step = write(graph, features, within, weights / "network")
             frame = leave(graph, doors, around, seen, step.output, features)
         case StepResidual():
-            step = EXPORTS[name](graph, "frame", config, weights / "network")
+            step = write(graph, "frame", config, weights / "network")
             gain = weights["gain"].astype(np.float32)
             frame = graph.add("Add", "frame", graph.add("Mul", _bounded(graph, step, config), gain))
         case _:
-            step = EXPORTS[name](graph, "frame", config, weights)
+            step = write(graph, "frame", config, weights)
             frame = _bounded(graph, step, config)
     shape = ("b", config.channels, *config.grid)
     states = {name: ("b", *size) for name, size in step.states.items()}

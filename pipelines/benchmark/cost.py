@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from data.errors import FlowcastError
-from forecasting.networks import NETWORKS
+from forecasting.networks import NETWORKS, entry_of
 from forecasting.networks.base import Frames
 from forecasting.profiling import cost
 from forecasting.training.hardware import PRECISIONS, pick_device
@@ -121,8 +121,8 @@ def check(networks: Sequence[str], scale: str, precision: str) -> None:
     Raises:
         FlowcastError: there is no such network, scale or precision.
     """
-    if unknown := [name for name in networks if name not in NETWORKS]:
-        raise FlowcastError(f"there is no network {unknown[0]!r}; there is {', '.join(NETWORKS)}")
+    for name in networks:
+        entry_of(name)
     if scale not in SCALES:
         raise FlowcastError(f"there is no scale {scale!r}; there is {', '.join(SCALES)}")
     if precision not in PRECISIONS:

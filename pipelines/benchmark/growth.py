@@ -9,7 +9,7 @@ import torch
 
 from data.errors import FlowcastError
 from data.store.store import Store
-from forecasting.city.recipe import DEFAULT
+from forecasting.networks import DEFAULT
 from forecasting.profiling import cost
 from forecasting.profiling.memory import begin_peak, peak_memory_of_process
 from forecasting.training.hardware import pick_device

@@ -93,7 +93,7 @@ def plan(
     data_class = DATASETS[dataset].config
     data = data_class.paper() if scale == "paper" else data_class.quick()
     data = overridden(data, _of(settings, "data."))
-    recipe = NETWORKS[network].recipe if scale == "paper" else QUICK_RECIPE
+    recipe = NETWORKS[network].paper_training if scale == "paper" else QUICK_RECIPE
     training = TrainingConfig(**{**recipe, "seed": seed})
     training = dataclasses.replace(training, history=data.history, horizon=data.horizon)
     training = overridden(training, _of(settings, "training."))

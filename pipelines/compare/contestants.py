@@ -21,11 +21,12 @@ from data.flow import Split
 from data.store.store import Store
 from forecasting.baselines import BASELINES
 from forecasting.covariates.config import PARTS, PLAIN
+from forecasting.networks import DEFAULT, NETWORKS, peers
 from forecasting.registry.versions import flow_hash
 from pipelines.compare.contest_makers import Baseline, Maker, Network, Trees
 
-MAIN = "swinlstm-b"
-PEERS = ("convlstm", "simvp", "predformer", "st-resnet")
+MAIN = DEFAULT
+PEERS = peers()
 ABLATION = "ablation"
 CONTEXTS = ("plain", "context")
 KEPT = 2**26
@@ -133,7 +134,7 @@ CONTESTANTS: tuple[Contestant, ...] = (
     *(Contestant(name, "baselines", "", Baseline(name)) for name in BASELINES),
     Contestant("trees, plain", "trees", "plain", Trees(context=False)),
     Contestant("trees, context", "trees", "context", Trees(context=True)),
-    *_networks((*PEERS, "swinlstm-d", "swinlstm-direct", MAIN)),
+    *_networks((*PEERS, *(n for n in NETWORKS if n not in (*PEERS, MAIN)), MAIN)),
     OWN,
 )
 """Who may take part in the table."""

@@ -9,7 +9,8 @@ from torch import nn
 from data.errors import FlowcastError
 from forecasting.city.task import Lesson
 from forecasting.ensemble import NeuralForecaster
-from forecasting.onnx_export.export import EXPORTS, export
+from forecasting.networks import NETWORKS
+from forecasting.onnx_export.export import export
 from forecasting.rollout.onnx_rollout import OnnxRollout
 
 SERVED = ("float32", "int8")
@@ -47,7 +48,7 @@ def service_of(
         judged: whether `serve` was measured before and is taken as it is.
     """
     by_torch = lesson.forecaster(*networks)
-    if lesson.name not in EXPORTS:
+    if not NETWORKS[lesson.name].onnx:
         notes = (f"{lesson.name} has no export; torch serves it",) if serve != "float32" else ()
         return Service(by_torch, (), {}, notes)
     try:

@@ -515,10 +515,13 @@ class Fading(nn.Module):
         return (self.kept * frames[:, -1:]).expand(-1, horizon, -1, -1, -1)
 
 
+FadingConfig = NetworkConfig
+
+
 @pytest.fixture
 def fading(monkeypatch: pytest.MonkeyPatch) -> str:
     """A network of three lines, registered in the one place where networks are."""
-    monkeypatch.setitem(NETWORKS, "fading", Network(NetworkConfig, Fading))
+    monkeypatch.setitem(NETWORKS, "fading", Network(f"{__name__}:Fading", "for a test"))
     return "fading"
 
 
