@@ -1,4 +1,4 @@
-"""`forecast dashboard`: starts Streamlit's server with the dashboard, for this host alone by default."""
+"""`forecast dashboard`: starts the Streamlit server, by default for this host only."""
 
 import os
 import sys
@@ -14,29 +14,38 @@ from data.paths import secrets_file
 
 
 def dashboard(
-    city: Annotated[str, typer.Option("--city", help="City that the link opens.")] = "",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="On which it listens.")] = 8501,
+    city: Annotated[
+        str,
+        typer.Option(
+            "--city", metavar="CITY", show_default="the first with flow", help="Open this city."
+        ),
+    ] = "",
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, metavar="PORT", help="Listen on this port.")
+    ] = 8501,
     address: Annotated[
-        str, typer.Option(help="On which it listens; 0.0.0.0 for all that reach this host.")
+        str,
+        typer.Option(metavar="ADDRESS", help="Listen on this address; 0.0.0.0: on all networks."),
     ] = "127.0.0.1",
     refresh: Annotated[
-        float, typer.Option(min=1, max=3600, help="Seconds after which pages read the store anew.")
+        float,
+        typer.Option(min=1, max=3600, metavar="SECONDS", help="Refresh the pages this often."),
     ] = 60.0,
     replayed: Annotated[
         bool,
         typer.Option(
             "--replayed",
-            help="Take the end of the newest slot as the present, for archives that are played back.",
+            help="Take the end of the newest slot as the present time, for a replayed archive.",
         ),
     ] = False,
 ) -> None:
-    """Shows operators what is coming, how far to trust it, and how good it was; in the browser."""
+    """Serve the dashboard: forecasts, hot spots, accuracy, runs and data, in a browser."""
     os.environ[REFRESH] = f"{refresh:g}"
     if replayed:
         os.environ[REPLAYED] = "1"
     query = f"/?city={load_city(city).name}" if city else ""
     ERR.print(f"the dashboard: http://{address}:{port}{query} (Ctrl-C ends it)", markup=False)
-    # It takes this process over, so that signals reach it as they came.
+    # The server replaces this process, so that it receives the signals itself.
     os.execv(sys.executable, [sys.executable, *command(port, address)])
 
 

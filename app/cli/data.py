@@ -1,4 +1,4 @@
-"""The verbs that bring data in: ingest, check, simulate."""
+"""The verbs for data: ingest, check, simulate."""
 
 import dataclasses
 import shlex
@@ -14,14 +14,21 @@ from data.errors import FlowcastError
 
 
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Files or folders of flow or weather.")
+    ],
     city: CityOption,
     replace: Annotated[
         bool,
-        typer.Option("--replace", help="Let new values replace stored ones, kept as revisions."),
+        typer.Option(
+            "--replace", help="Replace stored values that differ; keep them as revisions."
+        ),
     ] = False,
 ) -> None:
-    """Takes files of flow or weather into the city's archive, each whole or not at all."""
+    """Add files of flow or weather to a city's archive.
+
+    A file is stored completely or not at all. Slots that are stored already are skipped.
+    """
     place = load_city(city)
     from app.text import ingested_lines
     from data.store.store import Store
@@ -34,11 +41,11 @@ def ingest(
             (ERR if result.refused else OUT).print(line, markup=False)
     if refused := sum(bool(result.refused) for result in results):
         rest = "; the others are stored" if refused < len(results) else "; nothing was stored"
-        raise FlowcastError(f"{refused} of {len(results)} files refused, as told above{rest}")
+        raise FlowcastError(f"{refused} of {len(results)} files refused, see above{rest}")
 
 
 def check(city: CityOption, as_json: JsonOption = False) -> None:
-    """Lists slots, gaps, days and range of the archive, and what ingest repaired or refused."""
+    """Check a city's archive: slots, gaps, days, range, repairs and refused files."""
     place = load_city(city)
     from app.text import check_lines, check_object
     from data.store.store import Store
@@ -53,13 +60,22 @@ def check(city: CityOption, as_json: JsonOption = False) -> None:
 
 
 def simulate(
-    out: Annotated[Path, typer.Option(help="Folder for the files.")],
-    grid: Annotated[str, typer.Option(help="Rows x columns.")] = "32x32",
-    weeks: Annotated[int, typer.Option(min=1, help="How long.")] = 12,
-    step: Annotated[str, typer.Option(help="From 5min to 1d.")] = "30min",
-    seed: Annotated[int, typer.Option(min=0, help="Of all chance.")] = 0,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Write the files to this folder.")],
+    grid: Annotated[
+        str, typer.Option(metavar="ROWSxCOLUMNS", help="Size of the grid in cells.")
+    ] = "32x32",
+    weeks: Annotated[
+        int, typer.Option(min=1, metavar="WEEKS", help="Simulate this many weeks.")
+    ] = 12,
+    step: Annotated[
+        str, typer.Option(metavar="STEP", help="Length of a time step, from 5min to 1d.")
+    ] = "30min",
+    seed: Annotated[int, typer.Option(min=0, metavar="INT", help="Random seed.")] = 0,
 ) -> None:
-    """Writes a simulated city in the TaxiBJ layout, with its expected flow beside."""
+    """Write files of a simulated city, in the layout of TaxiBJ.
+
+    A second file holds the expected flow, which no forecast can be better than.
+    """
     from data.simulation.files import write_simulation
 
     place = _simulated_city(grid, step, weeks, seed)

@@ -21,18 +21,35 @@ from data.city import load_city
 def evaluate(
     city: CityOption,
     horizon: HorizonOption = 4,
-    model: Annotated[str, typer.Option(metavar="VERSION", help="In place of the champion.")] = "",
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="VERSION",
+            show_default="the champion",
+            help="Evaluate this version of the model.",
+        ),
+    ] = "",
     begin: Annotated[
         str,
         typer.Option(
-            "--from", metavar="TIME", help="First slot to forecast, in the city's time; test days."
+            "--from",
+            metavar="TIME",
+            show_default="the first test day",
+            help="First slot to forecast, in the city's time zone.",
         ),
     ] = "",
     end: Annotated[
         str,
-        typer.Option("--to", metavar="TIME", help="End of the last one; that of the archive."),
+        typer.Option(
+            "--to",
+            metavar="TIME",
+            show_default="the end of the archive",
+            help="End of the last slot to forecast, in the city's time zone.",
+        ),
     ] = "",
-    stride: Annotated[int, typer.Option(min=1, help="Slots from one forecast to the next.")] = 1,
+    stride: Annotated[
+        int, typer.Option(min=1, metavar="SLOTS", help="Make a forecast every this many slots.")
+    ] = 1,
     as_json: JsonOption = False,
     # Options of `forecast compare`, which was a part of this verb.
     networks: Annotated[str, typer.Option(hidden=True)] = "",
@@ -42,7 +59,10 @@ def evaluate(
     jobs: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
     output: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Prints the errors of the model and all baselines, by lead time: on the test days, or a span."""
+    """Measure the errors of a model and of all baselines, by lead time.
+
+    Also measures the coverage of the model's prediction intervals.
+    """
     place = load_city(city)
     if networks:
         if model or begin or end or stride != 1:

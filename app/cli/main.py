@@ -5,6 +5,7 @@ that says what to do, 2 wrong usage.
 """
 
 import gc
+import importlib.metadata
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from data.errors import FlowcastError
 
 app = typer.Typer(
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -47,28 +49,54 @@ def main() -> None:
 @app.callback(invoke_without_command=True)
 def forecast(
     context: typer.Context,
-    city: Annotated[str, typer.Option(help="bj, nyc, demo, or one of your own.")] = "",
+    city: Annotated[
+        str,
+        typer.Option(
+            metavar="CITY",
+            show_default="required without a command",
+            help="Name of the city: bj, nyc, demo or one of yours.",
+        ),
+    ] = "",
     horizon: HorizonOption = 4,
     at: Annotated[
         str,
-        typer.Option(metavar="TIME", help="The slot to take as the newest, in the city's time."),
+        typer.Option(
+            metavar="TIME",
+            show_default="the newest slot",
+            help="Forecast from this slot on, in the city's time zone: 2016-03-20T08:00.",
+        ),
     ] = "",
-    model: Annotated[str, typer.Option(metavar="VERSION", help="In place of the champion.")] = "",
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="VERSION", show_default="the champion", help="Forecast with this version."
+        ),
+    ] = "",
     output: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Write FILE.nc, .csv or .png; repeatable."),
+        typer.Option(
+            metavar="FILE",
+            show_default="none",
+            help="Write the forecast to FILE.nc, FILE.csv or FILE.png; repeatable.",
+        ),
     ] = None,
     as_json: JsonOption = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
-    """Forecasts a city's in- and outflow: forecast --city bj --horizon 4.
+    """Forecast a city's inflow and outflow: forecast --city bj --horizon 4.
 
-    The next intervals after the newest slot, by the city's champion, stored with model version and
-    data cut-off. Without a model the historical average serves, and is named.
+    Forecasts the time steps after the newest slot with the city's champion, and stores the result with
+    the version of the model and the data cut-off. Without a champion a baseline stands in.
     """
+    if version:
+        OUT.print(f"flowcast {importlib.metadata.version('flowcast')}")
+        return
     if context.invoked_subcommand is not None:
         if city or at or model or output or as_json or horizon != 4:
             raise typer.BadParameter(
-                f"options come after the verb: forecast {context.invoked_subcommand} ..."
+                f"options come after the command: forecast {context.invoked_subcommand} ..."
             )
         return
     if not city:
@@ -106,9 +134,11 @@ def _forecast(
 
 
 def demo(
-    minutes: Annotated[float, typer.Option(min=0.05, help="Time to train in.")] = 2.5,
+    minutes: Annotated[
+        float, typer.Option(min=0.05, metavar="MINUTES", help="Train for this many minutes.")
+    ] = 2.5,
 ) -> None:
-    """Does the main job on a simulated city: simulate, ingest, train, forecast, evaluate."""
+    """Try everything on a simulated city: simulate, ingest, train, forecast, evaluate."""
     from data.paths import demo_folder
 
     folder = demo_folder()

@@ -1,4 +1,4 @@
-"""Options that verbs share, and how they print."""
+"""Options that verbs share, and how verbs print."""
 
 import json
 from typing import Annotated, Any
@@ -15,24 +15,47 @@ from data.city import City
 OUT = Console(highlight=False, soft_wrap=True)
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
-CityOption = Annotated[str, typer.Option("--city", help="bj, nyc, demo, or one of your own.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+CityOption = Annotated[
+    str,
+    typer.Option("--city", metavar="CITY", help="Name of the city: bj, nyc, demo or one of yours."),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")
+]
+HorizonOption = Annotated[
+    int,
+    typer.Option(min=1, max=1008, metavar="STEPS", help="Forecast this many time steps ahead."),
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="DEVICE", help="Compute on: auto (a GPU if there is one), cpu or cuda."
+    ),
+]
 PrecisionOption = Annotated[
-    str, typer.Option("--precision", help="Of matrix products in training: float32 or bfloat16.")
+    str,
+    typer.Option(
+        "--precision", metavar="TYPE", help="Multiply matrices in training as float32 or bfloat16."
+    ),
 ]
 CompileOption = Annotated[
     bool,
-    typer.Option("--compile", help="Let torch compile the network first, which takes minutes."),
+    typer.Option("--compile", help="Compile the network with torch.compile; takes minutes once."),
 ]
 RecomputeOption = Annotated[
-    bool, typer.Option("--recompute", help="Less memory for about a third more time.")
+    bool,
+    typer.Option(
+        "--recompute", help="Recompute activations: less memory, training takes a third longer."
+    ),
 ]
-HorizonOption = Annotated[int, typer.Option(min=1, max=1008, help="Steps ahead.")]
 
 
 def parse_time(text: str, city: City) -> np.datetime64:
-    """Returns UTC of a time in the city's zone, or with an offset of its own."""
+    """Returns a time as UTC; without an offset it is in the city's time zone.
+
+    Raises:
+        BadParameter: it is no time, or the clocks of the city skip or repeat it.
+    """
     try:
         time = pd.Timestamp(text)
         if pd.isna(time):
@@ -40,7 +63,7 @@ def parse_time(text: str, city: City) -> np.datetime64:
         zoned = time if time.tzinfo else time.tz_localize(city.timezone)
     except ValueError as error:
         raise typer.BadParameter(
-            f"{text!r} is no time in {city.timezone}; write it like 2016-03-20T08:00"
+            f"{text!r} is not a time in {city.timezone}; write it like 2016-03-20T08:00"
         ) from error
     return np.datetime64(int(zoned.timestamp()), "s")
 
@@ -51,11 +74,10 @@ def names_in(text: str) -> list[str]:
 
 
 def print_table(table: Table) -> None:
-    """Prints a table at its own width: a figure that is cut off is worse than a long line."""
-    plain = Console(width=1000, highlight=False, markup=False)  # what people wrote is no markup
-    natural = Measurement.get(plain, plain.options, table).maximum
-    plain.width = max(OUT.width, natural)
-    plain.print(table, crop=False)
+    """Prints a table at its full width: a long line is better than a figure that is cut off."""
+    console = Console(width=1000, highlight=False, markup=False)  # cells may hold users' text
+    console.width = max(OUT.width, Measurement.get(console, console.options, table).maximum)
+    console.print(table, crop=False)
 
 
 def print_json(value: dict[str, Any]) -> None:
