@@ -44,7 +44,8 @@ def build(home: Path, weeks: int, count: int, minutes: float) -> pd.DataFrame:
     from data.city import load_city
     from data.flow import label
     from data.simulation.simulate import simulate
-    from data.store.store import Source, Store
+    from data.store.ingests import Source
+    from data.store.store import Store
 
     (home / "cities").mkdir(parents=True)
     (home / "cities" / f"{NAME}.toml").write_text(CITY)
@@ -54,7 +55,7 @@ def build(home: Path, weeks: int, count: int, minutes: float) -> pd.DataFrame:
     last = town.time[-1]
     late = ((now - last) // city.step - 2) * city.step  # slots stay where clocks begin them
     flow = label(town.counts, town.time + late, city)
-    store.add_flow(city, flow[:-count], source=Source("simulated", ""))
+    store.flow.add(city, flow[:-count], source=Source("simulated", ""))
     store.close()
     subprocess.run(
         [*FORECAST, "train", "--city", NAME, "--minutes", f"{minutes:g}"],
@@ -93,8 +94,8 @@ def arrive(home: Path, table: pd.DataFrame, renamed: bool) -> float:
     state = ""
     while time.perf_counter() - began < LONGEST:
         time.sleep(EVERY)
-        if state != (state := store.state(city)):
-            made = store.forecast(city)
+        if state != (state := store.change_token(city)):
+            made = store.forecasts.newest(city)
             if made is not None and made["init_time"].values[0] == slot:
                 seconds = time.perf_counter() - began
                 store.close()
@@ -165,7 +166,7 @@ def _champion() -> str:
     from forecasting.registry.manifest import read_manifest
 
     city, store = load_city(NAME), Store()
-    version = store.champion(city)
+    version = store.promotions.champion(city)
     store.close()
     if version is None:
         return "none: a baseline"

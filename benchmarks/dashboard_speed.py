@@ -41,7 +41,8 @@ def build(home: Path, weeks: int, days: int) -> None:
     from data.flow import label
     from data.intervals import with_band
     from data.simulation.simulate import simulate
-    from data.store.store import Source, Store
+    from data.store.ingests import Source
+    from data.store.store import Store
     from forecasting.covariates.climatology import Climatology
     from pipelines.forecast.live import forecast
     from pipelines.operate.score import score
@@ -50,10 +51,10 @@ def build(home: Path, weeks: int, days: int) -> None:
     (home / "cities" / "year.toml").write_text(CITY)
     city, store = load_city("year"), Store()
     town = simulate(city, weeks, 0)
-    store.add_flow(city, label(town.counts, town.time, city), source=Source("simulated", ""))
+    store.flow.add(city, label(town.counts, town.time, city), source=Source("simulated", ""))
     last = town.time[-1]
     made = forecast(store, city, HORIZON, at=last - np.timedelta64(days, "D"))
-    climatology = Climatology.fit_pieces(store.pieces(city))
+    climatology = Climatology.fit_pieces(store.flow.chunks(city))
     clock = Clock(city.step, city.timezone)
     for at in town.time[town.time > last - np.timedelta64(days, "D")]:
         times = clock.time(np.asarray([at])[:, None], np.arange(1, HORIZON + 1))
@@ -67,7 +68,7 @@ def build(home: Path, weeks: int, days: int) -> None:
         spread = np.sqrt(values)
         edges = [values + sign * wide * spread for wide in (0.7, 1.3, 2.0) for sign in (-1, 1)]
         band = np.maximum(np.stack(edges), 0).reshape(3, 2, *values.shape)
-        store.add_forecast(city, with_band(one, band))
+        store.forecasts.add(city, with_band(one, band))
     score(store, city, last)
     store.close()
 

@@ -332,10 +332,10 @@ def _calibrate_small() -> None:
     from forecasting.registry.versions import load_version
 
     city, store = load_city("small"), Store()
-    version = str(store.champion(city))
+    version = str(store.promotions.champion(city))
     forecaster = load_version(models_root(), city, version)
-    parts = split(store.flow(city), city)
-    known = store.flow(city, last=parts.validation["time"].values[-1])
+    parts = split(store.flow.read(city), city)
+    known = store.flow.read(city, last=parts.validation["time"].values[-1])
     init_times = windows.whole(known, forecaster.lags(4), 4)
     init_times = init_times[init_times >= parts.train["time"].values[-1]]
     bands = calibrated(forecaster, known, init_times, 4).to_tensors()

@@ -123,7 +123,9 @@ def _forecast(
     result = run(store, city, horizon, at=init_time, model=model or None)
     for note in notes(result):
         ERR.print(f"note: {note}", markup=False)
-    seen = store.flow(city, first=result["init_time"].values[0], last=result["init_time"].values[0])
+    seen = store.flow.read(
+        city, first=result["init_time"].values[0], last=result["init_time"].values[0]
+    )
     for path in files:
         export_forecast(path, result, city, seen[0] if len(seen) else None)
         ERR.print(f"wrote {path}", markup=False)

@@ -26,8 +26,8 @@ BY_HAND = "by hand"
 def list_versions(city: CityOption, as_json: JsonOption = False) -> None:
     """Lists the versions that are there and the history of judgements."""
     place, store = load_city(city), Store()
-    champion, previous = store.champion(place), store.judgements.previous(place)
-    history = store.judgements.table(place)
+    champion, previous = store.promotions.champion(place), store.promotions.previous(place)
+    history = store.promotions.decisions(place)
     known = versions(models_root(), city)
     if as_json:
         rows = history.assign(at=[f"{np.datetime64(at, 's')}Z" for at in history["at"]])
@@ -56,7 +56,7 @@ def show(city: CityOption, version: str, as_json: JsonOption = False) -> None:
     """Shows what is known of a version, and each gate that it was asked to pass."""
     place, store = load_city(city), Store()
     manifest = read_manifest(models_root(), city, version)
-    history = store.judgements.table(place)
+    history = store.promotions.decisions(place)
     own = history[history["version"] == version]
     if as_json:
         judgements = own.assign(at=[f"{np.datetime64(at, 's')}Z" for at in own["at"]])
@@ -82,7 +82,9 @@ def promote(
     place, store = load_city(city), Store()
     _check(store, place, version)
     judged = manifest_hash(models_root(), city, version)
-    store.judgements.add(place, version, PROMOTED, _clean(reason), _now(), manifest_sha256=judged)
+    store.promotions.decide(
+        place, version, PROMOTED, _clean(reason), _now(), manifest_sha256=judged
+    )
     OUT.print(f"version {version} is the champion of {city} now", markup=False)
 
 
@@ -92,14 +94,14 @@ def rollback(
 ) -> None:
     """Makes the version that was champion before the champion again, after verifying its files."""
     place, store = load_city(city), Store()
-    previous = store.judgements.previous(place)
+    previous = store.promotions.previous(place)
     if previous is None:
         raise FlowcastError(
             f"{city} had no champion before this one; to choose: forecast models promote --city {city} "
             f"VERSION"
         )
     _check(store, place, previous)
-    store.judgements.add(place, previous, ROLLED_BACK, _clean(reason), _now())
+    store.promotions.decide(place, previous, ROLLED_BACK, _clean(reason), _now())
     OUT.print(f"version {previous} is the champion of {city} again", markup=False)
 
 
@@ -107,7 +109,7 @@ def rollback(
 def verify_versions(city: CityOption, version: str = typer.Argument("")) -> None:
     """Hashes the files of a version, or of all, anew and compares them with what was judged."""
     place, store = load_city(city), Store()
-    serving = [store.champion(place), store.judgements.previous(place)]
+    serving = [store.promotions.champion(place), store.promotions.previous(place)]
     every = {*versions(models_root(), city), *(one for one in serving if one)}
     names = [version] if version else sorted(every)
     if not names:

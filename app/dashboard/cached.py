@@ -106,7 +106,7 @@ def cities() -> tuple[dict[str, City], dict[str, str]]:
 
 def _span(city: City) -> tuple[np.datetime64, np.datetime64] | None:
     try:
-        return store().span(city)
+        return store().flow.span(city)
     except FlowcastError:  # its grid was changed since; its page says so
         return None
 
@@ -114,13 +114,13 @@ def _span(city: City) -> tuple[np.datetime64, np.datetime64] | None:
 @st.cache_data(ttl=1, show_spinner=False, hash_funcs=BY_CITY, max_entries=32)
 def state(city: City) -> str:
     """Returns what changes whenever the store's knowledge of a city does; a second old at most."""
-    return f"{store().state(city)} {_open().file}"
+    return f"{store().change_token(city)} {_open().file}"
 
 
 def present(city: City) -> np.datetime64:
     """Returns this moment, UTC; where archives are played back, the end of the newest slot."""
     if os.environ.get(REPLAYED):
-        span = store().span(city)
+        span = store().flow.span(city)
         if span is not None:
             return Clock(city.step, city.timezone).after(span[1], 1)
     return wall_clock()
@@ -134,19 +134,19 @@ def wall_clock() -> np.datetime64:
 @st.cache_data(show_spinner=False, hash_funcs=BY_CITY, max_entries=32)
 def revised(city: City, state: str) -> int:
     """Returns how many slots were replaced, or came later than they should have."""
-    return int(store().ingests(city)["replaced"].sum())
+    return int(store().ingests.table(city)["replaced"].sum())
 
 
 @st.cache_resource(show_spinner=False, hash_funcs=BY_CITY, max_entries=8 * FEW)
 def forecast(city: City, state: str, at: np.datetime64 | None) -> xr.DataArray | None:
     """Returns the forecast made at a time, None for the newest; None where there is none."""
-    return store().forecast(city, at)
+    return store().forecasts.newest(city, at)
 
 
 @st.cache_resource(show_spinner=False, hash_funcs=BY_CITY, max_entries=8 * FEW)
 def frame(city: City, state: str, at: np.datetime64) -> xr.DataArray:
     """Returns the observed flow of a slot, dims `(channel, y, x)`, NaN where it is missing."""
-    flow = store().flow(city, first=at, last=at)
+    flow = store().flow.read(city, first=at, last=at)
     if flow.sizes["time"]:
         return flow[0]
     shape = (1, *flow.shape[1:])
@@ -168,7 +168,7 @@ def top(city: City) -> float:
     It is taken of days evenly spread over the history before the week of the newest slot, so that it
     stays the same throughout a week, whatever moment is looked at.
     """
-    span = store().span(city)
+    span = store().flow.span(city)
     if span is None:
         return 1.0
     week = span[1].astype("datetime64[W]").astype("datetime64[s]")
@@ -178,11 +178,11 @@ def top(city: City) -> float:
 @st.cache_data(ttl=3600, show_spinner=False, hash_funcs=BY_CITY, max_entries=32)
 def _top(city: City, first: np.datetime64, week: np.datetime64, file: str) -> float:
     """Returns the end of the scale; read anew each hour, as what is older may be taken in later."""
-    span = store().span(city)
+    span = store().flow.span(city)
     end = week if first < week or span is None else span[1] + city.step
     days = np.unique(np.linspace(0, (end - first - 1) // DAY, SAMPLE).astype(int))
     flows = [
-        store().flow(city, first=one, last=min(one + DAY, end) - 1).values.ravel()
+        store().flow.read(city, first=one, last=min(one + DAY, end) - 1).values.ravel()
         for one in first + days * DAY
     ]
     flow = np.concatenate(flows)
@@ -240,7 +240,7 @@ def record_of(city: City, state: str, until: np.datetime64) -> PastForecasts | N
 def init_times(city: City, state: str, day: np.datetime64) -> np.ndarray:
     """Returns when forecasts of a day, by the city's clocks, were made, UTC."""
     first = day.astype("datetime64[s]") - np.timedelta64(36, "h")
-    made = store().forecasts(city, first, first + np.timedelta64(96, "h"))
+    made = store().forecasts.between(city, first, first + np.timedelta64(96, "h"))
     times = np.unique([one["init_time"].values[0] for one in made])
     if not len(times):
         return times.astype("datetime64[s]")
@@ -251,7 +251,7 @@ def init_times(city: City, state: str, day: np.datetime64) -> np.ndarray:
 @st.cache_resource(show_spinner=False, hash_funcs=BY_CITY, max_entries=2 * FEW)
 def slots_by_day(city: City, state: str) -> pd.DataFrame:
     """Returns a row a day of the city from its first slot to its newest: `day` and `slots`."""
-    times = store().times(city)["time"].values
+    times = store().flow.times(city)["time"].values
     if not len(times):
         return pd.DataFrame({"day": [], "slots": []})
     shown = local(times, city.timezone).tz_localize(None).normalize()
@@ -264,7 +264,7 @@ def slots_by_day(city: City, state: str) -> pd.DataFrame:
 @st.cache_resource(show_spinner=False, hash_funcs=BY_CITY, max_entries=2 * FEW)
 def gaps_of(city: City, state: str) -> tuple[Gap, ...]:
     """Returns the runs of slots that are missing between the first and the newest."""
-    return gaps(store().times(city)["time"].values, Clock(city.step, city.timezone))
+    return gaps(store().flow.times(city)["time"].values, Clock(city.step, city.timezone))
 
 
 @st.cache_data(show_spinner=False, hash_funcs=BY_CITY, max_entries=64 * FEW)
@@ -280,7 +280,7 @@ def totals_of_month(city: City, month: str, ingests: str) -> pd.DataFrame:
     ends = [
         np.datetime64(int(one.timestamp()), "s") for one in (begin, begin + pd.offsets.MonthBegin())
     ]
-    flow = store().flow(city, first=ends[0], last=ends[1] - 1)
+    flow = store().flow.read(city, first=ends[0], last=ends[1] - 1)
     if not flow.sizes["time"]:
         return pd.DataFrame({"day": [], "inflow": [], "outflow": []})
     days = local(flow["time"].values, city.timezone).tz_localize(None).normalize()

@@ -8,16 +8,19 @@ readers see one state throughout and wait for nobody.
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import sqlalchemy as sa
 
 from data.errors import StoreError
 from data.files import make_folder
 from data.paths import database_file
+from data.store.columns import as_times
 from data.store.messages import EXAMPLE, NAMED, NOT_OURS, PATIENCE, place, sentences
 from data.store.schema import SCHEMA
 
@@ -97,6 +100,15 @@ class Database:
                 yield connection
             else:
                 yield connection.execution_options(isolation_level="REPEATABLE READ")
+
+    def table(self, query: "sa.Select[Any]", times: Sequence[str] = ()) -> pd.DataFrame:
+        """Returns the rows of a query as a table; its columns `times` are times, UTC."""
+        with self.read() as connection:
+            rows = connection.execute(query).all()
+        table = pd.DataFrame(rows, columns=query.selected_columns.keys())
+        for name in times:
+            table[name] = as_times(table[name].to_numpy(dtype=np.int64))
+        return table
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:

@@ -1,4 +1,4 @@
-"""Signs of life and of change: heartbeats of schedulers, and drift of a city's flow."""
+"""Drift: how far the flow of a city is from its reference days."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from data.city import City
-from data.store.columns import as_second, as_times
+from data.store.columns import as_second
 from data.store.database import Database
 from data.store.schema import DRIFT
 
@@ -60,8 +60,5 @@ class Drifts:
             .order_by(DRIFT.c.time.desc())
             .limit(last)
         )
-        with self._database.read() as connection:
-            rows = connection.execute(query).mappings().all()
-        table = pd.DataFrame(rows[::-1], columns=query.selected_columns.keys())
-        table["time"] = as_times(table["time"].to_numpy(dtype=np.int64))
-        return table.drop(columns="city")
+        table = self._database.table(query, times=["time"])
+        return table.iloc[::-1].reset_index(drop=True).drop(columns="city")

@@ -1,4 +1,4 @@
-"""Heartbeats: signs of life of processes that run for months."""
+"""Heartbeats: when a process that runs for months was alive last."""
 
 import json
 import os
@@ -21,24 +21,24 @@ class Heartbeats:
         self._database = database
 
     def beat(self, name: str, now: np.datetime64, detail: Mapping[str, Any] | None = None) -> None:
-        """Tells that this process lives, in place of what was told before under the name.
+        """Writes that this process is alive, in place of the former beat under this name.
 
         Args:
-            name: of what it is, such as `scheduler`.
+            name: what the process is, such as `scheduler`.
             now: UTC.
             detail: for JSON.
         """
-        told = {"host": socket.gethostname(), "pid": os.getpid(), "at": as_second(now)}
+        beat = {"host": socket.gethostname(), "pid": os.getpid(), "at": as_second(now)}
         with self._database.write() as connection:
             connection.execute(sa.delete(HEARTBEAT).where(HEARTBEAT.c.name == name))
             connection.execute(
                 sa.insert(HEARTBEAT).values(
-                    **told, name=name, detail=json.dumps(dict(detail or {}))
+                    **beat, name=name, detail=json.dumps(dict(detail or {}))
                 )
             )
 
     def newest(self, name: str) -> dict[str, Any] | None:
-        """Returns `host`, `pid`, `at` (UTC) and `detail` of the newest beat; None: there was none."""
+        """Returns `host`, `pid`, `at` (UTC) and `detail` of the newest beat; None without a beat."""
         query = sa.select(HEARTBEAT).where(HEARTBEAT.c.name == name)
         with self._database.read() as connection:
             row = connection.execute(query).mappings().first()

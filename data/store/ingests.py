@@ -1,16 +1,15 @@
-"""The ledger of ingests: which file brought what to the store, and what times are there.
-
-Times are whole seconds since 1970 UTC.
-"""
+"""The ledger of ingests: which file brought what to the store, and which was refused."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import pandas as pd
 import sqlalchemy as sa
 
 from data.city import City
 from data.store.columns import key_of, now, storable
+from data.store.database import Database
 from data.store.schema import INGEST
 
 
@@ -31,14 +30,32 @@ class Added:
     replaced: int
 
 
-def record(
+class Ingests:
+    """The ledger in `database`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add_refusal(self, city: City, source: Source, message: str) -> None:
+        """Writes that a file was refused, and why."""
+        with self._database.write() as connection:
+            add_ingest(connection, city, source, Added(0, 0, 0), {}, message)
+
+    def table(self, city: City) -> pd.DataFrame:
+        """Returns the entries, oldest first: the columns of the table; `repairs` are dicts."""
+        query = sa.select(INGEST).where(INGEST.c.city == city.name).order_by(INGEST.c.id)
+        table = self._database.table(query, times=["at"])
+        table["repairs"] = [json.loads(text) for text in table["repairs"]]
+        return table
+
+
+def add_ingest(
     connection: sa.Connection,
     city: City,
     source: Source,
     added: Added,
     repairs: Mapping[str, int],
-    outcome: str,
-    message: str,
+    refusal: str = "",
 ) -> int:
     """Writes what became of a file and returns the number of its entry.
 
@@ -48,8 +65,7 @@ def record(
         source: the file.
         added: what it brought.
         repairs: what the reader repaired.
-        outcome: `stored` or `refused`.
-        message: why it was refused, else "".
+        refusal: why it was refused; "" where it was stored.
     """
     result = connection.execute(
         sa.insert(INGEST).values(
@@ -57,12 +73,12 @@ def record(
             at=now(),
             source=storable(source.path),
             sha256=source.sha256,
-            outcome=outcome,
+            outcome="refused" if refusal else "stored",
             added=added.added,
             equal=added.equal,
             replaced=added.replaced,
             repairs=json.dumps(dict(repairs)),
-            message=storable(message),
+            message=storable(refusal),
         )
     )
     return key_of(result)

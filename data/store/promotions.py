@@ -1,4 +1,7 @@
-"""Judgements: what was decided of each version, and why; rows are added and never changed."""
+"""Promotions: which version is champion, and every decision about a version with its reason.
+
+Rows are added and never changed.
+"""
 
 import json
 from collections.abc import Mapping
@@ -9,79 +12,91 @@ import pandas as pd
 import sqlalchemy as sa
 
 from data.city import City
-from data.store.columns import as_second, as_times
+from data.store.columns import as_second, now
 from data.store.database import Database
 from data.store.schema import FORECAST, JUDGEMENT, PROMOTION
 
 PROMOTED, REFUSED, ROLLED_BACK = "promoted", "refused", "rolled back"
 
 
-class Judgements:
-    """The judgements in `database`."""
+class Promotions:
+    """The promotions in `database`, and the decisions about versions."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(
+    def promote(self, city: City, version: str, reason: str) -> None:
+        """Makes `version` the city's champion from now on."""
+        with self._database.write() as connection:
+            _insert_promotion(connection, city, now(), version, reason)
+
+    def champion(self, city: City) -> str | None:
+        """Returns the version promoted last, None without one."""
+        with self._database.read() as connection:
+            return _newest_promotion(connection, city)[0]
+
+    def table(self, city: City) -> pd.DataFrame:
+        """Returns the promotions, oldest first: `at`, `version`, `reason`."""
+        query = sa.select(PROMOTION).where(PROMOTION.c.city == city.name).order_by(PROMOTION.c.id)
+        return self._database.table(query, times=["at"])
+
+    def decide(
         self,
         city: City,
         version: str,
         verdict: str,
         reason: str,
-        now: np.datetime64,
+        at: np.datetime64,
         gates: Mapping[str, Any] | None = None,
         manifest_sha256: str = "",
         instead_of: tuple[str | None, str] | None = None,
     ) -> bool:
-        """Stores a judgement, and makes the version champion where it says so, in one transaction.
+        """Stores a decision, and makes the version champion where it says so, in one transaction.
 
         Args:
             city: whose version it is.
-            version: that was judged, or is gone back to.
+            version: that is decided on.
             verdict: `promoted` and `rolled back` make it the champion, `refused` does not.
             reason: for people.
-            now: UTC.
-            gates: what was asked and found, for JSON.
-            manifest_sha256: of the version's manifest as it was judged; "" where it is not known.
-            instead_of: the champion that it was judged against, and the reason for which it is refused
-                where that is none any more; None where it does not matter.
+            at: UTC.
+            gates: their figures, for JSON.
+            manifest_sha256: of the version's manifest; "" where it is not known.
+            instead_of: the champion that it was compared with, and the reason for which it is refused
+                where another is champion by now; None where it does not matter.
 
         Returns:
-            whether the judgement stands as it was given.
+            whether the decision stands as it was given.
         """
         with self._database.write() as connection:
-            former, _ = newest_promotion(connection, city)
+            former, _ = _newest_promotion(connection, city)
             stands = instead_of is None or verdict == REFUSED or former == instead_of[0]
             if instead_of is not None and not stands:
                 verdict, reason = REFUSED, instead_of[1]
             connection.execute(
                 sa.insert(JUDGEMENT).values(
-                    **{"city": city.name, "at": as_second(now), "version": version},
+                    **{"city": city.name, "at": as_second(at), "version": version},
                     **{"champion": former or "", "verdict": verdict, "reason": reason},
                     gates=json.dumps(dict(gates or {})),
                     manifest_sha256=manifest_sha256,
                 )
             )
             if verdict != REFUSED and version != former:
-                insert_promotion(connection, city, as_second(now), version, reason)
+                _insert_promotion(connection, city, as_second(at), version, reason)
         return stands
 
-    def table(self, city: City) -> pd.DataFrame:
-        """Returns the judgements, oldest first.
+    def decisions(self, city: City) -> pd.DataFrame:
+        """Returns the decisions, oldest first.
 
         Its columns are `at` (UTC), `version`, `champion` (before it, "" where there was none),
         `verdict`, `gates` (dicts) and `reason`.
         """
         query = sa.select(JUDGEMENT).where(JUDGEMENT.c.city == city.name).order_by(JUDGEMENT.c.id)
-        with self._database.read() as connection:
-            rows = connection.execute(query).mappings().all()
-        table = pd.DataFrame(rows, columns=query.selected_columns.keys())
-        table["at"] = as_times(table["at"].to_numpy(dtype=np.int64))
+        table = self._database.table(query, times=["at"])
         table["gates"] = [json.loads(text) for text in table["gates"]]
         return table.drop(columns=["city", "id", "manifest_sha256"])
 
-    def manifest(self, city: City, version: str) -> str:
-        """Returns the SHA-256 of the manifest as a version was first judged, "" where none was kept."""
+    def manifest_sha256(self, city: City, version: str) -> str:
+        """Returns the SHA-256 of the manifest at the first decision on a version, "" without one."""
         query = (
             sa.select(JUDGEMENT.c.manifest_sha256)
             .where(JUDGEMENT.c.city == city.name, JUDGEMENT.c.version == version)
@@ -93,21 +108,21 @@ class Judgements:
             return str(connection.execute(query).scalar() or "")
 
     def promoted_after(self, city: City) -> int:
-        """Returns the number of the newest forecast that was there when the champion became it."""
+        """Returns the number of the newest forecast at the time of the last promotion."""
         with self._database.read() as connection:
-            return newest_promotion(connection, city)[1]
+            return _newest_promotion(connection, city)[1]
 
     def previous(self, city: City) -> str | None:
-        """Returns the version that was champion before the one that is, None where there was none.
+        """Returns the version that was champion before the present one, None without one.
 
-        One that was rolled back is none to go back to, unless it was promoted anew.
+        A version that was rolled back does not count, unless it was promoted anew.
         """
         query = (
             sa.select(PROMOTION.c.version)
             .where(PROMOTION.c.city == city.name)
             .order_by(PROMOTION.c.id.desc())
         )
-        judged = (
+        decided = (
             sa.select(JUDGEMENT.c.verdict, JUDGEMENT.c.version, JUDGEMENT.c.champion)
             .where(JUDGEMENT.c.city == city.name)
             .order_by(JUDGEMENT.c.id)
@@ -115,7 +130,7 @@ class Judgements:
         bad: set[str] = set()
         with self._database.read() as connection:
             versions = [str(one) for one in connection.execute(query).scalars()]
-            for verdict, version, champion in connection.execute(judged):
+            for verdict, version, champion in connection.execute(decided):
                 if verdict == PROMOTED:
                     bad.discard(version)
                 elif verdict == ROLLED_BACK:
@@ -123,7 +138,7 @@ class Judgements:
         return next((one for one in versions if one != versions[0] and one not in bad), None)
 
 
-def insert_promotion(
+def _insert_promotion(
     connection: sa.Connection, city: City, at: int, version: str, reason: str
 ) -> None:
     """Makes a version the champion within a transaction; `at` in seconds since 1970."""
@@ -138,8 +153,8 @@ def insert_promotion(
     )
 
 
-def newest_promotion(connection: sa.Connection, city: City) -> tuple[str | None, int]:
-    """Returns the champion, and the number of the newest forecast that was there when it became it."""
+def _newest_promotion(connection: sa.Connection, city: City) -> tuple[str | None, int]:
+    """Returns the champion, and the number of the newest forecast when it was promoted."""
     query = (
         sa.select(PROMOTION.c.version, PROMOTION.c.forecast)
         .where(PROMOTION.c.city == city.name)

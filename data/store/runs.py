@@ -3,7 +3,7 @@
 A row is written before the work begins and closed when it ends. The row of a process that died stays
 `running`; whoever claims the slot next sees that it is dead and works on in the same row. A process is
 known by its host, number and start, for numbers come again; one of another host, which cannot be looked
-at, by the life signs that it gives.
+at, by its heartbeats.
 """
 
 import json
@@ -22,12 +22,12 @@ from data.store.database import Database
 from data.store.schema import RUN
 
 RUNNING, DONE, FAILED, SKIPPED = "running", "done", "failed", "skipped"
-ATTEMPTS = 5
-"""How often a slot may fail; processes that died, or were told to end, do not count."""
-SILENCE = 300
-"""Seconds without a life sign after which a process of another host is dead."""
-NOBODY = -1
-"""In place of the number of a process, of a slot that was given back."""
+MAX_FAILURES = 5
+"""Failures after which a slot is not tried again; processes that were killed do not count."""
+LIVENESS_TIMEOUT = 300
+"""Seconds without a heartbeat after which a process of another host counts as dead."""
+RELEASED = -1
+"""Process number of a slot that was given back."""
 SAME_START = 2.0
 """Seconds by which two readings of one process's start may differ."""
 FAILURES = "failures"
@@ -104,15 +104,17 @@ class Runs:
         with self._database.write() as connection:
             if (row := _row_of(connection, claim)) is None:
                 return
-            told = dict(detail or {})
+            figures = dict(detail or {})
             if outcome == FAILED:
-                told[FAILURES] = _failures(row) + 1
+                figures[FAILURES] = _failures(row) + 1
             connection.execute(
-                sa.update(RUN).where(RUN.c.id == claim.run).values(**ended, detail=json.dumps(told))
+                sa.update(RUN)
+                .where(RUN.c.id == claim.run)
+                .values(**ended, detail=json.dumps(figures))
             )
 
     def renew(self, claim: Claim, now: np.datetime64) -> None:
-        """Gives a life sign of the process that works on a claim."""
+        """Writes a heartbeat of the process that works on a claim."""
         with self._database.write() as connection:
             if (row := _row_of(connection, claim)) is not None:
                 life = _life(now, _failures(row))
@@ -127,10 +129,12 @@ class Runs:
         """
         with self._database.write() as connection:
             if _row_of(connection, claim) is not None:
-                given = {"pid": NOBODY, "message": message}
+                given = {"pid": RELEASED, "message": message}
                 connection.execute(sa.update(RUN).where(RUN.c.id == claim.run).values(**given))
 
-    def skip(self, job: str, city: str, slots: np.ndarray, now: np.datetime64, message: str) -> int:
+    def mark_skipped(
+        self, job: str, city: str, slots: np.ndarray, now: np.datetime64, message: str
+    ) -> int:
         """Writes that slots will not be worked on, and returns of how many that was not known.
 
         Args:
@@ -148,7 +152,7 @@ class Runs:
             query = sa.select(RUN.c.scheduled_for).where(
                 *same, RUN.c.scheduled_for.between(min(times), max(times))
             )
-            there = set(connection.execute(query).scalars())
+            known = set(connection.execute(query).scalars())
             rows = [
                 {
                     **{"job": job, "city": city, "scheduled_for": time, "outcome": SKIPPED},
@@ -156,7 +160,7 @@ class Runs:
                     **{"host": socket.gethostname(), "pid": os.getpid()},
                     **{"message": message, "detail": "{}"},
                 }
-                for time in sorted({*times} - there)
+                for time in sorted({*times} - known)
             ]
             if rows:
                 connection.execute(sa.insert(RUN), rows)
@@ -177,11 +181,8 @@ class Runs:
             query = query.where(RUN.c.city == city)
         if job is not None:
             query = query.where(RUN.c.job == job)
-        with self._database.read() as connection:
-            rows = connection.execute(query).mappings().all()
-        table = pd.DataFrame(rows[::-1], columns=query.selected_columns.keys())
-        for name in ("scheduled_for", "started_at"):
-            table[name] = as_times(table[name].to_numpy(dtype=np.int64))
+        table = self._database.table(query, times=["scheduled_for", "started_at"])
+        table = table.iloc[::-1].reset_index(drop=True)
         ended = table["ended_at"].astype("Int64")
         table["ended_at"] = pd.to_datetime(ended, unit="s").astype("datetime64[s]")
         table["detail"] = [json.loads(text) for text in table["detail"]]
@@ -241,7 +242,7 @@ class Runs:
 
 def _is_over(row: Mapping[Any, Any]) -> bool:
     """Returns whether nothing more will be done for a row."""
-    failed = row["outcome"] == FAILED and _failures(row) >= ATTEMPTS
+    failed = row["outcome"] == FAILED and _failures(row) >= MAX_FAILURES
     return row["outcome"] == DONE or failed
 
 
@@ -267,11 +268,11 @@ def _is_open(row: Mapping[Any, Any], now: int, limit: float) -> bool:
 
 def _is_alive(row: Mapping[Any, Any], now: int, limit: float) -> bool:
     """Returns whether the process of a row may still be at work."""
-    if row["pid"] == NOBODY or abs(now - row["started_at"]) > limit:  # clocks may be set back
+    if row["pid"] == RELEASED or abs(now - row["started_at"]) > limit:  # clocks may be set back
         return False
     life = json.loads(row["detail"])
     if row["host"] != socket.gethostname():
-        return abs(now - int(life.get("sign", row["started_at"]))) <= SILENCE
+        return abs(now - int(life.get("sign", row["started_at"]))) <= LIVENESS_TIMEOUT
     import psutil  # no forecast by hand needs it
 
     try:
@@ -284,7 +285,7 @@ def _is_alive(row: Mapping[Any, Any], now: int, limit: float) -> bool:
 
 
 def _life(now: np.datetime64, failures: int) -> str:
-    """Returns what tells this process from others, that it was alive `now`, and what failed before."""
+    """Returns what identifies this process, its heartbeat `now`, and how often the slot failed before."""
     import psutil
 
     began = psutil.Process().create_time()

@@ -14,13 +14,13 @@ SCHEDULER = 0x666C6F78
 """Key of the lock on PostgreSQL."""
 
 
-class Held:
+class HeldLock:
     """A lock that this process holds."""
 
     def __init__(self, connection: sa.Connection | None) -> None:
         self._connection = connection
 
-    def lasts(self) -> bool:
+    def is_held(self) -> bool:
         """Returns whether it is still held: PostgreSQL gives it away when the connection is lost."""
         if self._connection is None:
             return True
@@ -32,7 +32,7 @@ class Held:
 
 
 @contextmanager
-def scheduler_lock(database: Database) -> Iterator[Held | None]:
+def scheduler_lock(database: Database) -> Iterator[HeldLock | None]:
     """Gives the lock of the store's scheduler while it lasts, None where another process holds it.
 
     On SQLite it is a file beside the database, which the operating system frees; on PostgreSQL a lock
@@ -43,7 +43,7 @@ def scheduler_lock(database: Database) -> Iterator[Held | None]:
 
 
 @contextmanager
-def _on_file(database: Database) -> Iterator[Held | None]:
+def _on_file(database: Database) -> Iterator[HeldLock | None]:
     import filelock  # nothing else of a forecast needs it
 
     if not database.url.database:
@@ -55,13 +55,13 @@ def _on_file(database: Database) -> Iterator[Held | None]:
         yield None
         return
     try:
-        yield Held(None)
+        yield HeldLock(None)
     finally:
         lock.release()
 
 
 @contextmanager
-def _on_server(database: Database) -> Iterator[Held | None]:
+def _on_server(database: Database) -> Iterator[HeldLock | None]:
     connection = database.connect()
     try:
         with sentences(database.url):
@@ -69,7 +69,7 @@ def _on_server(database: Database) -> Iterator[Held | None]:
             for name, seconds in (("idle", 30), ("interval", 10), ("count", 3)):
                 connection.execute(sa.text(f"SET tcp_keepalives_{name} = {seconds}"))
             taken = connection.execute(sa.select(sa.func.pg_try_advisory_lock(SCHEDULER))).scalar()
-        yield Held(connection) if taken else None
+        yield HeldLock(connection) if taken else None
     finally:
         # The lock must end with this block, not with the pool's next use of the connection.
         connection.invalidate()

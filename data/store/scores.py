@@ -76,10 +76,7 @@ class Scores:
             .where(SCORE.c.init_time > as_second(after), SCORE.c.init_time <= as_second(until))
             .order_by(SCORE.c.init_time, SCORE.c.lead, SCORE.c.forecaster)
         )
-        with self._database.read() as connection:
-            rows = connection.execute(query).mappings().all()
-        table = pd.DataFrame(rows, columns=query.selected_columns.keys())
-        table["init_time"] = as_times(table["init_time"].to_numpy(dtype=np.int64))
+        table = self._database.table(query, times=["init_time"])
         table["version"] = table.pop("attributes").str.extract(r'"model_version": "([^"]*)"')[0]
         return table.drop(columns="city")
 
@@ -95,10 +92,7 @@ class Scores:
             .where(SCORE.c.init_time > as_second(after), SCORE.c.init_time <= as_second(until))
             .order_by(SCORE.c.init_time, SCORE.c.lead, SCORE.c.forecaster)
         )
-        with self._database.read() as connection:
-            table = pd.DataFrame(connection.execute(query).all(), columns=names)
-        table["init_time"] = as_times(table["init_time"].to_numpy(dtype=np.int64))
-        return table
+        return self._database.table(query, times=["init_time"])
 
     def due(self, city: City, first: np.datetime64) -> pd.DataFrame:
         """Returns the leads of stored forecasts whose slot has come and that are not scored by it.

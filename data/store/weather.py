@@ -10,13 +10,13 @@ import sqlalchemy as sa
 import xarray as xr
 
 from data.city import City
-from data.store.columns import as_seconds, as_times
+from data.store.columns import as_second, as_seconds, as_times
 from data.store.database import Database
-from data.store.ingests import Added, Source, record
+from data.store.ingests import Added, Source, add_ingest
 from data.store.schema import WEATHER, WEATHER_REVISION
 from data.weather import label_weather
 
-ROWS = 20_000
+BATCH_ROWS = 20_000
 """Values that go to or come from the database at a time."""
 KEY = (
     WEATHER.c.city == sa.bindparam("of"),
@@ -25,60 +25,70 @@ KEY = (
 )
 
 
-def add_weather(
-    database: Database,
-    city: City,
-    weather: xr.DataArray,
-    source: Source,
-    repairs: Mapping[str, int],
-) -> Added:
-    """Stores the records of one file, all or none, and an entry in the ledger of ingests.
+class WeatherRecords:
+    """The weather in `database`."""
 
-    A value that is stored otherwise takes the new one, and the old is kept as a revision; a missing
-    value changes nothing.
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-    Returns:
-        How many records had new values and replaced none, had equal ones only, or replaced others.
+    def add(
+        self,
+        city: City,
+        weather: xr.DataArray,
+        *,
+        source: Source,
+        repairs: Mapping[str, int] | None = None,
+    ) -> Added:
+        """Stores the records of one file, all or none, and an entry in the ledger of ingests.
 
-    Raises:
-        StoreError: the database cannot be written.
-    """
-    time = weather["time"].values
-    with database.write() as connection:
-        old = _weather(connection, city, time[0], time[-1]).reindex_like(weather).values
-        given = np.isfinite(weather.values)
-        new = given & np.isnan(old)
-        changed = given & ~new & (old != weather.values)
-        added = _added(given, new, changed)
-        ingest = record(connection, city, source, added, repairs, "stored", "")
-        for rows in _rows(city, weather, changed, ingest):
-            connection.execute(_kept(), rows)
-            connection.execute(_replaced(), rows)
-        for rows in _rows(city, weather, new, ingest):
-            connection.execute(_inserted(), rows)
-    return added
+        A value that is stored otherwise takes the new one, and the old is kept as a revision; a
+        missing value changes nothing.
+
+        Returns:
+            How many records had new values and replaced none, had equal ones only, or replaced
+            others.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        time = weather["time"].values
+        with self._database.write() as connection:
+            old = _read(connection, city, time[0], time[-1]).reindex_like(weather).values
+            given = np.isfinite(weather.values)
+            new = given & np.isnan(old)
+            changed = given & ~new & (old != weather.values)
+            added = _added(given, new, changed)
+            ingest = add_ingest(connection, city, source, added, repairs or {})
+            for rows in _rows(city, weather, changed, ingest):
+                connection.execute(_kept(), rows)
+                connection.execute(_replaced(), rows)
+            for rows in _rows(city, weather, new, ingest):
+                connection.execute(_inserted(), rows)
+        return added
+
+    def read(
+        self,
+        city: City,
+        *,
+        first: np.datetime64 | None = None,
+        last: np.datetime64 | None = None,
+    ) -> xr.DataArray:
+        """Returns the weather known from `first` to `last`, UTC, dims `(time, variable)`.
+
+        Variables are ordered by name; those without a value in this span are left out. Without
+        records both dims are empty.
+        """
+        with self._database.read() as connection:
+            return _read(connection, city, first, last)
+
+    def revisions(self, city: City) -> pd.DataFrame:
+        """Returns the values that were replaced: `time`, `variable` and `value`, oldest first."""
+        columns = (WEATHER_REVISION.c[name] for name in ("time", "variable", "value"))
+        query = sa.select(*columns).where(WEATHER_REVISION.c.city == city.name)
+        return self._database.table(query.order_by(WEATHER_REVISION.c.id), times=["time"])
 
 
-def read_weather(
-    database: Database, city: City, first: np.datetime64 | None, last: np.datetime64 | None
-) -> xr.DataArray:
-    """Returns the weather of a city known from `first` to `last`, UTC; variables by their names."""
-    with database.read() as connection:
-        return _weather(connection, city, first, last)
-
-
-def weather_revisions(database: Database, city: City) -> pd.DataFrame:
-    """Returns the values that were replaced: `time`, `variable` and `value`, oldest first."""
-    query = sa.select(
-        WEATHER_REVISION.c.time, WEATHER_REVISION.c.variable, WEATHER_REVISION.c.value
-    ).where(WEATHER_REVISION.c.city == city.name)
-    with database.read() as connection:
-        rows = connection.execute(query.order_by(WEATHER_REVISION.c.id)).all()
-    table = pd.DataFrame(rows, columns=["time", "variable", "value"])
-    return table.assign(time=as_times(table["time"].to_numpy(dtype=np.int64)))
-
-
-def _weather(
+def _read(
     connection: sa.Connection,
     city: City,
     first: np.datetime64 | None,
@@ -90,12 +100,14 @@ def _weather(
         .order_by(WEATHER.c.time)
     )
     if first is not None:
-        query = query.where(WEATHER.c.time >= int(as_seconds(np.asarray(first))))
+        query = query.where(WEATHER.c.time >= as_second(first))
     if last is not None:
-        query = query.where(WEATHER.c.time <= int(as_seconds(np.asarray(last))))
+        query = query.where(WEATHER.c.time <= as_second(last))
     names: dict[str, int] = {}
     times, variables, found = array("q"), array("q"), array("d")
-    for time, variable, value in connection.execute(query, execution_options={"yield_per": ROWS}):
+    for time, variable, value in connection.execute(
+        query, execution_options={"yield_per": BATCH_ROWS}
+    ):
         times.append(time)
         variables.append(names.setdefault(variable, len(names)))
         found.append(value)
@@ -120,7 +132,7 @@ def _rows(
     seconds = as_seconds(weather["time"].values).tolist()
     names, values = weather["variable"].values.tolist(), weather.values
     places = np.argwhere(which)
-    for start in range(0, len(places), ROWS):
+    for start in range(0, len(places), BATCH_ROWS):
         yield [
             {
                 "of": city.name,
@@ -129,7 +141,7 @@ def _rows(
                 "new": float(values[time, variable]),
                 "by": ingest,
             }
-            for time, variable in places[start : start + ROWS].tolist()
+            for time, variable in places[start : start + BATCH_ROWS].tolist()
         ]
 
 

@@ -103,7 +103,7 @@ def _floor(
     """Returns the errors of the expected flow of a simulated city."""
     clock = Clock.of(flow)
     last = clock.after(init_times[-1], plan.horizon)
-    expected = store.flow(city, "expected", first=init_times[0], last=last)
+    expected = store.flow.read(city, "expected", first=init_times[0], last=last)
     if not np.isin(init_times, windows.whole(expected, (), plan.horizon)).all():
         return None
     values = np.empty((len(init_times), plan.horizon, *flow.shape[1:]), dtype=np.float32)

@@ -49,8 +49,8 @@ class Archive(NamedTuple):
     @classmethod
     def of(cls, store: Store, city: City) -> "Archive":
         """Returns all that is stored of a city."""
-        weather = store.weather(city)
-        return cls(city, store.flow(city), weather if weather.size else None)
+        weather = store.weather.read(city)
+        return cls(city, store.flow.read(city), weather if weather.size else None)
 
 
 @dataclass(frozen=True)

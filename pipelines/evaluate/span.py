@@ -84,19 +84,19 @@ def prepare(
     stride: int,
 ) -> Trial:
     """Returns the forecasters, fitted on what lies before the span, and their windows in it."""
-    times = store.times(city)
+    times = store.flow.times(city)
     begin, end = _span(times, city, begin, end)
     before = times[times.values < begin]
-    version = model or store.champion(city) or ""
+    version = model or store.promotions.champion(city) or ""
     if version:
         _check_unseen(city, version, begin)
-    climatology = Climatology.fit_pieces(store.pieces(city, last=before.values[-1]))
+    climatology = Climatology.fit_pieces(store.flow.chunks(city, last=before.values[-1]))
     forecasters: list[Forecaster] = [fit(before, climatology) for fit in BASELINES.values()]
     own = load_champion(store, city, version) if version else None
     forecasters += [] if own is None else [own]
     able = [one for one in forecasters if len(_init_times(times, begin, end, [one], horizon))]
     init_times = _init_times(times, begin, end, able, horizon)
-    expected = store.times(city, "expected")
+    expected = store.flow.times(city, "expected")
     if expected.size:
         init_times = np.intersect1d(init_times, windows.whole(expected, (), horizon))
     if not len(init_times):

@@ -44,12 +44,12 @@ def bands_at(store: Store, city: City, version: str, init_time: np.datetime64) -
         return bands
     scores = _due(store, city, version, bands, init_time)
     bands = bands if scores is None else bands.updated(*scores)
-    store.keep_calibration(city, version, init_time, save(bands.to_tensors()))
+    store.calibrations.add(city, version, init_time, save(bands.to_tensors()))
     return bands
 
 
 def _kept(store: Store, city: City, version: str) -> tuple[np.datetime64, Bands] | None:
-    kept = store.calibration(city, version)
+    kept = store.calibrations.read(city, version)
     if kept is None:
         return None
     try:
@@ -64,14 +64,14 @@ def _due(store: Store, city: City, version: str, bands: Bands, now: np.datetime6
     newest = np.datetime64(bands.newest, "s")
     known = {
         forecast["init_time"].values[0]: forecast.values[0, :leads]
-        for forecast in store.forecasts(city, newest, clock.after(now, -leads))
+        for forecast in store.forecasts.between(city, newest, clock.after(now, -leads))
         if forecast.attrs["model_version"] == version
     }
     if not known:
         return None
     init_times = np.array(list(known))
     valid = clock.time(init_times[:, None], np.arange(1, leads + 1))
-    flow = store.flow(city, first=valid.min(), last=valid.max())
+    flow = store.flow.read(city, first=valid.min(), last=valid.max())
     shape = (*valid.shape, len(CHANNELS), *city.grid)
     forecast, observed = np.zeros(shape, np.float32), np.full(shape, np.nan, np.float32)
     row = windows.rows(flow, valid)

@@ -27,14 +27,14 @@ def load_champion(
     Raises:
         FlowcastError: as `load_version`, or its manifest is not the one that was judged.
     """
-    judged = store.judgements.manifest(city, version)
+    judged = store.promotions.manifest_sha256(city, version)
     if text := altered(models_root(), city.name, version, judged):
         raise FlowcastError(text)
     forecaster = load_version(models_root(), city, version)
     if not forecaster.context.weather:
         return forecaster
     first = None if at is None else at - CURRENT
-    return replace(forecaster, weather=store.weather(city, first=first, last=at))
+    return replace(forecaster, weather=store.weather.read(city, first=first, last=at))
 
 
 def problems(store: Store, city: City, version: str) -> list[str]:
@@ -42,4 +42,6 @@ def problems(store: Store, city: City, version: str) -> list[str]:
 
     What it must be stands in the store, where a change of the files does not reach.
     """
-    return verify(models_root(), city.name, version, store.judgements.manifest(city, version))
+    return verify(
+        models_root(), city.name, version, store.promotions.manifest_sha256(city, version)
+    )

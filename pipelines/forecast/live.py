@@ -77,7 +77,7 @@ def forecast(
     if bands is not None:
         result = with_band(result, bands.around(result).values)
     result.attrs |= _attributes(choice, known, bands)
-    store.add_forecast(city, result)
+    store.forecasts.add(city, result)
     return result
 
 
@@ -104,12 +104,12 @@ class _Known:
 
     def climatology(self) -> Climatology:
         """Returns the climatology of all that is known, which takes a while."""
-        return Climatology.fit_pieces(self.store.pieces(self.city, last=self.init_time))
+        return Climatology.fit_pieces(self.store.flow.chunks(self.city, last=self.init_time))
 
 
 def _known(store: Store, city: City, at: np.datetime64 | None) -> _Known:
     """Returns what is known at `at`, None for the newest slot."""
-    span = store.span(city)
+    span = store.flow.span(city)
     if span is None:
         raise no_flow(city)
     if at is None:
@@ -120,7 +120,7 @@ def _known(store: Store, city: City, at: np.datetime64 | None) -> _Known:
             f"{stamp(at, city.timezone)} lies after the newest slot of {city.name}, which begins "
             f"{stamp(span[1], city.timezone)}; ingest the slots until then, or leave out --at"
         )
-    before = store.span(city, last=at)
+    before = store.flow.span(city, last=at)
     if before is None:
         raise FlowcastError(
             f"{city.name} has no flow up to {stamp(at, city.timezone)}; its first slot is "
@@ -135,7 +135,7 @@ def _known(store: Store, city: City, at: np.datetime64 | None) -> _Known:
 def _choose(known: _Known, horizon: int, model: str | None) -> Choice:
     """Returns the champion, or what stands in for it."""
     city = known.city
-    version = model or known.store.champion(city)
+    version = model or known.store.promotions.champion(city)
     if version is None:
         note = (
             f"{city.name} has no champion; this is the historical average "

@@ -30,12 +30,12 @@ def read_slots(
     origin = init_times[0]
     number = np.unique(clock.number(init_times, origin)[:, None] + np.asarray(offsets, dtype=int))
     if not number.size:
-        return store.flow(city, series, first=origin, last=origin - city.step)
+        return store.flow.read(city, series, first=origin, last=origin - city.step)
     # A query costs as much as the reading of about a MB.
     near = 2**20 // frame_bytes(city)
     runs = np.split(number, np.flatnonzero(np.diff(number) > 1 + near) + 1)
     parts = [
-        store.flow(
+        store.flow.read(
             city, series, first=clock.after(origin, run[0]), last=clock.after(origin, run[-1])
         )
         for run in runs

@@ -60,7 +60,7 @@ def _equal(
     store: Store, city: City, series: str, slots: np.ndarray, values: np.ndarray
 ) -> bool | None:
     """Returns whether the stored ones of the slots have these values, None where none is stored."""
-    stored = store.flow(city, series, first=slots[0], last=slots[-1])
+    stored = store.flow.read(city, series, first=slots[0], last=slots[-1])
     there = np.isin(slots, stored["time"].values)
     if not there.any():
         return None

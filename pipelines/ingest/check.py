@@ -84,9 +84,9 @@ class Check:
 
 def check(store: Store, city: City) -> Check:
     """Returns the state of the city's archive; an empty one is no error."""
-    flow = store.flow(city)
+    flow = store.flow.read(city)
     time, values = flow["time"].values, flow.values
-    ledger = store.ingests(city)
+    ledger = store.ingests.table(city)
     days = _slots_by_day(time, city)
     return Check(
         slots=len(time),
@@ -98,13 +98,13 @@ def check(store: Store, city: City) -> Check:
         lowest=float(values.min()) if len(time) else float("nan"),
         mean=float(values.mean(dtype=np.float64)) if len(time) else float("nan"),
         highest=float(values.max()) if len(time) else float("nan"),
-        revised=len(store.revisions(city)),
+        revised=len(store.flow.revisions(city)),
         repairs=_repairs(ledger),
         refused=tuple(
             (str(row.source), str(row.message))
             for row in ledger[ledger["outcome"] == "refused"].itertuples()
         ),
-        weather=_weather(store.weather(city)),
+        weather=_weather(store.weather.read(city)),
         notes=unknown_years(flow, time) if len(time) else (),
     )
 

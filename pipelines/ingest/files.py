@@ -13,7 +13,8 @@ from data.errors import FlowcastError, NotNowError, StoreError
 from data.files import sha256
 from data.formats.reading import Reading
 from data.formats.registry import input_files, read_file, reader_of
-from data.store.store import Added, Source, Store
+from data.store.ingests import Added, Source
+from data.store.store import Store
 from data.weather import WeatherReading
 from pipelines import log
 from pipelines.ingest.ambiguous_hour import told_apart
@@ -94,7 +95,7 @@ def ingest_file(store: Store, city: City, path: Path, *, replace: bool = False) 
 
 def refuse(store: Store, city: City, source: Source, reason: str) -> Ingested:
     """Records that a file is refused, and why."""
-    store.add_refusal(city, source, reason)
+    store.ingests.add_refusal(city, source, reason)
     return Ingested(Path(source.path), "observed", Added(0, 0, 0), {}, reason)
 
 
@@ -120,7 +121,7 @@ def _stored(
     """Stores what a file holds."""
     path = Path(source.path)
     if isinstance(reading, WeatherReading):
-        added = store.add_weather(city, reading.weather, source=source, repairs=reading.repairs)
+        added = store.weather.add(city, reading.weather, source=source, repairs=reading.repairs)
         variables = tuple(reading.weather["variable"].values.tolist())
         return Ingested(path, "weather", added, reading.repairs, variables=variables)
     try:
@@ -130,7 +131,7 @@ def _stored(
         raise
     except FlowcastError as error:
         raise type(error)(f"{path}: {error}") from error
-    added = store.add_flow(
+    added = store.flow.add(
         city,
         flow,
         source=source,

@@ -18,7 +18,8 @@ from data.errors import FlowcastError, StoreError
 from data.files import make_folder, only_one, sync, write_whole
 from data.formats.registry import SUFFIXES, TABLES, reader_of
 from data.paths import inbox_folder, inbox_lock, journal_file
-from data.store.store import Source, Store
+from data.store.ingests import Source
+from data.store.store import Store
 from pipelines import log
 from pipelines.ingest.files import Ingested, ingest_file, refuse
 from pipelines.ingest.inbox_journal import Visit, Visits, mark

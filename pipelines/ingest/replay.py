@@ -19,7 +19,8 @@ from data.formats.tables import write_flow_csv
 from data.formats.taxibj import write_taxibj
 from data.formats.taxibj_dates import shown
 from data.paths import city_file
-from data.store.store import Source, Store
+from data.store.ingests import Source
+from data.store.store import Store
 from pipelines.ingest.inbox import inbox
 
 
@@ -59,10 +60,12 @@ def archived(store: Store, city: City, first: np.datetime64 | None) -> xr.DataAr
     Raises:
         FlowcastError: there is no flow.
     """
-    times = store.times(city)
+    times = store.flow.times(city)
     if not times.size:
         raise no_flow(city)
-    return store.flow(city, first=split(times, city).test.values[0] if first is None else first)
+    return store.flow.read(
+        city, first=split(times, city).test.values[0] if first is None else first
+    )
 
 
 def filed(paths: Iterable[Path], city: City, first: np.datetime64 | None) -> xr.DataArray:
@@ -103,13 +106,13 @@ def begin(store: Store, city: City, into: City, flow: xr.DataArray) -> tuple[int
     Returns:
         number of slots stored, and the flow to play.
     """
-    before = store.flow(city, last=flow["time"].values[0] - np.timedelta64(1, "s"))
-    span = store.span(into)
+    before = store.flow.read(city, last=flow["time"].values[0] - np.timedelta64(1, "s"))
+    span = store.flow.span(into)
     stored = 0
     if before.sizes["time"] and (span is None or span[1] < before["time"].values[-1]):
         before.attrs["city"] = into.name
-        stored = store.add_flow(into, before, source=Source(f"replay of {city.name}", "")).added
-        span = store.span(into)
+        stored = store.flow.add(into, before, source=Source(f"replay of {city.name}", "")).added
+        span = store.flow.span(into)
     return stored, flow if span is None else flow[flow["time"].values > span[1]]
 
 

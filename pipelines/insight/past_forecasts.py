@@ -48,13 +48,16 @@ def past_forecasts(store: Store, city: City, until: np.datetime64) -> PastForeca
         city: whose they are.
         until: UTC; of the newest forecast.
     """
-    newest = store.forecast(city, until)
+    newest = store.forecasts.newest(city, until)
     if newest is None:
         return None
     horizon = newest.sizes["lead_time"]
     size = horizon * int(np.prod(newest.shape[2:]))
     days = min(DAYS, max(1, MOST // size) * city.step)
-    made = {one["init_time"].values[0]: one for one in store.forecasts(city, until - days, until)}
+    made = {
+        one["init_time"].values[0]: one
+        for one in store.forecasts.between(city, until - days, until)
+    }
     times = np.array([*made], dtype="datetime64[s]")
     shape = (len(times), horizon, *newest.shape[2:])
     flow, lower, upper = (np.full(shape, np.nan, np.float32) for _ in range(3))

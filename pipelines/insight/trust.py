@@ -94,12 +94,12 @@ def trust(
         now: UTC.
         skill: as `skill` returns it.
     """
-    span = store.span(city, last=now - city.step)  # slots that are over
+    span = store.flow.span(city, last=now - city.step)  # slots that are over
     newest = span[1] if span else forecast["init_time"].values[0]
     clock = Clock(city.step, city.timezone)
     end = clock.after(newest, 1)
     age = float((now - end) / np.timedelta64(1, "s"))
-    times = store.times(city, first=clock.after(newest, 1 - city.slots_per_day))
+    times = store.flow.times(city, first=clock.after(newest, 1 - city.slots_per_day))
     missing = len(windows.missing(times, newest, range(city.slots_per_day)))
     drifts = store.drifts.table(city)
     drifts = drifts[drifts["time"] <= newest]

@@ -36,7 +36,7 @@ def typical(store: Store, city: City, times: np.ndarray, before: np.datetime64) 
         same = utc(shown - np.timedelta64(7 * week, "D"), city.timezone)
         if not (same < before).any():
             continue
-        flow = store.flow(city, first=same[0], last=min(same[-1], before - 1))
+        flow = store.flow.read(city, first=same[0], last=min(same[-1], before - 1))
         row = np.searchsorted(flow["time"].values, same)
         there = row < flow.sizes["time"]
         there[there] = flow["time"].values[row[there]] == same[there]

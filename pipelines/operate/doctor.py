@@ -137,7 +137,7 @@ def _gpu() -> Finding:
 
 
 def _data(store: Store, city: City, now: np.datetime64) -> Finding:
-    span = store.span(city, last=now)
+    span = store.flow.span(city, last=now)
     if span is None:
         text = f"no flow; run: forecast ingest --city {city.name} PATH"
         return Finding("data", city.name, FAILURE, text)
@@ -150,12 +150,12 @@ def _data(store: Store, city: City, now: np.datetime64) -> Finding:
 
 
 def _gaps(store: Store, city: City, now: np.datetime64) -> Finding:
-    span = store.span(city, last=now)
+    span = store.flow.span(city, last=now)
     if span is None:
         return Finding("gaps", city.name, WELL, "no flow, no gaps")
     clock = Clock(city.step, city.timezone)
     back = clock.after(span[1], 1 - city.slots_per_day)
-    flow = store.flow(city, first=back, last=span[1])
+    flow = store.flow.read(city, first=back, last=span[1])
     lacking = len(windows.missing(flow, span[1], range(city.slots_per_day)))
     status = WARNING if lacking else WELL
     text = f"{lacking} of the newest {city.slots_per_day} slots are missing"
@@ -163,7 +163,7 @@ def _gaps(store: Store, city: City, now: np.datetime64) -> Finding:
 
 
 def _champion(store: Store, city: City, now: np.datetime64) -> list[Finding]:
-    version = store.champion(city)
+    version = store.promotions.champion(city)
     if version is None:
         text = f"no champion; a baseline serves (to train: forecast train --city {city.name})"
         return [Finding("champion", city.name, WARNING, text)]

@@ -27,7 +27,7 @@ def drift(store: Store, city: City, now: np.datetime64) -> Drift | None:
         city: whose they are.
         now: UTC; the flow until then counts.
     """
-    span = store.span(city, last=now)
+    span = store.flow.span(city, last=now)
     if span is None:
         return None
     total, usual = _totals(store, city, span[1])
@@ -57,7 +57,7 @@ def _totals(store: Store, city: City, newest: np.datetime64) -> tuple[float, flo
     days = []
     for week in range(WEEKS + 1):
         end = clock.after(newest, -week * 7 * city.slots_per_day)
-        flow = store.flow(city, first=end - DAY + np.timedelta64(1, "s"), last=end)
+        flow = store.flow.read(city, first=end - DAY + np.timedelta64(1, "s"), last=end)
         number = clock.number(flow["time"].values, end) if flow.sizes["time"] else np.array([])
         sums = flow.values.sum(axis=(1, 2, 3), dtype=np.float64)
         days.append(dict(zip(number.tolist(), sums.tolist(), strict=True)))

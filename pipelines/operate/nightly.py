@@ -76,7 +76,7 @@ def nightly(
         FlowcastError: as `train`, or there is too little flow to judge by.
         NotNowError: it was ended; the next one goes on where this one was kept.
     """
-    span = store.span(city, last=now)
+    span = store.flow.span(city, last=now)
     if span is None:
         raise no_flow(city)
     asked = recipe or Recipe.asked(minutes=30.0)
@@ -131,7 +131,7 @@ def settle(
         horizon: steps ahead.
     """
     manifest = manifest_hash(models_root(), city.name, version)
-    rival = store.champion(city)
+    rival = store.promotions.champion(city)
     try:
         found = judged(store, city, version, until=until, horizon=horizon)
         promoted, reason = verdict(found)
@@ -143,7 +143,7 @@ def settle(
         found, promoted, reason = [], False, f"it could not be judged: {error}"
     facts = {gate.name: gate.facts for gate in found}
     outcome = PROMOTED if promoted else REFUSED
-    if not store.judgements.add(
+    if not store.promotions.decide(
         city, version, outcome, reason, now, facts, manifest, instead_of=(rival, CHANGED)
     ):
         promoted, reason = False, CHANGED
@@ -152,14 +152,14 @@ def settle(
 
 def _sound_champion(store: Store, city: City) -> str:
     """Returns the champion where its files are what was judged, else "": then a night begins anew."""
-    champion = store.champion(city)
+    champion = store.promotions.champion(city)
     return "" if champion is None or problems(store, city, champion) else champion
 
 
 def prune(store: Store, city: City) -> list[str]:
     """Removes old versions and returns which; champion, the one before it and the newest stay."""
     known = versions(models_root(), city.name)
-    kept = {store.champion(city), store.judgements.previous(city), *known[-KEPT:]}
+    kept = {store.promotions.champion(city), store.promotions.previous(city), *known[-KEPT:]}
     old = [version for version in known if version not in kept]
     for version in old:
         remove_version(models_root(), city.name, version)

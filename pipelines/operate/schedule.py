@@ -22,7 +22,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from data.city import City, city_files, load_city
 from data.errors import FlowcastError, StoreError
 from data.paths import inbox_folder
-from data.store.scheduler_lock import Held
+from data.store.scheduler_lock import HeldLock
 from data.store.store import Store
 from pipelines import log
 from pipelines.ingest.inbox import fresh, is_fed
@@ -168,7 +168,7 @@ class Scheduler:
             return
         newest = self.store.runs.newest(job, city.name)
         slots = missed(job, city, newest, slot, self.plan.at)
-        if skipped := self.store.runs.skip(
+        if skipped := self.store.runs.mark_skipped(
             job, city.name, slots, now, "no scheduler was at work when it was due"
         ):
             log.warn(f"{skipped} missed slots are skipped", city=city.name, job=job)
@@ -278,13 +278,13 @@ def serve(store: Store, plan: Plan, stop: threading.Event) -> None:
         stop.wait(5 * TICK)
 
 
-def _serve(scheduler: Scheduler, held: Held, stop: threading.Event) -> None:
+def _serve(scheduler: Scheduler, held: HeldLock, stop: threading.Event) -> None:
     """Ticks until `stop` is set or the lock is lost."""
     lost = threading.Event()
 
     def tick() -> None:
         try:
-            if not held.lasts():
+            if not held.is_held():
                 log.fail("the lock of the scheduler is lost; it is asked for anew")
                 lost.set()
             elif not stop.is_set() and not lost.is_set():
@@ -325,7 +325,7 @@ def served_cities(store: Store, names: Sequence[str]) -> tuple[City, ...]:
     for name in city_files():
         try:
             city = load_city(name)
-            if store.span(city) is not None or is_fed(city):
+            if store.flow.span(city) is not None or is_fed(city):
                 known.append(city)
         except FlowcastError as error:
             log.warn(str(error), city=name)

@@ -70,7 +70,7 @@ def _forecasts(
     """Returns what was served and what baselines say, `(n, horizon, c, y, x)`, NaN where nothing."""
     shape = (len(init_times), horizon, 2, *city.grid)
     served = np.full(shape, np.nan, np.float32)
-    for made in store.forecasts(city, init_times[0] - city.step, init_times[-1]):
+    for made in store.forecasts.between(city, init_times[0] - city.step, init_times[-1]):
         at = np.searchsorted(init_times, made["init_time"].values[0])
         if at < len(init_times) and init_times[at] == made["init_time"].values[0]:
             steps = min(horizon, made.sizes["lead_time"])
@@ -83,7 +83,7 @@ def _forecasts(
 
 def _baselines(store: Store, city: City, first: np.datetime64) -> dict[str, Forecaster]:
     """Returns the baselines as they stood at the slot of `first`."""
-    known = store.flow(city, first=first - WEEKS, last=first)
+    known = store.flow.read(city, first=first - WEEKS, last=first)
     if not known.sizes["time"]:
         return {}
     climatology = Climatology.fit(known)

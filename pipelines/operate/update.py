@@ -76,7 +76,7 @@ def update(
     """
     moment = float(now.astype("datetime64[s]").astype(np.int64)) if wall is None else wall
     taken, notes = _taken(store, city, moment, quiet)
-    span = store.span(city, last=now)
+    span = store.flow.span(city, last=now)
     made, forecaster, failed = None, "", ""
     for slot in _due(store, city, span[1]) if span is not None else []:
         try:
@@ -134,11 +134,11 @@ def _due(store: Store, city: City, newest: np.datetime64) -> list[np.datetime64]
     the last four weeks are, the newest `MAX_FORECASTS` in a step and the others in the next ones. Where
     there is no forecast yet, or another version serves now, it is the newest slot alone.
     """
-    last = store.forecast(city)
+    last = store.forecasts.newest(city)
     if last is None:
         return [newest]
-    if len(lacking := store.lacking(city, newest - BACK, newest)):
+    if len(lacking := store.forecasts.missing(city, newest - BACK, newest)):
         return [*lacking[-MAX_FORECASTS:]]
-    version = store.champion(city)
+    version = store.promotions.champion(city)
     other = version is not None and last.attrs["model_version"] not in ("", version)
     return [newest] if other and last["init_time"].values[0] == newest else []

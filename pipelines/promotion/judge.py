@@ -51,10 +51,10 @@ def judged(
     wrong = problems(store, city, version)
     if wrong:
         return [gates.intact(wrong)]
-    champion = store.champion(city)
+    champion = store.promotions.champion(city)
     former = _champion(store, city, None if champion in (None, version) else champion)
     rival = None if former is None else champion
-    flow = store.flow(city, last=until)
+    flow = store.flow.read(city, last=until)
     first = max(_known(city, one) for one in (version, rival) if one is not None)
     baselines = _baselines(flow[flow["time"].values <= first])
     own = load_champion(store, city, version)

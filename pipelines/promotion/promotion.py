@@ -21,7 +21,7 @@ def champion_of(store: Store, city: City, lesson: Lesson) -> Forecaster | None:
 
     What cannot serve need not be beaten; what was trained on those days would look better than it is.
     """
-    version = store.champion(city)
+    version = store.promotions.champion(city)
     if version is None:
         return None
     try:
@@ -35,7 +35,7 @@ def champion_of(store: Store, city: City, lesson: Lesson) -> Forecaster | None:
 
 def former_of(store: Store, city: City, lesson: Lesson) -> dict[str, float] | None:
     """Returns the figures of a champion that was judged by the very same days, if it was."""
-    version = store.champion(city)
+    version = store.promotions.champion(city)
     if version is None:
         return None
     try:

@@ -34,7 +34,7 @@ def roll_back(store: Store, city: City, newest: np.datetime64, now: np.datetime6
     Returns:
         what was done and why, "" for nothing.
     """
-    champion, previous = store.champion(city), store.judgements.previous(city)
+    champion, previous = store.promotions.champion(city), store.promotions.previous(city)
     if champion is None or _came_back(store, city):
         return ""
     if not (reason := _far_off(store, city, champion, newest)):
@@ -43,7 +43,7 @@ def roll_back(store: Store, city: City, newest: np.datetime64, now: np.datetime6
         way = f"to train one: forecast train --city {city.name}"
         log.warn(f"{reason}; there is no sound version to go back to; {way}", city=city.name)
         return ""
-    store.judgements.add(city, previous, ROLLED_BACK, reason, now)
+    store.promotions.decide(city, previous, ROLLED_BACK, reason, now)
     return f"went back to version {previous}: {reason}"
 
 
@@ -52,7 +52,7 @@ def _far_off(store: Store, city: City, champion: str, newest: np.datetime64) -> 
     expected = _expected(city, champion)
     scores = store.scores.table(city, newest - np.timedelta64(3, "D"), newest)
     # What it forecast before it was promoted again is what somebody has judged since.
-    later = scores["forecast"] > store.judgements.promoted_after(city)
+    later = scores["forecast"] > store.promotions.promoted_after(city)
     own = scores[(scores["version"] == champion) & (scores["lead"] == 1) & later]
     if expected is None or own.empty:
         return ""
@@ -76,7 +76,7 @@ def _rmse(scores: pd.DataFrame) -> pd.DataFrame:
 
 def _came_back(store: Store, city: City) -> bool:
     """Returns whether the champion is one that was gone back to: that is done once."""
-    table = store.judgements.table(city)
+    table = store.promotions.decisions(city)
     made = table[table["verdict"] != "refused"]
     return not made.empty and made["verdict"].iloc[-1] == ROLLED_BACK
 

@@ -151,9 +151,9 @@ def resume(
 
 def _course(store: Store, city: City, recipe: Recipe) -> Course:
     until = np.datetime64(recipe.until) if recipe.until else None
-    weather = store.weather(city, last=until)
+    weather = store.weather.read(city, last=until)
     held = city.test_days if recipe.held is None else recipe.held
-    parts = split(store.flow(city, last=until), replace(city, test_days=held))
+    parts = split(store.flow.read(city, last=until), replace(city, test_days=held))
     return Course.prepare(parts, city, recipe, weather if weather.size else None)
 
 

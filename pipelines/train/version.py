@@ -150,7 +150,7 @@ def keep_best(store: Store, city: City, fits: Fits, serve: str, stopped: bool) -
     version = made.manifest.version
     manifest = manifest_hash(models_root(), city.name, version)
     gates = {"validation RMSE": made.manifest.metrics}
-    store.judgements.add(city, version, verdict, reason, now, gates, manifest)
+    store.promotions.decide(city, version, verdict, reason, now, gates, manifest)
     return replace(made, promoted=promoted, reason=reason)
 
 

@@ -85,14 +85,14 @@ def _history(city: City, forecast: xr.DataArray, y: int, x: int) -> pd.DataFrame
     coming = forecast.isel(init_time=0).sel(channel=channel)[:, y, x]
     times = coming["valid_time"].values
     first = made - max(PAST, FEWEST * city.step)
-    seen = cached.store().flow(city, first=first, last=times[-1]).sel(channel=channel)[:, y, x]
+    seen = cached.store().flow.read(city, first=first, last=times[-1]).sel(channel=channel)[:, y, x]
     parts = [_rows(city, "observed", seen["time"].values, seen.values)]
     around = band(coming)
     edges = None if around is None else around.sel(coverage=0.8).values
     parts.append(_rows(city, "forecast", times, coming.values, edges))
     week = np.timedelta64(7, "D")
     ends = utc(wall(np.array([first, times[-1]]), city.timezone) - week, city.timezone)
-    before = cached.store().flow(city, first=ends[0], last=ends[1])
+    before = cached.store().flow.read(city, first=ends[0], last=ends[1])
     moved = utc(wall(before["time"].values, city.timezone) + week, city.timezone)
     flow = before.sel(channel=channel).values[:, y, x]
     parts.append(_rows(city, "same slot last week", moved, flow))

@@ -33,7 +33,7 @@ def page(city: City) -> None:
 
 def _facts(city: City) -> None:
     """Tells what the city is."""
-    span = cached.store().span(city)
+    span = cached.store().flow.span(city)
     rows, columns = city.grid
     facts = [
         f"{rows} rows and {columns} columns, row 0 in the {city.row0}",
@@ -75,7 +75,7 @@ def _calendar(city: City, days: pd.DataFrame) -> None:
             "share": (days["slots"] / full).clip(upper=1.0),
         }
     )
-    span = cached.store().span(city)
+    span = cached.store().flow.span(city)
     clock = Clock(city.step, city.timezone)
     whole = 0 if span is None else int(clock.number(span[1], span[0])) + 1
     st.subheader("Slots that are there")
@@ -121,7 +121,7 @@ def _slots_of(days: pd.Series, city: City) -> np.ndarray:
 
 def _totals(city: City, days: pd.DataFrame) -> None:
     """Draws the city's mean flow by day."""
-    newest = cached.store().ingests(city)
+    newest = cached.store().ingests.table(city)
     mark = str(int(newest["id"].max())) if len(newest) else ""
     months = sorted({f"{one:%Y-%m}" for one in days["day"]})
     # What is long past changes seldom: only a corrected slot reads it anew.
@@ -152,7 +152,7 @@ def _totals(city: City, days: pd.DataFrame) -> None:
 
 def taken_in(city: City) -> None:
     """Draws what files brought, what was repaired in them, and which were refused."""
-    ledger = cached.store().ingests(city).tail(LAST).iloc[::-1]
+    ledger = cached.store().ingests.table(city).tail(LAST).iloc[::-1]
     st.subheader("What was taken in")
     if ledger.empty:
         st.info("No file was taken in yet.")

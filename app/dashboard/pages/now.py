@@ -76,7 +76,7 @@ def leave_unknown_time(city: City) -> None:
 
 def no_forecast(city: City) -> None:
     """Says that there is no forecast, and what helps."""
-    if cached.store().span(city) is None:
+    if cached.store().flow.span(city) is None:
         st.info(f"{plain(city.title)} has no flow yet. To take in files:")
         st.code(f"forecast ingest --city {city.name} PATH", language=None)
         return

@@ -71,7 +71,7 @@ def _moment(city: City, state: str, last: np.datetime64) -> None:
     """Draws a past forecast beside what came."""
     made = _ripe(city, last) if view().time is None else view().time or last
     day = local(made, city.timezone)[0].date()
-    first = cached.store().first_forecast(city)
+    first = cached.store().forecasts.first(city)
     columns = st.columns([1, 1, 1, 1.5])
     st.session_state["day"] = day
     columns[0].date_input(
@@ -163,7 +163,7 @@ def _nearest(times: np.ndarray, time: np.datetime64) -> np.datetime64:
 def _ripe(city: City, last: np.datetime64) -> np.datetime64:
     """Returns the newest forecast of which the first slot at the chosen lead has come."""
     back = Clock(city.step, city.timezone).after(last, -view().lead)
-    made = cached.store().forecast(city, back)
+    made = cached.store().forecasts.newest(city, back)
     return last if made is None else back
 
 

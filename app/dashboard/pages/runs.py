@@ -42,8 +42,8 @@ def page(city: City) -> None:
 def _versions(city: City) -> None:
     """Draws champion, previous and candidates with their figures."""
     store = cached.store()
-    champion, previous = store.champion(city), store.judgements.previous(city)
-    history = store.judgements.table(city)
+    champion, previous = store.promotions.champion(city), store.promotions.previous(city)
+    history = store.promotions.decisions(city)
     st.subheader("Versions")
     if champion is None:
         st.info("There is no champion: the historical average serves. To train one:")
@@ -81,7 +81,7 @@ def _versions(city: City) -> None:
 
 def _promotions(city: City) -> None:
     """Draws which version was champion from when on; what stands there is never changed."""
-    promotions = cached.store().promotions(city).iloc[::-1].head(LAST)
+    promotions = cached.store().promotions.table(city).iloc[::-1].head(LAST)
     if promotions.empty:
         return
     table = pd.DataFrame(
@@ -121,7 +121,7 @@ def _passed(gates: dict[str, Any]) -> str:
 
 def _judgements(city: City) -> None:
     """Draws each judgement with its gates."""
-    history = cached.store().judgements.table(city)
+    history = cached.store().promotions.decisions(city)
     if history.empty:
         return
     st.subheader("Judgements, the newest first")
@@ -167,7 +167,7 @@ def _jobs(city: City) -> None:
 
 def _forecasts(city: City) -> None:
     """Draws the list of forecasts."""
-    made = cached.store().forecast_list(city, LAST).iloc[::-1]
+    made = cached.store().forecasts.table(city, LAST).iloc[::-1]
     st.subheader("Forecasts")
     if made.empty:
         st.info(f"None is stored; to make one: `forecast --city {city.name} --horizon 4`")

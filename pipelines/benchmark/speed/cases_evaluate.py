@@ -83,8 +83,8 @@ def _serve(side: int) -> Served:
     torch.set_num_threads(1)
     (city,) = temporary_home(1, side, WEEKS)
     store = Store()
-    flow = store.flow(city)
-    version = store.champion(city)
+    flow = store.flow.read(city)
+    version = store.promotions.champion(city)
     assert version is not None
     forecaster = load_version(models_root(), city, version)
     init_times = windows.whole(flow, forecaster.lags(HORIZON), HORIZON)

@@ -13,7 +13,8 @@ from data.city import City, load_city
 from data.flow import label
 from data.paths import version_folder
 from data.simulation.simulate import simulate
-from data.store.store import Source, Store
+from data.store.ingests import Source
+from data.store.store import Store
 from forecasting.city.recipe import Recipe
 from forecasting.registry.manifest import MANIFEST
 from forecasting.training.hardware import Computing
@@ -57,13 +58,13 @@ def _make(folder: Path, count: int, side: int, weeks: int) -> list[City]:
     try:
         for city in cities:
             flow = label(simulation.counts, simulation.time, city)
-            store.add_flow(city, flow, source=Source("simulation", ""))
+            store.flow.add(city, flow, source=Source("simulation", ""))
         recipe = Recipe.asked(members=1, final=False, epochs=1, minutes=0.05)
         *_, trained = train(store, cities[0], recipe, means=Means(Computing("cpu")))
         assert isinstance(trained, Trained)
         for city in cities:
             _give(cities[0], trained.manifest.version, city)
-            store.promote(city, trained.manifest.version, "for a benchmark")
+            store.promotions.promote(city, trained.manifest.version, "for a benchmark")
     finally:
         store.close()
     return cities

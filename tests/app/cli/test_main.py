@@ -37,7 +37,7 @@ def test_json_holds_the_whole_forecast_and_nothing_else_on_stdout(
     assert forecast["init_time"] == "2025-04-06T23:00:00-04:00"
     assert forecast["valid_time"] == ["2025-04-07T00:00:00-04:00", "2025-04-07T01:00:00-04:00"]
     assert np.shape(forecast["flow"]) == (2, 2, 6, 5)
-    stored = Store().forecast(load_city("small"))
+    stored = Store().forecasts.newest(load_city("small"))
     assert stored is not None
     np.testing.assert_allclose(forecast["flow"], stored.values[0], atol=0.006)
     assert forecast["model_version"] == stored.attrs["model_version"]
@@ -98,7 +98,7 @@ def test_a_forecast_of_an_exported_champion_needs_no_torch(
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "note:" not in done.stderr
-    stored = Store().forecast(load_city("small"))
+    stored = Store().forecasts.newest(load_city("small"))
     assert verb or (stored is not None and stored.attrs["runtime"] == "onnxruntime float32")
 
 

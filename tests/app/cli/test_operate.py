@@ -54,7 +54,7 @@ def test_a_city_is_played_into_no_other_folder(small_home: Path) -> None:
 
 def test_reasons_are_told_as_they_were_written(small_home: Path) -> None:
     place = Store()
-    version = str(place.champion(load_city("small")))
+    version = str(place.promotions.champion(load_city("small")))
     place.close()
     for reason in ("because [/b] of it", "no text: \udcff"):
         RUN.invoke(app, ["models", "promote", "--city", "small", version, "--reason", reason])

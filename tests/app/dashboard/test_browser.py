@@ -347,14 +347,15 @@ def test_on_earth_the_grid_is_drawn_without_asking_for_a_background(
     server: Server, page: "playwright.Page", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from data.city import load_city
-    from data.store.store import Source, Store
+    from data.store.ingests import Source
+    from data.store.store import Store
     from pipelines.operate.update import update
 
     monkeypatch.setenv("FLOWCAST_HOME", str(server.home))
     store, earth = Store(), load_city("small-earth")
-    flow = store.flow(load_city("small-live"))
+    flow = store.flow.read(load_city("small-live"))
     flow.attrs["city"] = earth.name
-    store.add_flow(earth, flow, source=Source("a copy", ""))
+    store.flow.add(earth, flow, source=Source("a copy", ""))
     update(store, earth, flow["time"].values[-1], horizon=2)
     store.close()
     seen = Seen(page)

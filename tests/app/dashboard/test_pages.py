@@ -22,8 +22,9 @@ from app.dashboard.url import PAGES, View
 from data.city import load_city
 from data.clock import local
 from data.paths import city_file
+from data.store.ingests import Source
 from data.store.promotions import PROMOTED, REFUSED
-from data.store.store import Source, Store
+from data.store.store import Store
 from pipelines.ingest.replay import town
 from pipelines.operate.update import update
 
@@ -86,7 +87,7 @@ def test_a_city_that_is_added_while_a_page_is_open_can_be_chosen(lived_in: Path)
 
 def test_the_strip_says_how_far_to_trust_what_is_shown(lived_in: Path) -> None:
     said = words(shown(city="small-live"))
-    version = Store().champion(load_city("small-live"))
+    version = Store().promotions.champion(load_city("small-live"))
     assert version is None or plain(version) in said
     for title in ("Newest slot", "Input", "Model", "Skill, last 7 days", "Drift"):
         assert f"**{title}**" in said
@@ -147,9 +148,9 @@ def test_a_city_without_flow_says_how_to_take_files_in(flowcast_home: Path, page
 def test_a_city_with_one_slot_and_no_champion_is_shown(small_home: Path, page: str) -> None:
     store, source = Store(), load_city("small")
     city = town(source, "one")
-    flow = store.flow(source)[:1]
+    flow = store.flow.read(source)[:1]
     flow.attrs["city"] = "one"
-    store.add_flow(city, flow, source=Source("one slot", ""))
+    store.flow.add(city, flow, source=Source("one slot", ""))
     test = shown(city="one", page=page)
     assert not test.exception
     if page in ("now", "cell", "quality"):
@@ -280,22 +281,22 @@ def test_a_past_forecast_is_told_as_it_stood_then(lived_in: Path) -> None:
 
 
 def _forecasts(store: Store) -> list[xr.DataArray]:
-    span = store.span(load_city("small-live"))
+    span = store.flow.span(load_city("small-live"))
     assert span is not None
-    return list(store.forecasts(load_city("small-live"), span[0], span[1]))
+    return list(store.forecasts.between(load_city("small-live"), span[0], span[1]))
 
 
 def test_the_colours_follow_what_is_taken_in_later_and_stay_the_same_within_a_week(
     lived_in: Path,
 ) -> None:
     store, city = Store(), load_city("small-live")
-    flow = store.flow(city)
+    flow = store.flow.read(city)
     before = cached.top(city)
     newest = flow[-1:].assign_coords(time=flow["time"][-1:] + city.step)
-    store.add_flow(city, newest * 100, source=Source("a busy hour", ""))
+    store.flow.add(city, newest * 100, source=Source("a busy hour", ""))
     assert cached.top(city) == before
     earlier = flow[:24].assign_coords(time=flow["time"][:24] - 7 * 24 * city.step)
-    store.add_flow(city, earlier * 100, source=Source("files of the week before", ""))
+    store.flow.add(city, earlier * 100, source=Source("files of the week before", ""))
     assert cached.top(city) > 10 * before
 
 
@@ -329,12 +330,12 @@ def test_that_no_cell_is_a_hot_spot_is_no_good_news_of_a_baseline_or_of_stale_da
     lived_in: Path, monkeypatch: pytest.MonkeyPatch, stale: bool
 ) -> None:
     store, city = Store(), load_city("small-live")
-    newest = store.forecast(city)
+    newest = store.forecasts.newest(city)
     assert newest is not None
     made = (newest * 0).assign_attrs(
         newest.attrs if stale else newest.attrs | {"model_version": ""}
     )
-    store.add_forecast(city, made)
+    store.forecasts.add(city, made)
     if stale:
         monkeypatch.delenv(REPLAYED)
     test = shown(city="small-live")
@@ -345,9 +346,9 @@ def test_that_no_cell_is_a_hot_spot_is_no_good_news_of_a_baseline_or_of_stale_da
 
 def test_a_quiet_city_with_a_model_is_good_news(lived_in: Path) -> None:
     store, city = Store(), load_city("small-live")
-    newest = store.forecast(city)
+    newest = store.forecasts.newest(city)
     assert newest is not None
-    store.add_forecast(city, (newest * 0).assign_attrs(newest.attrs | {"model_version": "v1"}))
+    store.forecasts.add(city, (newest * 0).assign_attrs(newest.attrs | {"model_version": "v1"}))
     assert "None: no cell passes" in shown(city="small-live").success[0].value
 
 
@@ -411,16 +412,16 @@ def test_a_time_of_a_city_without_any_forecast_promises_no_newest_one(lived_in: 
 
 
 def test_days_begin_at_the_first_forecast(lived_in: Path) -> None:
-    first = Store().first_forecast(load_city("small-live"))
+    first = Store().forecasts.first(load_city("small-live"))
     assert first is not None
     test = shown(city="small-live", page="quality")
     assert test.date_input(key="day").min == local(first, "America/New_York")[0].date()
-    assert Store().first_forecast(load_city("bj")) is None
+    assert Store().forecasts.first(load_city("bj")) is None
 
 
 def test_a_moment_can_be_kept_so_that_its_link_does_not_move_on(lived_in: Path) -> None:
     store, city = Store(), load_city("small-live")
-    newest = store.forecast(city)
+    newest = store.forecasts.newest(city)
     assert newest is not None
     test = shown(city="small-live")
     keep = next(one for one in test.button if one.label == "Keep this moment")
@@ -433,7 +434,7 @@ def test_a_moment_can_be_kept_so_that_its_link_does_not_move_on(lived_in: Path) 
 def test_a_kept_moment_that_is_the_newest_is_judged_as_of_now(
     lived_in: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    newest = Store().forecast(load_city("small-live"))
+    newest = Store().forecasts.newest(load_city("small-live"))
     assert newest is not None
     monkeypatch.delenv(REPLAYED)
     test = shown(city="small-live", time=f"{newest['init_time'].values[0]}Z")
@@ -486,7 +487,7 @@ def test_promotions_gates_and_files_stand_among_the_runs(lived_in: Path) -> None
     for hour, (version, verdict) in enumerate(
         [("v1", PROMOTED), ("v2", PROMOTED), ("v3", REFUSED)]
     ):
-        store.judgements.add(city, version, verdict, f"of {version}", at + 3600 * hour, gates)
+        store.promotions.decide(city, version, verdict, f"of {version}", at + 3600 * hour, gates)
     test = shown(city="small-live", page="runs")
     said = words(test)
     assert "forecast models promote --city small-live v1" in said
@@ -503,14 +504,14 @@ def test_promotions_gates_and_files_stand_among_the_runs(lived_in: Path) -> None
 def test_the_figure_of_a_training_by_hand_stands_beside_its_version(lived_in: Path) -> None:
     city, at = load_city("small-live"), np.datetime64("2025-04-01T06:00", "s")
     metrics = {"candidate": {"all": 77.329}, "persistence": {"all": 99.0}}
-    Store().judgements.add(city, "v9", PROMOTED, "good", at, {"validation RMSE": metrics})
+    Store().promotions.decide(city, "v9", PROMOTED, "good", at, {"validation RMSE": metrics})
     test = shown(city="small-live", page="runs")
     versions = next(one.value for one in test.dataframe if "role" in one.value)
     assert versions.loc[versions["version"] == "v9", "RMSE"].tolist() == ["77.33"]
 
 
 def test_a_cell_at_a_past_moment_says_so_and_leads_back(lived_in: Path) -> None:
-    newest = Store().forecast(load_city("small-live"))
+    newest = Store().forecasts.newest(load_city("small-live"))
     assert newest is not None
     at = newest["init_time"].values[0] - np.timedelta64(3, "h")
     test = shown(city="small-live", page="cell", y="2", x="3", time=f"{at}Z")
@@ -521,7 +522,7 @@ def test_a_cell_at_a_past_moment_says_so_and_leads_back(lived_in: Path) -> None:
 
 def test_without_a_previous_version_no_promotion_is_suggested(lived_in: Path) -> None:
     at = np.datetime64("2025-04-01T06:00", "s")
-    Store().judgements.add(load_city("small-live"), "v3", REFUSED, "too bad", at)
+    Store().promotions.decide(load_city("small-live"), "v3", REFUSED, "too bad", at)
     said = words(shown(city="small-live", page="runs"))
     assert "forecast models show --city small-live v3" in said
     assert "models promote" not in said
@@ -530,10 +531,12 @@ def test_without_a_previous_version_no_promotion_is_suggested(lived_in: Path) ->
 
 def test_one_missing_slot_and_where_files_lay_are_told_in_words(lived_in: Path) -> None:
     store, city = Store(), load_city("small-live")
-    flow = store.flow(city)
+    flow = store.flow.read(city)
     later = flow[-1:].assign_coords(time=flow["time"][-1:] + 2 * city.step)
-    store.add_flow(city, later, source=Source(str(lived_in / "inbox" / "late.npz"), ""))
-    store.add_refusal(city, Source("/else/bad.npz", ""), f"{lived_in}/inbox/bad.npz: is no file")
+    store.flow.add(city, later, source=Source(str(lived_in / "inbox" / "late.npz"), ""))
+    store.ingests.add_refusal(
+        city, Source("/else/bad.npz", ""), f"{lived_in}/inbox/bad.npz: is no file"
+    )
     test = shown(city="small-live", page="archive")
     missing = next(one.value for one in test.dataframe if "slots" in one.value)
     assert missing.iloc[0].tolist() == ["2025-04-01 02:00", "2025-04-01 02:00", 1]
@@ -550,19 +553,19 @@ def test_a_city_with_a_slot_a_day_is_told_in_words(
     daily = toml.replace('"1h"', '"1d"').replace("Small town", "Daily town")
     (lived_in / "cities" / "daily.toml").write_text(daily)
     store, city = Store(), load_city("daily")
-    flow = store.flow(load_city("small"))[:1]
+    flow = store.flow.read(load_city("small"))[:1]
     flow.attrs |= {"city": "daily", "step": 86_400}
     midnight = flow["time"].values[0]
     for number in range(40):
         one = flow.assign_coords(time=[midnight + number * day])
-        store.add_flow(city, one, source=Source(str(number), ""))
+        store.flow.add(city, one, source=Source(str(number), ""))
     update(store, city, midnight + 40 * day, horizon=2)
     said = words(shown(city="daily"))
     assert "of the newest day" in said
     assert "a slot a day" in words(shown(city="daily", page="archive"))
     test = shown(city="daily", page="cell", y="1", x="1")
     assert not test.exception
-    newest = store.forecast(city)
+    newest = store.forecasts.newest(city)
     assert newest is not None
     monkeypatch.setattr(cell, "view", lambda: View("daily"))
     rows = cell._history(city, newest, 1, 1)

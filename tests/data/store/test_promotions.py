@@ -19,44 +19,46 @@ def store(database: str) -> Iterator[Store]:
 
 
 def test_a_promotion_and_its_judgement_are_one(store: Store) -> None:
-    judge = store.judgements
-    assert judge.previous(CITY) is None
-    judge.add(CITY, "v1", "promoted", "beats the historical average", NOW, {"finite": [True]})
-    judge.add(CITY, "v2", "refused", "worse at peak hours", NOW)
-    assert (store.champion(CITY), judge.previous(CITY)) == ("v1", None)
-    judge.add(CITY, "v3", "promoted", "better", NOW)
-    assert (store.champion(CITY), judge.previous(CITY)) == ("v3", "v1")
-    judge.add(CITY, "v1", "rolled back", "live error", NOW)
+    promotions = store.promotions
+    assert promotions.previous(CITY) is None
+    promotions.decide(
+        CITY, "v1", "promoted", "beats the historical average", NOW, {"finite": [True]}
+    )
+    promotions.decide(CITY, "v2", "refused", "worse at peak hours", NOW)
+    assert (promotions.champion(CITY), promotions.previous(CITY)) == ("v1", None)
+    promotions.decide(CITY, "v3", "promoted", "better", NOW)
+    assert (promotions.champion(CITY), promotions.previous(CITY)) == ("v3", "v1")
+    promotions.decide(CITY, "v1", "rolled back", "live error", NOW)
     # What was rolled back is none to go back to, until somebody promotes it all the same.
-    assert (store.champion(CITY), judge.previous(CITY)) == ("v1", None)
-    table = judge.table(CITY)
+    assert (promotions.champion(CITY), promotions.previous(CITY)) == ("v1", None)
+    table = promotions.decisions(CITY)
     assert [*table["verdict"]] == ["promoted", "refused", "promoted", "rolled back"]
     assert [*table["champion"]] == ["", "v1", "v1", "v3"]
     assert table["gates"][0] == {"finite": [True]}
-    assert [*store.promotions(CITY)["version"]] == ["v1", "v3", "v1"]
-    judge.add(CITY, "v3", "promoted", "by hand", NOW)
-    judge.add(CITY, "v4", "promoted", "better", NOW)
-    assert judge.previous(CITY) == "v3"
+    assert [*store.promotions.table(CITY)["version"]] == ["v1", "v3", "v1"]
+    promotions.decide(CITY, "v3", "promoted", "by hand", NOW)
+    promotions.decide(CITY, "v4", "promoted", "better", NOW)
+    assert promotions.previous(CITY) == "v3"
 
 
 def test_who_was_judged_against_a_former_champion_takes_nobodys_place(store: Store) -> None:
-    judge = store.judgements
-    judge.add(CITY, "v1", "promoted", "first", NOW)
-    judge.add(CITY, "v2", "promoted", "by hand, meanwhile", NOW)
+    promotions = store.promotions
+    promotions.decide(CITY, "v1", "promoted", "first", NOW)
+    promotions.decide(CITY, "v2", "promoted", "by hand, meanwhile", NOW)
     against_first = {"instead_of": ("v1", "another champion")}
-    assert not judge.add(CITY, "v3", "promoted", "better", NOW, **against_first)
-    assert store.champion(CITY) == "v2"
-    last = judge.table(CITY).iloc[-1]
+    assert not promotions.decide(CITY, "v3", "promoted", "better", NOW, **against_first)
+    assert store.promotions.champion(CITY) == "v2"
+    last = promotions.decisions(CITY).iloc[-1]
     assert (last["verdict"], last["reason"]) == ("refused", "another champion")
-    assert judge.add(CITY, "v4", "promoted", "better", NOW, instead_of=("v2", ""))
-    assert store.champion(CITY) == "v4"
+    assert promotions.decide(CITY, "v4", "promoted", "better", NOW, instead_of=("v2", ""))
+    assert store.promotions.champion(CITY) == "v4"
 
 
 def test_the_champion_judged_again_is_promoted_once(store: Store) -> None:
     for _ in range(2):
-        store.judgements.add(CITY, "v1", "promoted", "by hand", NOW)
-    assert len(store.promotions(CITY)) == 1
-    assert len(store.judgements.table(CITY)) == 2
+        store.promotions.decide(CITY, "v1", "promoted", "by hand", NOW)
+    assert len(store.promotions.table(CITY)) == 1
+    assert len(store.promotions.decisions(CITY)) == 2
 
 
 def test_drift_of_a_time_is_replaced_and_the_newest_come(store: Store) -> None:

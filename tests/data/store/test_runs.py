@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from data.store.runs import ATTEMPTS, SILENCE
+from data.store.runs import LIVENESS_TIMEOUT, MAX_FAILURES
 from data.store.schema import RUN
 from data.store.store import Store
 
@@ -48,7 +48,7 @@ def test_each_job_city_and_slot_has_a_row_of_its_own(store: Store) -> None:
 
 
 def test_what_failed_is_tried_again_some_times_in_the_same_row(store: Store) -> None:
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, MAX_FAILURES + 1):
         claim = store.runs.claim("step", "toy", SLOT, SLOT, LIMIT)
         assert claim is not None and claim.attempt == attempt
         store.runs.finish(claim, SLOT, "failed", "no space is left")
@@ -90,10 +90,13 @@ def test_a_run_of_another_host_is_alive_as_long_as_it_gives_life_signs(store: St
     assert claim is not None
     with store._database.write() as connection:
         connection.execute(sa.update(RUN).values(host="elsewhere", pid=2**22 + 1))
-    assert store.runs.claim("nightly", "toy", SLOT, SLOT + SILENCE * SECOND, night) is None
-    store.runs.renew(claim, SLOT + SILENCE * SECOND)
-    assert store.runs.claim("nightly", "toy", SLOT, SLOT + 2 * SILENCE * SECOND, night) is None
-    later = SLOT + (2 * SILENCE + 1) * SECOND
+    assert store.runs.claim("nightly", "toy", SLOT, SLOT + LIVENESS_TIMEOUT * SECOND, night) is None
+    store.runs.renew(claim, SLOT + LIVENESS_TIMEOUT * SECOND)
+    assert (
+        store.runs.claim("nightly", "toy", SLOT, SLOT + 2 * LIVENESS_TIMEOUT * SECOND, night)
+        is None
+    )
+    later = SLOT + (2 * LIVENESS_TIMEOUT + 1) * SECOND
     assert store.runs.claim("nightly", "toy", SLOT, later, night) is not None
     store.runs.renew(claim, later)  # of one that was taken over; it changes nothing
     assert store.runs.table("toy")["attempt"].tolist() == [2]
@@ -109,11 +112,11 @@ def test_a_process_that_has_the_number_of_a_dead_one_is_another(store: Store) ->
 
 
 def test_a_claim_that_is_given_back_is_due_again_and_no_failure(store: Store) -> None:
-    for _ in range(2 * ATTEMPTS):
+    for _ in range(2 * MAX_FAILURES):
         claim = store.runs.claim("step", "toy", SLOT, SLOT, LIMIT)
         assert claim is not None
         store.runs.release(claim, "the disk is full")
-    for _ in range(ATTEMPTS):
+    for _ in range(MAX_FAILURES):
         assert not store.runs.is_over("step", "toy", SLOT)
         claim = store.runs.claim("step", "toy", SLOT, SLOT, LIMIT)
         assert claim is not None
@@ -142,8 +145,8 @@ def test_skipped_slots_are_told_once_and_leave_what_was_done(store: Store) -> No
     done = store.runs.claim("step", "toy", slots[2], SLOT, LIMIT)
     assert done is not None
     store.runs.finish(done, SLOT, "done")
-    assert store.runs.skip("step", "toy", slots, SLOT, "no scheduler ran") == 4
-    assert store.runs.skip("step", "toy", slots, SLOT, "no scheduler ran") == 0
+    assert store.runs.mark_skipped("step", "toy", slots, SLOT, "no scheduler ran") == 4
+    assert store.runs.mark_skipped("step", "toy", slots, SLOT, "no scheduler ran") == 0
     assert [*store.runs.table("toy")["outcome"]] == [*["skipped"] * 2, "done", *["skipped"] * 2]
     # Where the clock was wrong their time may still come.
     claim = store.runs.claim("step", "toy", slots[4], SLOT, LIMIT)

@@ -42,7 +42,7 @@ def test_one_process_holds_it_and_lets_go_at_the_end(
         assert held is None
     other.communicate("\n", timeout=30)
     with store.scheduler_lock() as held:
-        assert held is not None and held.lasts()
+        assert held is not None and held.is_held()
 
 
 def test_a_process_that_is_killed_lets_go_of_it(store: Store, other: subprocess.Popen[str]) -> None:
@@ -62,10 +62,10 @@ def test_one_whose_connection_was_cut_knows_that_it_holds_nothing(postgresql: st
         connection.execute(sa.text("CREATE DATABASE cut"))
     store = Store(f"{postgresql}/cut")
     with store.scheduler_lock() as held:
-        assert held is not None and held.lasts()
+        assert held is not None and held.is_held()
         with engine.connect() as connection:
             ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'cut'"
             connection.execute(sa.text(ends))
-        assert not held.lasts()
+        assert not held.is_held()
     store.close()
     engine.dispose()

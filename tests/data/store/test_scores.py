@@ -10,7 +10,8 @@ import xarray as xr
 from data.city import City
 from data.clock import Clock
 from data.flow import CHANNELS, label
-from data.store.store import Source, Store
+from data.store.ingests import Source
+from data.store.store import Store
 
 STEP = np.timedelta64(3600, "s")
 CITY = City("toy", "Toy", "Europe/Berlin", STEP, (2, 3))
@@ -56,29 +57,29 @@ def pairs(due: pd.DataFrame) -> list[tuple[int, int]]:
 
 
 def test_a_lead_is_due_when_its_slot_has_come_and_until_it_is_scored(store: Store) -> None:
-    store.add_flow(CITY, slots(0, 6), source=FILE)
+    store.flow.add(CITY, slots(0, 6), source=FILE)
     for init in (2, 4):
-        store.add_forecast(CITY, forecast(init))
+        store.forecasts.add(CITY, forecast(init))
     due = store.scores.due(CITY, START)
     assert pairs(due) == [(2, 1), (2, 2), (2, 3), (4, 1)]
     store.scores.add(CITY, scored(due[1:]))
     assert pairs(store.scores.due(CITY, START)) == [(2, 1)]
-    store.add_flow(CITY, slots(6, 8), source=FILE)
+    store.flow.add(CITY, slots(6, 8), source=FILE)
     assert pairs(store.scores.due(CITY, START)) == [(2, 1), (4, 2), (4, 3)]
     assert pairs(store.scores.due(CITY, START + 3 * STEP)) == [(4, 2), (4, 3)]
 
 
 def test_late_slots_corrected_ones_and_newer_forecasts_are_due_again(store: Store) -> None:
-    store.add_flow(CITY, slots(0, 4), source=FILE)
-    store.add_flow(CITY, slots(5, 6), source=FILE)
-    store.add_forecast(CITY, forecast(2))
+    store.flow.add(CITY, slots(0, 4), source=FILE)
+    store.flow.add(CITY, slots(5, 6), source=FILE)
+    store.forecasts.add(CITY, forecast(2))
     due = store.scores.due(CITY, START)
     assert pairs(due) == [(2, 1), (2, 3)]
     store.scores.add(CITY, scored(due))
-    store.add_flow(CITY, slots(4, 5), source=FILE)
+    store.flow.add(CITY, slots(4, 5), source=FILE)
     assert pairs(store.scores.due(CITY, START)) == [(2, 2)]
     store.scores.add(CITY, scored(store.scores.due(CITY, START)))
-    store.add_flow(CITY, slots(5, 6, value=9), source=FILE, replace=True)
+    store.flow.add(CITY, slots(5, 6, value=9), source=FILE, replace=True)
     due = store.scores.due(CITY, START)
     assert pairs(due) == [(2, 3)]
     store.scores.add(CITY, scored(due, squared=96.0))
@@ -86,7 +87,7 @@ def test_late_slots_corrected_ones_and_newer_forecasts_are_due_again(store: Stor
     assert [*table["revision"]] == [0, 0, 1]
     assert [*table["squared"]] == [48, 48, 96]
     assert {*table["version"]} == {"v1"}
-    store.add_forecast(CITY, forecast(2, version="v2"))
+    store.forecasts.add(CITY, forecast(2, version="v2"))
     due = store.scores.due(CITY, START)
     assert pairs(due) == [(2, 1), (2, 2), (2, 3)]
     store.scores.add(CITY, scored(due))
@@ -95,8 +96,8 @@ def test_late_slots_corrected_ones_and_newer_forecasts_are_due_again(store: Stor
 
 
 def test_scores_of_others_stand_beside_those_of_what_was_served(store: Store) -> None:
-    store.add_flow(CITY, slots(0, 6), source=FILE)
-    store.add_forecast(CITY, forecast(2))
+    store.flow.add(CITY, slots(0, 6), source=FILE)
+    store.forecasts.add(CITY, forecast(2))
     due = store.scores.due(CITY, START)
     store.scores.add(
         CITY, pd.concat([scored(due), scored(due, squared=1.5).assign(forecaster="x")])
@@ -118,10 +119,10 @@ def test_leads_are_days_also_where_a_day_has_23_or_25_hours(store: Store, day: s
     shown = np.datetime64(day) + np.arange(5)  # a Friday to the Tuesday after clocks were moved
     times = pd.DatetimeIndex(shown).tz_localize("Europe/Berlin").tz_convert("UTC").tz_localize(None)
     flow = label(np.ones((5, 2, 2, 3), np.float32), times.to_numpy(), city)
-    store.add_flow(city, flow, source=FILE)
+    store.flow.add(city, flow, source=FILE)
     for init in times.to_numpy().astype("datetime64[s]")[:2]:
         made = forecast(0).assign_coords(init_time=[init])
-        store.add_forecast(city, made.drop_vars("valid_time"))
+        store.forecasts.add(city, made.drop_vars("valid_time"))
     due = store.scores.due(city, np.datetime64("2026-01-01", "s"))
     assert [*due["lead"]] == [1, 2, 3, 1, 2, 3]
     store.scores.add(city, scored(due))
@@ -129,12 +130,12 @@ def test_leads_are_days_also_where_a_day_has_23_or_25_hours(store: Store, day: s
 
 
 def test_slots_lack_a_forecast_from_the_first_one_on(store: Store) -> None:
-    store.add_flow(CITY, slots(0, 8), source=FILE)
+    store.flow.add(CITY, slots(0, 8), source=FILE)
     last = START + 9 * STEP
-    assert [*store.lacking(CITY, START, last)] == []
+    assert [*store.forecasts.missing(CITY, START, last)] == []
     for init in (2, 4):
-        store.add_forecast(CITY, forecast(init))
+        store.forecasts.add(CITY, forecast(init))
     hours = [START + hour * STEP for hour in (3, 5, 6, 7)]
-    assert [*store.lacking(CITY, START, last)] == hours
+    assert [*store.forecasts.missing(CITY, START, last)] == hours
     # An outage may be longer than the time that is looked at.
-    assert [*store.lacking(CITY, START + 5 * STEP, START + 6 * STEP)] == hours[1:3]
+    assert [*store.forecasts.missing(CITY, START + 5 * STEP, START + 6 * STEP)] == hours[1:3]

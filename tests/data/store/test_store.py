@@ -21,10 +21,11 @@ from data.errors import FlowcastError, StoreError
 from data.flow import label
 from data.intervals import band, with_band, without_band
 from data.store.database import Database
+from data.store.ingests import Added, Source
 from data.store.messages import sentences
 from data.store.migrations import scripts
 from data.store.schema import FLOW, METADATA, SCHEMA
-from data.store.store import Added, Source, Store
+from data.store.store import Store
 
 HALF_HOUR = np.timedelta64(1800, "s")
 START = np.datetime64("2016-01-01T00:00", "s")
@@ -60,134 +61,136 @@ def test_a_flow_with_gaps_comes_back_byte_for_byte(store: Store) -> None:
     flow[3] = 0
     flow[4] = np.float32(1e-45)  # the smallest float32, and the largest
     flow[5] = np.finfo(np.float32).max
-    assert store.add_flow(CITY, flow, source=FILE) == Added(59, 0, 0)
-    stored = store.flow(CITY)
+    assert store.flow.add(CITY, flow, source=FILE) == Added(59, 0, 0)
+    stored = store.flow.read(CITY)
     assert stored.identical(flow)
     assert stored.values.tobytes() == flow.values.tobytes()
 
 
 def test_a_part_of_the_archive_is_what_lies_from_first_to_last(store: Store) -> None:
     flow = flow_at(np.r_[0:48, 60:70])
-    store.add_flow(CITY, flow, source=FILE)
-    part = store.flow(CITY, first=START + 47 * HALF_HOUR, last=START + 61 * HALF_HOUR)
+    store.flow.add(CITY, flow, source=FILE)
+    part = store.flow.read(CITY, first=START + 47 * HALF_HOUR, last=START + 61 * HALF_HOUR)
     assert part.identical(flow[47:50])
-    assert store.flow(CITY, first=START + 65 * HALF_HOUR).identical(flow[53:])
-    assert store.flow(CITY, last=START).identical(flow[:1])
-    assert store.flow(CITY, first=START + 48 * HALF_HOUR, last=START + 59 * HALF_HOUR).size == 0
+    assert store.flow.read(CITY, first=START + 65 * HALF_HOUR).identical(flow[53:])
+    assert store.flow.read(CITY, last=START).identical(flow[:1])
+    assert (
+        store.flow.read(CITY, first=START + 48 * HALF_HOUR, last=START + 59 * HALF_HOUR).size == 0
+    )
 
 
 def test_the_times_are_those_of_the_flow(store: Store) -> None:
     flow = flow_at(np.r_[0:48, 60:70])
-    store.add_flow(CITY, flow, source=FILE)
-    store.add_flow(CITY, flow_at(range(3)), source=FILE, series="expected")
-    times = store.times(CITY)
+    store.flow.add(CITY, flow, source=FILE)
+    store.flow.add(CITY, flow_at(range(3)), source=FILE, series="expected")
+    times = store.flow.times(CITY)
     assert times["time"].identical(flow["time"].drop_attrs())
     assert (times.values == flow["time"].values).all()
     assert times.attrs == flow.attrs
-    assert store.times(CITY, "expected").sizes["time"] == 3
-    assert store.times(replace(CITY, name="other")).size == 0
+    assert store.flow.times(CITY, "expected").sizes["time"] == 3
+    assert store.flow.times(replace(CITY, name="other")).size == 0
 
 
 def test_the_span_is_the_first_and_the_newest_slot(store: Store) -> None:
-    assert store.span(CITY) is None
-    store.add_flow(CITY, flow_at(np.r_[2:48, 60:70]), source=FILE)
+    assert store.flow.span(CITY) is None
+    store.flow.add(CITY, flow_at(np.r_[2:48, 60:70]), source=FILE)
     at = [START + slot * HALF_HOUR for slot in (2, 47, 59, 69)]
-    assert store.span(CITY) == (at[0], at[3])
-    assert store.span(CITY, last=at[2]) == (at[0], at[1])
-    assert store.span(CITY, last=START) is None
+    assert store.flow.span(CITY) == (at[0], at[3])
+    assert store.flow.span(CITY, last=at[2]) == (at[0], at[1])
+    assert store.flow.span(CITY, last=START) is None
 
 
 def test_the_pieces_make_the_archive(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     flow = flow_at(np.r_[0:48, 60:70])
-    store.add_flow(CITY, flow, source=FILE)
-    monkeypatch.setattr("data.store.store.PIECE", 10 * flow[0].nbytes)
-    pieces = list(store.pieces(CITY))
+    store.flow.add(CITY, flow, source=FILE)
+    monkeypatch.setattr("data.store.flow.CHUNK_BYTES", 10 * flow[0].nbytes)
+    pieces = list(store.flow.chunks(CITY))
     assert [piece.sizes["time"] for piece in pieces] == [10, 10, 10, 10, 10, 8]
     assert xr.concat(pieces, "time").identical(flow)
     last = flow["time"].values[24]
-    assert xr.concat(list(store.pieces(CITY, last=last)), "time").identical(flow[:25])
+    assert xr.concat(list(store.flow.chunks(CITY, last=last)), "time").identical(flow[:25])
 
 
 def test_it_is_still_there_when_the_database_is_opened_again(store: Store) -> None:
     flow = flow_at(range(48))
-    store.add_flow(CITY, flow, source=FILE)
+    store.flow.add(CITY, flow, source=FILE)
     store.close()
-    assert Store().flow(CITY).identical(flow)
+    assert Store().flow.read(CITY).identical(flow)
 
 
 def test_slots_come_in_the_order_of_time_whatever_order_the_files_had(store: Store) -> None:
     later, earlier = flow_at(range(48, 96), seed=1), flow_at(range(48), seed=2)
-    store.add_flow(CITY, later, source=FILE)
-    store.add_flow(CITY, earlier, source=FILE)
-    assert store.flow(CITY).identical(xr.concat([earlier, later], "time"))
+    store.flow.add(CITY, later, source=FILE)
+    store.flow.add(CITY, earlier, source=FILE)
+    assert store.flow.read(CITY).identical(xr.concat([earlier, later], "time"))
 
 
 def test_an_empty_archive_is_an_empty_flow(store: Store) -> None:
-    assert store.flow(CITY).shape == (0, 2, 4, 3)
-    assert store.ingests(CITY).empty
-    assert store.revisions(CITY).empty
-    assert store.promotions(CITY).empty
+    assert store.flow.read(CITY).shape == (0, 2, 4, 3)
+    assert store.ingests.table(CITY).empty
+    assert store.flow.revisions(CITY).empty
+    assert store.promotions.table(CITY).empty
 
 
 def test_the_expected_flow_stands_beside_the_observed(store: Store) -> None:
     observed, expected = flow_at(range(48), seed=1), flow_at(range(48), seed=2)
-    store.add_flow(CITY, observed, source=FILE)
-    store.add_flow(CITY, expected, source=FILE, series="expected")
-    assert store.flow(CITY).identical(observed)
-    assert store.flow(CITY, "expected").identical(expected)
+    store.flow.add(CITY, observed, source=FILE)
+    store.flow.add(CITY, expected, source=FILE, series="expected")
+    assert store.flow.read(CITY).identical(observed)
+    assert store.flow.read(CITY, "expected").identical(expected)
 
 
 def test_each_city_has_an_archive_of_its_own(store: Store) -> None:
     other = replace(CITY, name="other", grid=(2, 2))
-    store.add_flow(CITY, flow_at(range(3)), source=FILE)
-    store.add_flow(other, flow_at(range(5), city=other), source=FILE)
-    assert store.flow(CITY).shape == (3, 2, 4, 3)
-    assert store.flow(other).shape == (5, 2, 2, 2)
-    assert len(store.ingests(CITY)) == 1
+    store.flow.add(CITY, flow_at(range(3)), source=FILE)
+    store.flow.add(other, flow_at(range(5), city=other), source=FILE)
+    assert store.flow.read(CITY).shape == (3, 2, 4, 3)
+    assert store.flow.read(other).shape == (5, 2, 2, 2)
+    assert len(store.ingests.table(CITY)) == 1
 
 
 def test_the_same_flow_again_changes_nothing(store: Store) -> None:
     flow = flow_at(range(48))
-    store.add_flow(CITY, flow, source=FILE)
-    assert store.add_flow(CITY, flow, source=FILE) == Added(0, 48, 0)
-    assert store.add_flow(CITY, flow, source=FILE, replace=True) == Added(0, 48, 0)
-    assert store.flow(CITY).identical(flow)
-    assert store.revisions(CITY).empty
+    store.flow.add(CITY, flow, source=FILE)
+    assert store.flow.add(CITY, flow, source=FILE) == Added(0, 48, 0)
+    assert store.flow.add(CITY, flow, source=FILE, replace=True) == Added(0, 48, 0)
+    assert store.flow.read(CITY).identical(flow)
+    assert store.flow.revisions(CITY).empty
 
 
 def test_a_file_that_overlaps_adds_only_what_is_new(store: Store) -> None:
     flow = flow_at(range(96))
-    store.add_flow(CITY, flow[:60], source=FILE)
-    assert store.add_flow(CITY, flow[40:], source=FILE) == Added(36, 20, 0)
-    assert store.flow(CITY).identical(flow)
+    store.flow.add(CITY, flow[:60], source=FILE)
+    assert store.flow.add(CITY, flow[40:], source=FILE) == Added(36, 20, 0)
+    assert store.flow.read(CITY).identical(flow)
 
 
 def test_slots_stored_with_other_values_refuse_the_whole_file(store: Store) -> None:
     flow = flow_at(range(48))
-    store.add_flow(CITY, flow, source=FILE)
+    store.flow.add(CITY, flow, source=FILE)
     changed = flow_at(range(96), seed=1)
     changed[:48] = flow.values
     changed[[20, 30], 1, 3, 2] += 1
     with pytest.raises(FlowcastError) as refused:
-        store.add_flow(CITY, changed, source=FILE)
+        store.flow.add(CITY, changed, source=FILE)
     # slot 20 begins at 10:00 UTC, 18:00 in Shanghai
     assert str(refused.value).startswith(
         "toy16.h5: 2 slots are stored with other values, the first 2016-01-01 18:00; nothing was stored"
     )
     assert "--replace" in str(refused.value)
-    assert store.flow(CITY).identical(flow)
-    assert len(store.ingests(CITY)) == 1
+    assert store.flow.read(CITY).identical(flow)
+    assert len(store.ingests.table(CITY)) == 1
 
 
 def test_replacing_keeps_every_old_value_as_a_revision(store: Store) -> None:
     first, second, third = (flow_at(range(48), seed=seed) for seed in range(3))
     second[4:] = first[4:].values
     third[1:] = second[1:].values
-    store.add_flow(CITY, first, source=FILE)
-    assert store.add_flow(CITY, second, source=FILE, replace=True) == Added(0, 44, 4)
-    assert store.add_flow(CITY, third, source=FILE, replace=True) == Added(0, 47, 1)
-    assert store.flow(CITY).identical(third)
-    revisions = store.revisions(CITY)
+    store.flow.add(CITY, first, source=FILE)
+    assert store.flow.add(CITY, second, source=FILE, replace=True) == Added(0, 44, 4)
+    assert store.flow.add(CITY, third, source=FILE, replace=True) == Added(0, 47, 1)
+    assert store.flow.read(CITY).identical(third)
+    revisions = store.flow.revisions(CITY)
     was = [first[0], first[1], first[2], first[3], second[0]]
     assert (revisions["time"] == [slot["time"].values for slot in was]).all()
     for frame, slot in zip(revisions["frame"], was, strict=True):
@@ -198,12 +201,12 @@ def test_replacing_keeps_every_old_value_as_a_revision(store: Store) -> None:
 
 def test_replacing_in_one_series_leaves_the_other(store: Store) -> None:
     observed, expected, new = (flow_at(range(4), seed=seed) for seed in range(3))
-    store.add_flow(CITY, observed, source=FILE)
-    store.add_flow(CITY, expected, source=FILE, series="expected")
-    store.add_flow(CITY, new, source=FILE, series="expected", replace=True)
-    assert store.flow(CITY).identical(observed)
-    assert store.flow(CITY, "expected").identical(new)
-    assert set(store.revisions(CITY)["series"]) == {"expected"}
+    store.flow.add(CITY, observed, source=FILE)
+    store.flow.add(CITY, expected, source=FILE, series="expected")
+    store.flow.add(CITY, new, source=FILE, series="expected", replace=True)
+    assert store.flow.read(CITY).identical(observed)
+    assert store.flow.read(CITY, "expected").identical(new)
+    assert set(store.flow.revisions(CITY)["series"]) == {"expected"}
 
 
 @pytest.mark.parametrize(
@@ -219,23 +222,23 @@ def test_an_archive_made_otherwise_is_one_sentence(
     store: Store, other: dict[str, object], named: str
 ) -> None:
     flow = flow_at(range(48))
-    store.add_flow(CITY, flow, source=FILE)
+    store.flow.add(CITY, flow, source=FILE)
     city = replace(CITY, **other)
     for use in (
-        lambda: store.flow(city),
-        lambda: store.add_flow(city, flow_at(range(48, 50), city=city), source=FILE),
+        lambda: store.flow.read(city),
+        lambda: store.flow.add(city, flow_at(range(48, 50), city=city), source=FILE),
     ):
         with pytest.raises(FlowcastError, match=f"the archive of toy was made with {named}"):
             use()
-    assert store.flow(CITY).identical(flow)
+    assert store.flow.read(CITY).identical(flow)
 
 
 def test_the_ledger_tells_every_file_in_order(store: Store) -> None:
     flow = flow_at(range(48))
-    store.add_flow(CITY, flow, source=Source("a.h5", "aa"), repairs={"negative": 3, "unsorted": 1})
-    store.add_refusal(CITY, Source("b.h5", "bb"), "b.h5 is no HDF5 file")
-    store.add_flow(CITY, flow, source=Source("a.h5", "aa"))
-    ledger = store.ingests(CITY)
+    store.flow.add(CITY, flow, source=Source("a.h5", "aa"), repairs={"negative": 3, "unsorted": 1})
+    store.ingests.add_refusal(CITY, Source("b.h5", "bb"), "b.h5 is no HDF5 file")
+    store.flow.add(CITY, flow, source=Source("a.h5", "aa"))
+    ledger = store.ingests.table(CITY)
     assert ledger["source"].tolist() == ["a.h5", "b.h5", "a.h5"]
     assert ledger["sha256"].tolist() == ["aa", "bb", "aa"]
     assert ledger["outcome"].tolist() == ["stored", "refused", "stored"]
@@ -270,27 +273,27 @@ def forecast_at(slot: int, seed: int = 0, horizon: int = 4) -> xr.DataArray:
 
 def test_a_forecast_comes_back_as_it_was_stored(store: Store) -> None:
     forecast = forecast_at(100, horizon=7)
-    store.add_forecast(CITY, forecast)
-    stored = store.forecast(CITY)
+    store.forecasts.add(CITY, forecast)
+    stored = store.forecasts.newest(CITY)
     assert stored is not None
     assert stored.identical(forecast)
 
 
 def test_the_newest_forecast_counts(store: Store) -> None:
     forecasts = [forecast_at(slot, seed) for seed, slot in enumerate((100, 102, 101, 101))]
-    numbers = [store.add_forecast(CITY, forecast) for forecast in forecasts]
+    numbers = [store.forecasts.add(CITY, forecast) for forecast in forecasts]
     assert len(set(numbers)) == 4
-    assert forecasts[1].identical(store.forecast(CITY))
-    assert forecasts[3].identical(store.forecast(CITY, START + 101 * HALF_HOUR))
-    assert store.forecast(CITY, START + 99 * HALF_HOUR) is None
-    assert store.forecast(replace(CITY, name="other")) is None
+    assert forecasts[1].identical(store.forecasts.newest(CITY))
+    assert forecasts[3].identical(store.forecasts.newest(CITY, START + 101 * HALF_HOUR))
+    assert store.forecasts.newest(CITY, START + 99 * HALF_HOUR) is None
+    assert store.forecasts.newest(replace(CITY, name="other")) is None
 
 
 def test_bands_come_back_to_a_thousandth_and_the_forecast_exactly(store: Store) -> None:
     forecast = forecast_at(100, horizon=3)
     values = np.random.default_rng(1).gamma(1, 300, (3, 2, *forecast.shape)).astype(np.float32)
-    store.add_forecast(CITY, with_band(forecast, values))
-    stored = store.forecast(CITY)
+    store.forecasts.add(CITY, with_band(forecast, values))
+    stored = store.forecasts.newest(CITY)
     assert stored is not None
     assert without_band(stored).identical(forecast)
     around = band(stored)
@@ -301,34 +304,36 @@ def test_bands_come_back_to_a_thousandth_and_the_forecast_exactly(store: Store) 
 def test_the_forecasts_of_a_span_come_in_the_order_of_time(store: Store) -> None:
     forecasts = [forecast_at(slot, seed) for seed, slot in enumerate((100, 102, 101, 101, 103))]
     for forecast in forecasts:
-        store.add_forecast(CITY, forecast)
-    found = list(store.forecasts(CITY, START + 100 * HALF_HOUR, START + 102 * HALF_HOUR))
+        store.forecasts.add(CITY, forecast)
+    found = list(store.forecasts.between(CITY, START + 100 * HALF_HOUR, START + 102 * HALF_HOUR))
     assert all(one.identical(forecasts[row]) for one, row in zip(found, (2, 3, 1), strict=True))
-    assert not list(store.forecasts(replace(CITY, name="other"), START, START + 200 * HALF_HOUR))
+    assert not list(
+        store.forecasts.between(replace(CITY, name="other"), START, START + 200 * HALF_HOUR)
+    )
 
 
 def test_how_the_bands_of_a_version_stand_is_replaced(store: Store) -> None:
-    assert store.calibration(CITY, "v1") is None
-    store.keep_calibration(CITY, "v1", START, b"one")
-    store.keep_calibration(CITY, "v2", START, b"other")
-    store.keep_calibration(CITY, "v1", START + HALF_HOUR, b"two")
-    assert store.calibration(CITY, "v1") == (START + HALF_HOUR, b"two")
-    assert store.calibration(CITY, "v2") == (START, b"other")
-    assert store.calibration(replace(CITY, name="other"), "v1") is None
+    assert store.calibrations.read(CITY, "v1") is None
+    store.calibrations.add(CITY, "v1", START, b"one")
+    store.calibrations.add(CITY, "v2", START, b"other")
+    store.calibrations.add(CITY, "v1", START + HALF_HOUR, b"two")
+    assert store.calibrations.read(CITY, "v1") == (START + HALF_HOUR, b"two")
+    assert store.calibrations.read(CITY, "v2") == (START, b"other")
+    assert store.calibrations.read(replace(CITY, name="other"), "v1") is None
 
 
 def test_a_stack_of_two_is_not_one_forecast(store: Store) -> None:
     with pytest.raises(ValueError, match="one forecast at a time"):
-        store.add_forecast(CITY, xr.concat([forecast_at(1), forecast_at(2)], "init_time"))
+        store.forecasts.add(CITY, xr.concat([forecast_at(1), forecast_at(2)], "init_time"))
 
 
 def test_the_champion_is_the_version_promoted_last(store: Store) -> None:
-    assert store.champion(CITY) is None
+    assert store.promotions.champion(CITY) is None
     for version, reason in (("v1", "first"), ("v2", "better"), ("v1", "rolled back")):
-        store.promote(CITY, version, reason)
-    store.promote(replace(CITY, name="other"), "v9", "first")
-    assert store.champion(CITY) == "v1"
-    promotions = store.promotions(CITY)
+        store.promotions.promote(CITY, version, reason)
+    store.promotions.promote(replace(CITY, name="other"), "v9", "first")
+    assert store.promotions.champion(CITY) == "v1"
+    promotions = store.promotions.table(CITY)
     assert promotions["version"].tolist() == ["v1", "v2", "v1"]
     assert promotions["reason"].tolist() == ["first", "better", "rolled back"]
 
@@ -345,16 +350,16 @@ def test_a_store_that_is_replaced_is_opened_anew_and_one_that_is_gone_is_told(
     on_sqlite: None, flowcast_home: Path
 ) -> None:
     store, path = Store(), flowcast_home / "flowcast.db"
-    store.promote(CITY, "v1", "first")
+    store.promotions.promote(CITY, "v1", "first")
     for one in flowcast_home.glob("flowcast.db*"):
         one.rename(one.with_name(f"former-{one.name}"))
     with pytest.raises(StoreError, match="is gone; put it back"):
-        store.champion(CITY)
+        store.promotions.champion(CITY)
     other = Store()
-    other.promote(CITY, "v2", "anew")
-    assert store.champion(CITY) == "v2"
-    store.promote(CITY, "v3", "by the first one")
-    assert other.champion(CITY) == "v3" and path.exists()
+    other.promotions.promote(CITY, "v2", "anew")
+    assert store.promotions.champion(CITY) == "v2"
+    store.promotions.promote(CITY, "v3", "by the first one")
+    assert other.promotions.champion(CITY) == "v3" and path.exists()
 
 
 def test_the_schema_is_the_newest_revision() -> None:
@@ -381,13 +386,13 @@ def test_a_store_from_before_the_bands_keeps_all_that_it_held(path: Path) -> Non
             row,
         )
     store = Store()
-    old = store.forecast(CITY)
+    old = store.forecasts.newest(CITY)
     assert old is not None
     assert (old.attrs, old["init_time"].values[0]) == ({"notes": "old"}, START)
     np.testing.assert_array_equal(old.values, frames)
     assert band(old) is None
-    store.add_forecast(CITY, with_band(forecast_at(3), np.ones((3, 2, *forecast_at(3).shape))))
-    newest = store.forecast(CITY)
+    store.forecasts.add(CITY, with_band(forecast_at(3), np.ones((3, 2, *forecast_at(3).shape))))
+    newest = store.forecasts.newest(CITY)
     assert newest is not None
     assert band(newest) is not None
 
@@ -397,12 +402,12 @@ def test_a_store_that_a_newer_version_changes_while_it_is_open_is_told(database:
     with store._database.write() as connection:
         connection.execute(sa.text("ALTER TABLE promotion RENAME TO promotion_of_later"))
     with pytest.raises(StoreError, match="changed by a newer one"):
-        store.champion(CITY)
+        store.promotions.champion(CITY)
     store.close()
 
 
 def test_a_database_of_a_newer_version_is_left_alone(store: Store, path: Path) -> None:
-    store.add_flow(CITY, flow_at(range(3)), source=FILE)
+    store.flow.add(CITY, flow_at(range(3)), source=FILE)
     store.close()
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -418,8 +423,8 @@ def test_a_database_of_a_newer_version_is_left_alone(store: Store, path: Path) -
 def test_a_home_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "50%41 of? what=#ö"
     monkeypatch.setenv("FLOWCAST_HOME", str(home))
-    Store().add_flow(CITY, flow_at(range(3)), source=FILE)
-    assert Store().flow(CITY).sizes["time"] == 3
+    Store().flow.add(CITY, flow_at(range(3)), source=FILE)
+    assert Store().flow.read(CITY).sizes["time"] == 3
     assert (home / "flowcast.db").is_file()
 
 
@@ -442,7 +447,7 @@ def write(half):
     for part in range(5):
         slots = 100 * (2 * part + half) + np.arange(100)
         values = np.broadcast_to(slots[:, None, None, None], (100, 2, 4, 3))
-        store.add_flow(city, label(values, start + slots * city.step, city), source=Source("", ""))
+        store.flow.add(city, label(values, start + slots * city.step, city), source=Source("", ""))
 
 for home in sys.argv[1:]:
     os.environ["FLOWCAST_HOME"] = home
@@ -465,7 +470,7 @@ def test_two_processes_make_a_home_and_write_at_once_and_lose_nothing(
     assert run.returncode == 0, run.stderr
     for home in homes:
         monkeypatch.setenv("FLOWCAST_HOME", str(home))
-        flow = Store().flow(CITY)
+        flow = Store().flow.read(CITY)
         assert (flow.values == np.arange(1000)[:, None, None, None]).all()
         assert (flow["time"].values == START + np.arange(1000) * HALF_HOUR).all()
 
@@ -476,7 +481,7 @@ def test_opening_waits_for_another_process_that_makes_the_database(path: Path) -
     other.execute("BEGIN IMMEDIATE")
     release = threading.Timer(0.2, other.rollback)
     release.start()
-    Store().promote(CITY, "v1", "first")
+    Store().promotions.promote(CITY, "v1", "first")
     release.join()
     other.close()
 
@@ -485,30 +490,30 @@ def test_a_reader_beside_a_writer_sees_the_old_state_until_it_is_whole(
     store: Store, path: Path
 ) -> None:
     flow = flow_at(range(48))
-    store.add_flow(CITY, flow, source=FILE)
+    store.flow.add(CITY, flow, source=FILE)
     database = Database(f"sqlite:///{path}")
     with database.write() as connection:
         connection.execute(sa.delete(FLOW).where(FLOW.c.time > 0))
-        assert store.flow(CITY).identical(flow)
-    assert store.flow(CITY).sizes["time"] == 0
+        assert store.flow.read(CITY).identical(flow)
+    assert store.flow.read(CITY).sizes["time"] == 0
 
 
 def test_a_reader_sees_one_state_throughout(store: Store, path: Path) -> None:
-    store.add_flow(CITY, flow_at(range(48)), source=FILE)
+    store.flow.add(CITY, flow_at(range(48)), source=FILE)
     count = sa.select(sa.func.count()).select_from(FLOW)
     with Database(f"sqlite:///{path}").read() as connection:
         assert connection.execute(count).scalar() == 48
-        store.add_flow(CITY, flow_at(range(48, 60)), source=FILE)
+        store.flow.add(CITY, flow_at(range(48, 60)), source=FILE)
         assert connection.execute(count).scalar() == 48
-    assert store.flow(CITY).sizes["time"] == 60
+    assert store.flow.read(CITY).sizes["time"] == 60
 
 
 def test_an_error_in_a_transaction_leaves_nothing_of_it(store: Store, path: Path) -> None:
-    store.add_flow(CITY, flow_at(range(48)), source=FILE)
+    store.flow.add(CITY, flow_at(range(48)), source=FILE)
     with pytest.raises(KeyboardInterrupt), Database(f"sqlite:///{path}").write() as connection:
         connection.execute(sa.delete(FLOW))
         raise KeyboardInterrupt
-    assert store.flow(CITY).sizes["time"] == 48
+    assert store.flow.read(CITY).sizes["time"] == 48
 
 
 def test_a_writer_that_waited_too_long_says_who_is_in_the_way(
@@ -520,8 +525,8 @@ def test_a_writer_that_waited_too_long_says_who_is_in_the_way(
         Database(f"sqlite:///{path}").write(),
         pytest.raises(StoreError, match=r"another process has held .*flowcast\.db"),
     ):
-        impatient.promote(CITY, "v1", "first")
-    impatient.promote(CITY, "v1", "first")
+        impatient.promotions.promote(CITY, "v1", "first")
+    impatient.promotions.promote(CITY, "v1", "first")
 
 
 def test_sqlite_logs_ahead_and_syncs_every_commit(store: Store, path: Path) -> None:
@@ -552,13 +557,13 @@ def few_pages() -> Iterator[None]:
 def fill(store: Store) -> str:
     """What a store says that has no room for 3000 slots, none of which it then holds."""
     flow = flow_at(range(48))
-    store.add_flow(CITY, flow, source=FILE)
+    store.flow.add(CITY, flow, source=FILE)
     with pytest.raises(StoreError) as refused:
-        store.add_flow(CITY, flow_at(range(48, 3048)), source=FILE)
-    assert store.flow(CITY).identical(flow)
-    assert len(store.ingests(CITY)) == 1
+        store.flow.add(CITY, flow_at(range(48, 3048)), source=FILE)
+    assert store.flow.read(CITY).identical(flow)
+    assert len(store.ingests.table(CITY)) == 1
     later = flow_at(range(48, 50))
-    assert store.add_flow(CITY, later, source=FILE) == Added(2, 0, 0)
+    assert store.flow.add(CITY, later, source=FILE) == Added(2, 0, 0)
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
@@ -614,7 +619,7 @@ def test_a_home_that_cannot_be_made_is_one_sentence(flowcast_home: Path) -> None
 
 
 def test_a_folder_that_may_not_be_written_is_one_sentence(store: Store, path: Path) -> None:
-    store.add_flow(CITY, flow_at(range(48)), source=FILE)
+    store.flow.add(CITY, flow_at(range(48)), source=FILE)
     store.close()
     path.chmod(0o444)
     path.parent.chmod(0o555)
@@ -622,16 +627,16 @@ def test_a_folder_that_may_not_be_written_is_one_sentence(store: Store, path: Pa
         if os.access(path.parent, os.W_OK):
             pytest.skip("root may write to every folder")
         with pytest.raises(StoreError, match=r"flowcast\.db (may not be written|cannot be opened)"):
-            Store().add_flow(CITY, flow_at(range(48, 50)), source=FILE)
+            Store().flow.add(CITY, flow_at(range(48, 50)), source=FILE)
     finally:
         path.parent.chmod(0o755)
         path.chmod(0o644)
-    assert Store().flow(CITY).sizes["time"] == 48
+    assert Store().flow.read(CITY).sizes["time"] == 48
 
 
 @pytest.mark.parametrize("damage", ["first page", "tables", "middle", "half"])
 def test_a_damaged_database_is_one_sentence(store: Store, path: Path, damage: str) -> None:
-    store.add_flow(CITY, flow_at(range(3000)), source=FILE)
+    store.flow.add(CITY, flow_at(range(3000)), source=FILE)
     store.close()
     whole = path.read_bytes()
     middle = len(whole) // 2 // 4096 * 4096
@@ -643,7 +648,7 @@ def test_a_damaged_database_is_one_sentence(store: Store, path: Path, damage: st
     }[damage]
     path.write_bytes(spoilt)
     with pytest.raises(StoreError, match=r"flowcast\.db is (damaged|not a flowcast database)"):
-        Store().flow(CITY)
+        Store().flow.read(CITY)
     assert path.read_bytes()[200:] == spoilt[200:]
 
 

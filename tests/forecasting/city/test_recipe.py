@@ -32,7 +32,7 @@ def city(small_home: Path) -> City:
 
 @pytest.fixture
 def parts(city: City) -> Split:
-    return split(Store().flow(city), city)
+    return split(Store().flow.read(city), city)
 
 
 def course_of(parts: Split, city: City, **asked: object) -> Course:

@@ -64,7 +64,7 @@ def made(_trained_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitte
         patch.setenv("FLOWCAST_HOME", str(home))
         patch.delenv("FLOWCAST_STORE", raising=False)
         city, store = load_city("small"), Store()
-        parts = split(store.flow(city), city)
+        parts = split(store.flow.read(city), city)
         store.close()
         return fitted(parts, city, Recipe.asked(trees=True, **QUICK), computing=CPU)
 
@@ -72,7 +72,7 @@ def made(_trained_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitte
 @pytest.fixture
 def parts(small_home: Path) -> Split:
     city = load_city("small")
-    return split(Store().flow(city), city)
+    return split(Store().flow.read(city), city)
 
 
 def newest(home: Path) -> str:
@@ -184,7 +184,7 @@ def test_a_version_keeps_its_trees_and_forecasts_with_them(home: Path, made: Fit
     loaded = load_version(models_root(), city, name)
     assert loaded.share == manifest.trees["share"]
     # The same recipe without a version has the trees of scikit-learn themselves.
-    flow = store.flow(city)
+    flow = store.flow.read(city)
     np.testing.assert_allclose(
         values_of(loaded, flow, 2), values_of(made.forecaster, flow, 2), rtol=1e-3, atol=5e-3
     )

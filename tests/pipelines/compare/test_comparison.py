@@ -13,7 +13,8 @@ from data.city import City, load_city
 from data.errors import FlowcastError
 from data.flow import split
 from data.simulation.files import write_simulation
-from data.store.store import Source, Store
+from data.store.ingests import Source
+from data.store.store import Store
 from forecasting.metrics import errors_of
 from pipelines.compare import contestants
 from pipelines.compare import run as contest_run
@@ -134,7 +135,7 @@ def test_another_budget_is_another_run_of_networks_alone(held: Held) -> None:
 
 
 def test_a_network_is_trained_and_forecasts(at_home: City, tmp_path: Path) -> None:
-    flow = Store().flow(at_home)
+    flow = Store().flow.read(at_home)
     trained = next(one for one in ABLATIONS if one.name == "without final fit")  # which saves time
     contest_run.make(Archive(at_home, flow), Run(trained, 0), PLAN, tmp_path / "one.npz")
     kept = contest_run.read(tmp_path / "one.npz", flow)
@@ -231,7 +232,7 @@ def test_of_a_long_span_every_nth_window_is_judged_at_all_times_of_day(
 
 
 def test_a_fit_is_not_shown_the_test_span(at_home: City, tmp_path: Path) -> None:
-    flow = Store().flow(at_home)
+    flow = Store().flow.read(at_home)
     known = split(flow, at_home)
     other = flow.copy(deep=True)
     other[-known.test.sizes["time"] :] *= 2
@@ -337,10 +338,10 @@ def test_the_floor_of_a_simulated_city_is_the_best(held: Held) -> None:
 
 
 def test_windows_that_one_cannot_forecast_are_left_out_for_all(at_home: City) -> None:
-    flow = Store().flow(at_home)
+    flow = Store().flow.read(at_home)
     hole = flow.sizes["time"] - 7 * 24 - 24  # a day before the test span
     other = Store("sqlite:///:memory:")
-    other.add_flow(
+    other.flow.add(
         at_home,
         flow.isel(time=np.delete(np.arange(flow.sizes["time"]), hole)),
         source=Source("", ""),

@@ -11,7 +11,8 @@ from data import windows
 from data.city import load_city
 from data.errors import FlowcastError
 from data.paths import models_root
-from data.store.store import Source, Store
+from data.store.ingests import Source
+from data.store.store import Store
 from forecasting.intervals.coverage import shares
 from forecasting.registry.versions import load_bands, load_version
 from pipelines.evaluate.backtest import (
@@ -26,7 +27,7 @@ from pipelines.evaluate.backtest import (
 
 def test_persistence_is_scored_as_the_difference_of_slots(small_home: Path) -> None:
     city, store = load_city("small"), Store()
-    flow = store.flow(city).values.astype(np.float64)
+    flow = store.flow.read(city).values.astype(np.float64)
     result = evaluate(store, city)
     # 7 days of 24 hourly slots; the last window of 4 leads begins 4 slots before the end.
     assert result.windows == 168 - 4 + 1
@@ -43,7 +44,7 @@ def test_the_floor_of_a_simulated_city_is_its_counting_noise(small_home: Path) -
     city, store = load_city("small"), Store()
     result = evaluate(store, city)
     # Poisson counts scatter around their mean by its root.
-    noise = np.sqrt(store.flow(city, "expected").values[-168:].mean(dtype=np.float64))
+    noise = np.sqrt(store.flow.read(city, "expected").values[-168:].mean(dtype=np.float64))
     floor = result.errors["rmse"].sel(forecaster=FLOOR, channel="both")
     np.testing.assert_allclose(floor, noise, rtol=0.05)
     others = result.errors["rmse"].drop_sel(forecaster=FLOOR)
@@ -59,7 +60,7 @@ def test_a_model_that_knows_the_test_days_is_refused(small_home: Path) -> None:
 def test_without_a_model_the_baselines_are_scored(small_home: Path) -> None:
     city, store = load_city("small"), Store()
     other = Store(f"sqlite:///{small_home / 'other.db'}")
-    other.add_flow(city, store.flow(city), source=Source("copy", ""))
+    other.flow.add(city, store.flow.read(city), source=Source("copy", ""))
     result = evaluate(other, city)
     assert result.version == ""
     assert list(result.errors["forecaster"].values) == [
@@ -74,10 +75,10 @@ def test_without_a_model_the_baselines_are_scored(small_home: Path) -> None:
 
 def test_windows_with_a_gap_are_left_out_for_all(small_home: Path) -> None:
     city, store = load_city("small"), Store()
-    flow = store.flow(city)
+    flow = store.flow.read(city)
     holed = flow.isel(time=np.delete(np.arange(flow.sizes["time"]), flow.sizes["time"] - 84))
     other = Store(f"sqlite:///{small_home / 'other.db'}")
-    other.add_flow(city, holed, source=Source("holed", ""))
+    other.flow.add(city, holed, source=Source("holed", ""))
     # A missing slot spoils the windows that hold it among 4 past and 4 future slots.
     assert evaluate(other, city).windows == 165 - 8
 
@@ -87,7 +88,7 @@ def test_too_little_flow_is_a_sentence(small_home: Path) -> None:
     other = Store(f"sqlite:///{small_home / 'other.db'}")
     with pytest.raises(FlowcastError, match="no flow for small; run: forecast ingest"):
         evaluate(other, city)
-    other.add_flow(city, store.flow(city)[:100], source=Source("start", ""))
+    other.flow.add(city, store.flow.read(city)[:100], source=Source("start", ""))
     with pytest.raises(FlowcastError, match=r"4\.2 days of flow"):
         evaluate(other, city)
 
@@ -114,7 +115,7 @@ def test_an_evaluation_in_pieces_is_the_one_of_the_whole(
 
 def test_all_leads_lie_in_the_span(small_home: Path) -> None:
     city, store = load_city("small"), Store()
-    flow = store.flow(city)
+    flow = store.flow.read(city)
     begin, end = flow["time"].values[-100], flow["time"].values[-80]
     result = evaluate(store, city, begin=begin, end=end)
     assert (result.windows, result.first) == (20 - 4 + 1, begin)
@@ -127,10 +128,10 @@ def test_all_leads_lie_in_the_span(small_home: Path) -> None:
 def test_a_stride_keeps_every_nth_slot_also_behind_a_gap(small_home: Path) -> None:
     city, store = load_city("small"), Store()
     assert evaluate(store, city, stride=24).windows == 7
-    flow = store.flow(city)
+    flow = store.flow.read(city)
     holed = flow.isel(time=np.delete(np.arange(flow.sizes["time"]), flow.sizes["time"] - 84))
     other = Store(f"sqlite:///{small_home / 'other.db'}")
-    other.add_flow(city, holed, source=Source("holed", ""))
+    other.flow.add(city, holed, source=Source("holed", ""))
     # The first init_time is the last slot before the test days, the 169th from the end; the gap at
     # the 84th spoils the windows from the 88th to the 81st, which is no 169 - n * 24 but 169 - n * 28.
     assert evaluate(other, city, stride=24).windows == 7
@@ -139,12 +140,12 @@ def test_a_stride_keeps_every_nth_slot_also_behind_a_gap(small_home: Path) -> No
 
 def test_the_baselines_know_only_what_lies_before_the_span(small_home: Path) -> None:
     city, store = load_city("small"), Store()
-    flow = store.flow(city)
+    flow = store.flow.read(city)
     begin = flow["time"].values[-100]
     other = Store(f"sqlite:///{small_home / 'other.db'}")
     changed = flow.copy(deep=True)
     changed[-50:] += 100
-    other.add_flow(city, changed, source=Source("changed", ""))
+    other.flow.add(city, changed, source=Source("changed", ""))
     end = flow["time"].values[-50]
     one, two = (evaluate(store, city, begin=begin, end=end) for store in (store, other))
     names = [str(name) for name in two.errors["forecaster"].values]
@@ -153,7 +154,7 @@ def test_the_baselines_know_only_what_lies_before_the_span(small_home: Path) -> 
 
 def test_a_span_without_a_window_is_a_sentence(small_home: Path) -> None:
     city, store = load_city("small"), Store()
-    time = store.flow(city)["time"].values
+    time = store.flow.read(city)["time"].values
     hour = np.timedelta64(1, "h")
     with pytest.raises(FlowcastError, match=r"no 4 slots in a row .* 3 slots, have all"):
         evaluate(store, city, begin=time[-50], end=time[-47])
@@ -178,7 +179,7 @@ def test_bands_are_judged_as_calibrated_and_as_they_learn(
     np.testing.assert_array_equal(
         whole.coverage["count"].sum(["hour", "flow", "lead_time"]), 165 * 4 * 2 * 30
     )
-    first_day = evaluate(store, city, end=store.flow(city)["time"].values[-144]).coverage
+    first_day = evaluate(store, city, end=store.flow.read(city)["time"].values[-144]).coverage
     assert first_day is not None
     once, daily = (first_day.sel(bands=name, drop=True) for name in BANDS)
     xr.testing.assert_allclose(once, daily, rtol=1e-9)
@@ -194,7 +195,7 @@ def test_bands_are_judged_as_calibrated_and_as_they_learn(
 
 def test_bands_are_counted_as_they_lie_around_the_forecasts(calibrated_home: Path) -> None:
     city, store = load_city("small"), Store()
-    flow, version = store.flow(city), str(store.champion(city))
+    flow, version = store.flow.read(city), str(store.promotions.champion(city))
     result = evaluate(store, city, horizon=2)
     assert result.coverage is not None
     forecaster = load_version(models_root(), city, version)
@@ -212,5 +213,5 @@ def test_bands_are_counted_as_they_lie_around_the_forecasts(calibrated_home: Pat
 def test_without_a_model_there_are_no_bands_to_judge(small_home: Path) -> None:
     city, store = load_city("small"), Store()
     other = Store(f"sqlite:///{small_home / 'other.db'}")
-    other.add_flow(city, store.flow(city), source=Source("copy", ""))
+    other.flow.add(city, store.flow.read(city), source=Source("copy", ""))
     assert evaluate(other, city).coverage is None

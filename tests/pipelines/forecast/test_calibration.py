@@ -10,7 +10,8 @@ from data import windows
 from data.city import City, load_city
 from data.intervals import band
 from data.paths import models_root
-from data.store.store import Source, Store
+from data.store.ingests import Source
+from data.store.store import Store
 from forecasting.intervals.conformal import Bands
 from forecasting.registry.versions import load_bands, load_version
 from pipelines.forecast.calibration import bands_at
@@ -29,18 +30,18 @@ def served(
     store: Store, city: City, start: np.datetime64, hours: int, **attrs: str
 ) -> tuple[xr.DataArray, list[Bands]]:
     """Stored forecasts of some hours in a row, and the bands that each would have had."""
-    version = str(store.champion(city))
+    version = str(store.promotions.champion(city))
     forecaster = load_version(models_root(), city, version)
     init_times = start + np.arange(hours) * HOUR
     slots = forecaster.lags(4), forecaster.memory(4)
-    made = forecaster(windows.past(store.flow(city), init_times, *slots), 4)
+    made = forecaster(windows.past(store.flow.read(city), init_times, *slots), 4)
     made.attrs |= {"forecaster": forecaster.name, "model_version": version, **attrs}
     bands = []
     for hour, init_time in enumerate(init_times):
         one = bands_at(store, city, version, init_time)
         assert one is not None
         bands.append(one)
-        store.add_forecast(city, made[[hour]])
+        store.forecasts.add(city, made[[hour]])
     return made, bands
 
 
@@ -48,7 +49,7 @@ def test_a_forecast_of_a_calibrated_model_carries_its_bands(city: City) -> None:
     store = Store()
     result = forecast(store, city, 4)
     around = band(result)
-    bands = load_bands(models_root(), city, str(store.champion(city)))
+    bands = load_bands(models_root(), city, str(store.promotions.champion(city)))
     assert around is not None
     assert bands is not None
     np.testing.assert_array_equal(around.values, bands.around(result).values)
@@ -63,7 +64,7 @@ def test_later_leads_than_were_calibrated_are_told(city: City) -> None:
 
 def test_what_stands_in_for_the_model_has_no_bands(city: City) -> None:
     store = Store()
-    weights = models_root() / "small" / str(store.champion(city)) / "weights.safetensors"
+    weights = models_root() / "small" / str(store.promotions.champion(city)) / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     result = forecast(store, city, 4)
     assert band(result) is None
@@ -79,7 +80,9 @@ def test_bands_learn_at_the_first_forecast_of_a_day(city: City) -> None:
         np.testing.assert_array_equal(one.counts, first.counts)
     # The forecast of 20:00 is the last one whose fourth hour had been observed at midnight.
     past = made[:21]
-    expected = first.updated(past, windows.future(store.flow(city), past["init_time"].values, 4))
+    expected = first.updated(
+        past, windows.future(store.flow.read(city), past["init_time"].values, 4)
+    )
     for one in bands[24:]:
         np.testing.assert_allclose(one.counts, expected.counts, rtol=1e-6)
         np.testing.assert_allclose(one.stretch, expected.stretch, atol=1e-6)
@@ -93,7 +96,7 @@ def test_bands_learn_at_the_first_forecast_of_a_day(city: City) -> None:
 def test_a_forecast_of_an_earlier_time_knows_no_later_score(city: City) -> None:
     store = Store()
     _, bands = served(store, city, MIDNIGHT, 30)
-    again = bands_at(store, city, str(store.champion(city)), MIDNIGHT + 3 * HOUR)
+    again = bands_at(store, city, str(store.promotions.champion(city)), MIDNIGHT + 3 * HOUR)
     assert again is not None
     np.testing.assert_array_equal(again.counts, bands[3].counts)
     np.testing.assert_array_equal(again.stretch, bands[3].stretch)
@@ -109,13 +112,13 @@ def test_forecasts_of_another_version_teach_nothing(city: City) -> None:
 def test_flow_that_never_came_teaches_nothing(city: City, calibrated_home: Path) -> None:
     store = Store()
     made, bands = served(store, city, MIDNIGHT, 2)
-    flow = store.flow(city)
+    flow = store.flow.read(city)
     lost = (flow["time"].values >= MIDNIGHT) & (flow["time"].values <= MIDNIGHT + 27 * HOUR)
     holed = Store(f"sqlite:///{calibrated_home / 'holed.db'}")
-    holed.add_flow(city, flow[~lost], source=Source("holed", ""))
+    holed.flow.add(city, flow[~lost], source=Source("holed", ""))
     for row in range(2):
-        holed.add_forecast(city, made[[row]])
-    blind = bands_at(holed, city, str(store.champion(city)), MIDNIGHT + 30 * HOUR)
+        holed.forecasts.add(city, made[[row]])
+    blind = bands_at(holed, city, str(store.promotions.champion(city)), MIDNIGHT + 30 * HOUR)
     assert blind is not None
     # What was known counts less as it grows older; nothing is new.
     age = (blind.newest - bands[0].newest) / 86_400

@@ -9,7 +9,8 @@ from data.city import City, load_city
 from data.errors import FlowcastError
 from data.intervals import without_band
 from data.paths import models_root
-from data.store.store import Source, Store
+from data.store.ingests import Source
+from data.store.store import Store
 from pipelines.forecast.live import forecast
 
 
@@ -20,24 +21,24 @@ def city(small_home: Path) -> City:
 
 def without(store: Store, city: City, home: Path, *missing: int) -> Store:
     """A store with the same champion whose flow lacks the slots at these positions."""
-    flow = store.flow(city)
+    flow = store.flow.read(city)
     kept = np.delete(np.arange(flow.sizes["time"]), [flow.sizes["time"] + at for at in missing])
     other = Store(f"sqlite:///{home / 'other.db'}")
-    other.add_flow(city, flow.isel(time=kept), source=Source("holed", ""))
-    other.promote(city, str(store.champion(city)), "copied")
+    other.flow.add(city, flow.isel(time=kept), source=Source("holed", ""))
+    other.promotions.promote(city, str(store.promotions.champion(city)), "copied")
     return other
 
 
 def test_the_champion_forecasts_the_slots_after_the_newest_and_is_stored(city: City) -> None:
     store = Store()
     result = forecast(store, city, 4)
-    newest = store.flow(city)["time"].values[-1]
-    assert result.attrs["model_version"] == store.champion(city)
+    newest = store.flow.read(city)["time"].values[-1]
+    assert result.attrs["model_version"] == store.promotions.champion(city)
     assert result.attrs["data_cutoff"] == f"{newest}Z"
     assert result.attrs["notes"] == ""
     hours = np.arange(1, 5) * np.timedelta64(1, "h")
     assert (result["valid_time"].values[0] == newest + hours).all()
-    stored = store.forecast(city)
+    stored = store.forecasts.newest(city)
     assert stored is not None
     assert without_band(stored).identical(without_band(result))
 
@@ -46,16 +47,16 @@ def test_a_short_horizon_is_the_start_of_a_long_one(city: City) -> None:
     short, long = forecast(Store(), city, 2), forecast(Store(), city, 30)
     assert long.sizes["lead_time"] == 30
     np.testing.assert_allclose(short.values, long.values[:, :2], rtol=1e-5, atol=1e-4)
-    assert float(long.max()) < 3 * float(Store().flow(city).max())
+    assert float(long.max()) < 3 * float(Store().flow.read(city).max())
 
 
 def test_a_forecast_at_a_past_time_sees_nothing_after_it(city: City, small_home: Path) -> None:
     store = Store()
-    at = store.flow(city)["time"].values[-50]
+    at = store.flow.read(city)["time"].values[-50]
     whole = forecast(store, city, 4, at=at + np.timedelta64(59, "m"))
     cut = Store(f"sqlite:///{small_home / 'cut.db'}")
-    cut.add_flow(city, store.flow(city)[:-49], source=Source("cut", ""))
-    cut.promote(city, str(store.champion(city)), "copied")
+    cut.flow.add(city, store.flow.read(city)[:-49], source=Source("cut", ""))
+    cut.promotions.promote(city, str(store.promotions.champion(city)), "copied")
     newest = forecast(cut, city, 4)
     assert whole["init_time"].values[0] == at
     np.testing.assert_array_equal(whole.values, newest.values)
@@ -71,8 +72,8 @@ def test_without_a_model_the_historical_average_serves_and_says_so(
 ) -> None:
     store = Store()
     other = Store(f"sqlite:///{small_home / 'other.db'}")
-    flow = store.flow(city)
-    other.add_flow(city, flow, source=Source("copy", ""))
+    flow = store.flow.read(city)
+    other.flow.add(city, flow, source=Source("copy", ""))
     result = forecast(other, city, 3)
     assert result.attrs["forecaster"] == "historical average"
     assert "small has no champion; this is the historical average" in result.attrs["notes"]
@@ -107,7 +108,7 @@ def test_where_even_the_newest_slot_is_missing_the_historical_average_stands_in(
     city: City, small_home: Path
 ) -> None:
     store = without(Store(), city, small_home, -30)
-    missing = Store().flow(city)["time"].values[-30]
+    missing = Store().flow.read(city)["time"].values[-30]
     result = forecast(store, city, 4, at=missing)
     assert result["init_time"].values[0] == missing
     assert result.attrs["forecaster"] == "historical average"
@@ -116,7 +117,7 @@ def test_where_even_the_newest_slot_is_missing_the_historical_average_stands_in(
 
 def test_a_damaged_champion_does_not_stop_the_forecast(city: City) -> None:
     store = Store()
-    weights = models_root() / "small" / str(store.champion(city)) / "weights.safetensors"
+    weights = models_root() / "small" / str(store.promotions.champion(city)) / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     result = forecast(store, city, 4)
     assert "the champion cannot serve" in result.attrs["notes"]
@@ -127,14 +128,14 @@ def test_a_forecast_tells_what_ran_it(city: City, small_home: Path) -> None:
     store = Store()
     assert forecast(store, city, 1).attrs["runtime"] == "onnxruntime float32"
     other = Store(f"sqlite:///{small_home / 'other.db'}")
-    other.add_flow(city, store.flow(city), source=Source("copy", ""))
+    other.flow.add(city, store.flow.read(city), source=Source("copy", ""))
     assert forecast(other, city, 1).attrs["runtime"] == ""
 
 
 def test_torch_runs_the_same_network_where_the_export_is_damaged_and_says_so(city: City) -> None:
     store = Store()
     whole = forecast(store, city, 4)
-    network = models_root() / "small" / str(store.champion(city)) / "network-0.onnx"
+    network = models_root() / "small" / str(store.promotions.champion(city)) / "network-0.onnx"
     network.write_bytes(network.read_bytes()[:-1])
     damaged = forecast(store, city, 4)
     assert damaged.attrs["model_version"] == whole.attrs["model_version"]
@@ -156,11 +157,11 @@ def test_a_time_before_the_archive_is_a_sentence(city: City) -> None:
 def test_a_time_after_the_newest_slot_is_a_sentence_and_nothing_is_stored(city: City) -> None:
     with pytest.raises(FlowcastError, match="after the newest slot"):
         forecast(Store(), city, 4, at=np.datetime64("2025-04-07T04:00:00"))
-    assert Store().forecast(city) is None
+    assert Store().forecasts.newest(city) is None
 
 
 def test_one_slot_of_flow_is_enough_for_a_forecast(city: City, small_home: Path) -> None:
     other = Store(f"sqlite:///{small_home / 'other.db'}")
-    other.add_flow(city, Store().flow(city)[:1], source=Source("one", ""))
+    other.flow.add(city, Store().flow.read(city)[:1], source=Source("one", ""))
     result = forecast(other, city, 4)
-    np.testing.assert_array_equal(result.values[0, 3], Store().flow(city).values[0])
+    np.testing.assert_array_equal(result.values[0, 3], Store().flow.read(city).values[0])

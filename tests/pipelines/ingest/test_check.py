@@ -11,7 +11,8 @@ import pytest
 
 from data.city import City, load_city
 from data.flow import label
-from data.store.store import Source, Store
+from data.store.ingests import Source
+from data.store.store import Store
 from data.weather import label_weather
 from pipelines.ingest.check import Gap, check
 from pipelines.ingest.files import ingest
@@ -36,7 +37,7 @@ def utc(text: str) -> np.datetime64:
 def add(store: Store, city: City, time: np.ndarray, vehicles: float = 1, **options: object) -> None:
     """Stores slots with the same number of vehicles in all cells."""
     values = np.full((len(time), 2, *city.grid), vehicles)
-    store.add_flow(city, label(values, time, city), source=FILE, **options)
+    store.flow.add(city, label(values, time, city), source=FILE, **options)
 
 
 def local_days(first: str, days: int, city: City) -> np.ndarray:
@@ -60,7 +61,7 @@ def test_weather_is_told_with_the_times_when_no_value_counts(store: Store) -> No
     hours, missing = np.array([0, 25, 51, 60]), float("nan")
     values = np.array([[1, 1], [1, missing], [1, missing], [1, 1]])
     time = utc("2016-01-01T00:00") + hours * np.timedelta64(1, "h")
-    store.add_weather(CITY, label_weather(values, time, ["rain", "wind"], CITY), source=FILE)
+    store.weather.add(CITY, label_weather(values, time, ["rain", "wind"], CITY), source=FILE)
     weather = check(store, CITY).weather
     assert weather is not None
     assert (weather.records, weather.first, weather.last) == (4, time[0], time[3])
@@ -72,7 +73,7 @@ def test_weather_is_told_with_the_times_when_no_value_counts(store: Store) -> No
 def test_the_range_is_that_of_all_cells(store: Store) -> None:
     values = np.zeros((2, 2, 2, 3))
     values[1, 1, 1, 2] = 240
-    store.add_flow(CITY, label(values, local_days("2016-01-05", 1, CITY)[:2], CITY), source=FILE)
+    store.flow.add(CITY, label(values, local_days("2016-01-05", 1, CITY)[:2], CITY), source=FILE)
     result = check(store, CITY)
     assert (result.lowest, result.mean, result.highest) == (0, 10, 240)
 
@@ -150,8 +151,8 @@ def test_replaced_slots_and_refused_files_are_told(store: Store) -> None:
     time = local_days("2016-01-05", 1, CITY)
     add(store, CITY, time)
     add(store, CITY, time[:5], vehicles=2, replace=True)
-    store.add_refusal(CITY, Source("bad.h5", "1"), "bad.h5 is no HDF5 file")
-    store.add_refusal(CITY, Source("worse.h5", "2"), "worse.h5 is empty")
+    store.ingests.add_refusal(CITY, Source("bad.h5", "1"), "bad.h5 is no HDF5 file")
+    store.ingests.add_refusal(CITY, Source("worse.h5", "2"), "worse.h5 is empty")
     result = check(store, CITY)
     assert result.revised == 5
     assert result.refused == (
@@ -230,7 +231,7 @@ def test_new_york_by_the_hour_is_repaired_by_the_rule_sum_and_loses_no_vehicle(
         "empty_kept": 83,
         "unsorted": 448,
     }
-    assert store.flow(city).values.sum(dtype=np.float64) == vehicles
+    assert store.flow.read(city).values.sum(dtype=np.float64) == vehicles
     # 2 to 30 September is missing every year: 29 days of 24 hours
     september = [gap for gap in result.gaps if gap.slots >= 29 * 24]
     assert [f"{gap.first:}"[:10] for gap in september] == [

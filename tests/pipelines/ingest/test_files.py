@@ -22,7 +22,8 @@ from data.files import sha256
 from data.formats.taxibj import write_taxibj
 from data.simulation.files import write_simulation
 from data.simulation.simulate import simulate
-from data.store.store import Added, Store
+from data.store.ingests import Added
+from data.store.store import Store
 from pipelines.ingest import files as ingesting
 from pipelines.ingest.files import ingest
 
@@ -88,22 +89,22 @@ def test_a_simulated_city_is_stored_exactly_as_it_was_drawn(
     assert Counter(file.series for file in first) == {"observed": 1, "expected": 1}
     assert [file.added for file in first] == 2 * [Added(1006, 0, 0)]
     assert [(file.refused, file.repairs) for file in first] == 2 * [("", {})]
-    observed, expected = store.flow(city), store.flow(city, "expected")
+    observed, expected = store.flow.read(city), store.flow.read(city, "expected")
     for flow, drawn in ((observed, simulation.counts), (expected, simulation.expected)):
         assert (flow["time"].values == simulation.time).all()
         assert flow.values.tobytes() == drawn.tobytes()
 
     again = list(ingest(store, city, [tmp_path / "files"]))
     assert [file.added for file in again] == 2 * [Added(0, 1006, 0)]
-    assert store.flow(city).identical(observed)
-    assert store.flow(city, "expected").identical(expected)
+    assert store.flow.read(city).identical(observed)
+    assert store.flow.read(city, "expected").identical(expected)
 
 
 def test_the_ledger_knows_each_file_by_its_hash(
     store: Store, city: City, weeks: list[Week]
 ) -> None:
     list(ingest(store, city, [week.path for week in weeks]))
-    ledger = store.ingests(city)
+    ledger = store.ingests.table(city)
     assert ledger["source"].tolist() == [str(week.path) for week in weeks]
     assert ledger["sha256"].tolist() == [sha256(week.path) for week in weeks]
     assert ledger["added"].tolist() == [336, 336, 336]
@@ -114,7 +115,7 @@ def test_files_may_come_in_any_order_and_one_by_one(
 ) -> None:
     for week in reversed(weeks):
         assert [file.added.added for file in ingest(store, city, [week.path])] == [336]
-    assert (store.flow(city).values == np.concatenate([week.values for week in weeks])).all()
+    assert (store.flow.read(city).values == np.concatenate([week.values for week in weeks])).all()
 
 
 def test_a_corrected_file_is_refused_unless_it_is_to_replace(
@@ -130,16 +131,16 @@ def test_a_corrected_file_is_refused_unless_it_is_to_replace(
     # slot 5 of the day begins at 02:30
     assert "2 slots are stored with other values, the first 2016-01-01 02:30" in refused.refused
     assert refused.added == Added(0, 0, 0)
-    assert (store.flow(city).values == old.values).all()
-    assert store.revisions(city).empty
+    assert (store.flow.read(city).values == old.values).all()
+    assert store.flow.revisions(city).empty
 
     (replaced,) = ingest(store, city, [old.path], replace=True)
     assert replaced.added == Added(0, 334, 2)
-    assert (store.flow(city).values == corrected).all()
-    revisions = store.revisions(city)
+    assert (store.flow.read(city).values == corrected).all()
+    revisions = store.flow.revisions(city)
     assert (revisions["time"] == old.time[[5, 100]]).all()
     assert (np.stack(revisions["frame"].tolist()) == old.values[[5, 100]]).all()
-    assert store.ingests(city)["outcome"].tolist() == ["stored", "refused", "stored"]
+    assert store.ingests.table(city)["outcome"].tolist() == ["stored", "refused", "stored"]
 
 
 # Weather beside the flow
@@ -159,8 +160,8 @@ def test_a_folder_s_weather_is_taken_with_its_flow(
     assert results[0].variables == ("rain",)
     assert results[0].repairs == {"trace": 1}
     assert [file.added for file in results[::4]] == [Added(2, 0, 0), Added(1, 0, 0)]
-    assert store.flow(city).sizes["time"] == 3 * 336
-    weather = store.weather(city)
+    assert store.flow.read(city).sizes["time"] == 3 * 336
+    weather = store.weather.read(city)
     # midnight of the 2nd and the 3rd, and 00:30 of the 1st when its first slot is over
     known_at = ["2016-01-01T05:30", "2016-01-02T05:00", "2016-01-03T05:00"]
     assert (weather["time"].values == np.array(known_at, dtype="datetime64[s]")).all()
@@ -178,8 +179,8 @@ def test_a_file_of_weather_that_is_wrong_is_refused_and_recorded(
     path.write_text("time,rain\n2016-01-01T00:00,wet\n2016-01-01T01:00,1\n")
     (refused,) = ingest(store, city, [path])
     assert "the first 'wet', that are no numbers" in refused.refused
-    assert store.ingests(city)["message"].tolist() == [refused.refused]
-    assert store.weather(city).size == 0
+    assert store.ingests.table(city)["message"].tolist() == [refused.refused]
+    assert store.weather.read(city).size == 0
 
 
 # Refusals
@@ -194,10 +195,10 @@ def test_a_bad_file_is_refused_and_recorded_and_the_others_are_stored(
     assert [bool(file.refused) for file in results] == [False, True, False]
     assert results[1].refused.startswith(f"{weeks[1].path} ")
     assert "\n" not in results[1].refused
-    ledger = store.ingests(city)
+    ledger = store.ingests.table(city)
     assert ledger["outcome"].tolist() == ["stored", "refused", "stored"]
     assert ledger["message"].tolist() == ["", results[1].refused, ""]
-    assert (store.flow(city)["time"].values == np.r_[weeks[0].time, weeks[2].time]).all()
+    assert (store.flow.read(city)["time"].values == np.r_[weeks[0].time, weeks[2].time]).all()
 
 
 def test_what_a_file_needed_is_told_and_recorded(
@@ -214,9 +215,9 @@ def test_what_a_file_needed_is_told_and_recorded(
     (result,) = ingest(store, city, [weeks[0].path])
     repairs = {"negative": 1, "not_finite": 1, "unsorted": 1}
     assert (result.added, result.repairs) == (Added(335, 0, 0), repairs)
-    assert store.ingests(city)["repairs"].tolist() == [repairs]
+    assert store.ingests.table(city)["repairs"].tolist() == [repairs]
     values[3, 0, 0, 0] = 0
-    assert (store.flow(city).values == np.delete(values, 7, axis=0)).all()
+    assert (store.flow.read(city).values == np.delete(values, 7, axis=0)).all()
 
 
 @pytest.mark.parametrize("name", ["dataset.npz", "none.h5"])
@@ -226,7 +227,7 @@ def test_paths_that_cannot_serve_are_refused_before_any_file_is_stored(
     np.savez(tmp_path / "dataset.npz", X_train=np.zeros((2, 4, 2, 32, 32)))
     with pytest.raises(FlowcastError, match=f"{name} (holds no times|does not exist)"):
         list(ingest(store, city, [weeks[0].path, tmp_path / name]))
-    assert store.ingests(city).empty
+    assert store.ingests.table(city).empty
 
 
 def test_a_file_that_vanishes_meanwhile_is_refused_and_the_others_are_stored(
@@ -245,7 +246,7 @@ def test_a_reader_that_there_is_not_refuses_no_file(
 ) -> None:
     with pytest.raises(FlowcastError, match="names the reader 'other'; there is taxibj"):
         list(ingest(store, replace(city, reader="other"), [weeks[0].path]))
-    assert store.ingests(city).empty
+    assert store.ingests.table(city).empty
 
 
 def test_a_full_disk_is_no_refusal_of_the_file_and_the_next_run_completes_it(
@@ -254,14 +255,14 @@ def test_a_full_disk_is_no_refusal_of_the_file_and_the_next_run_completes_it(
     paths = [week.path for week in weeks]
     with pytest.raises(StoreError, match="nothing was changed"):
         list(ingest(store, city, paths))
-    ledger = store.ingests(city)
+    ledger = store.ingests.table(city)
     assert set(ledger["outcome"]) <= {"stored"}
-    assert store.flow(city).sizes["time"] == 336 * len(ledger) < 3 * 336
+    assert store.flow.read(city).sizes["time"] == 336 * len(ledger) < 3 * 336
 
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     list(ingest(store, city, paths))
-    assert (store.flow(city).values == np.concatenate([week.values for week in weeks])).all()
+    assert (store.flow.read(city).values == np.concatenate([week.values for week in weeks])).all()
 
 
 def test_a_locked_store_is_no_refusal_of_the_file(
@@ -274,7 +275,7 @@ def test_a_locked_store_is_no_refusal_of_the_file(
     with pytest.raises(StoreError, match="another process has held"):
         list(ingest(store, city, [weeks[0].path]))
     other.close()
-    assert store.ingests(city).empty
+    assert store.ingests.table(city).empty
     assert [file.added for file in ingest(store, city, [weeks[0].path])] == [Added(336, 0, 0)]
 
 
@@ -349,7 +350,7 @@ class Children:
 def whole_files(url: str, city: City, files: list[Week]) -> int:
     """How many of the files stand in the store, each whole and exact, and nothing else."""
     store = Store(url)
-    flow, ledger = store.flow(city), store.ingests(city)
+    flow, ledger = store.flow.read(city), store.ingests.table(city)
     store.close()
     present = [file for file in files if np.isin(file.time, flow["time"].values).any()]
     assert flow.sizes["time"] == SLOTS * len(present)

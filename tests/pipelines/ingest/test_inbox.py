@@ -47,11 +47,11 @@ def test_whole_files_are_taken_in_and_put_away(store: Store) -> None:
     (inbox.inbox(CITY) / "c.h5").write_bytes(b"no HDF5")
     taken = list(take_in(store, CITY, time.time() + LATER))
     assert [bool(one.refused) for one in taken] == [False, False, True]
-    assert store.flow(CITY).sizes["time"] == 2
+    assert store.flow.read(CITY).sizes["time"] == 2
     assert (names("done"), names("refused")) == (["a.h5", "b.h5"], ["c.h5", "c.h5.reason.txt"])
     reason = (inbox.inbox(CITY) / "refused" / "c.h5.reason.txt").read_text()
     assert "c.h5" in reason and reason.count("\n") == 1
-    assert [*store.ingests(CITY)["outcome"]] == ["stored", "stored", "refused"]
+    assert [*store.ingests.table(CITY)["outcome"]] == ["stored", "stored", "refused"]
     assert not list(take_in(store, CITY, time.time() + LATER))
 
 
@@ -99,7 +99,7 @@ def test_what_goes_wrong_with_one_file_keeps_no_other_from_being_taken_in(store:
     (folder / "new\nline.csv").write_text(table.replace("T02", "T03"))
     taken = list(take_in(store, CITY, time.time() + LATER))
     assert [one.refused == "" for one in taken].count(True) == 4
-    assert [*store.flow(CITY)["time"].values] == [START + n * HOUR for n in range(4)]
+    assert [*store.flow.read(CITY)["time"].values] == [START + n * HOUR for n in range(4)]
     assert waiting(CITY, time.time() + LATER) == []
     assert len(names("done")) == 4 and len(names("refused")) == 4
 
@@ -127,10 +127,10 @@ def test_a_file_of_which_every_reader_dies_is_refused_at_last_and_holds_nothing_
         except Interrupted:
             deaths += 1
         if deaths == inbox.LAST + 1:  # since then the others come first
-            assert [*store.flow(CITY)["time"].values] == [START + HOUR]
+            assert [*store.flow.read(CITY)["time"].values] == [START + HOUR]
     assert deaths == inbox.MOST
     assert names("refused") == ["a.h5", "a.h5.reason.txt"]
-    assert "processes ended while they read it" in [*store.ingests(CITY)["message"]][-1]
+    assert "processes ended while they read it" in [*store.ingests.table(CITY)["message"]][-1]
 
 
 def test_a_file_that_cannot_be_moved_is_taken_once_and_the_others_too(
@@ -150,8 +150,8 @@ def test_a_file_that_cannot_be_moved_is_taken_once_and_the_others_too(
             with pytest.raises(FlowcastError, match=r"a\.h5 was taken in, but cannot be moved"):
                 list(take_in(store, CITY, time.time() + LATER))
     # The newer file's values stay, and the ledger does not grow with each look.
-    assert (store.flow(CITY).values == 2).all()
-    assert len(store.ingests(CITY)) == 2
+    assert (store.flow.read(CITY).values == 2).all()
+    assert len(store.ingests.table(CITY)) == 2
     assert list(take_in(store, CITY, time.time() + LATER)) == []
     assert names("done") == ["a.h5", "b.h5"]
 
@@ -220,7 +220,7 @@ def test_a_file_that_is_written_on_while_it_is_read_stays(
         list(take_in(store, CITY, time.time() + LATER))
     assert path.exists()
     list(take_in(store, CITY, time.time() + LATER))
-    assert store.flow(CITY).sizes["time"] == 2
+    assert store.flow.read(CITY).sizes["time"] == 2
 
 
 def test_clocks_that_are_ahead_or_were_set_back_keep_no_file_waiting() -> None:
@@ -260,14 +260,14 @@ def test_a_feed_of_single_slots_loses_none_on_a_day_when_clocks_are_moved(
         if not at_once:
             list(take_in(store, YORK, time.time() + LATER))
     list(take_in(store, YORK, time.time() + LATER))
-    flow = store.flow(YORK)
+    flow = store.flow.read(YORK)
     assert [*flow["time"].values] == [*times]
     assert [*flow.values[:, 0, 0, 0]] == [n + 1.0 for n in range(len(times))]
-    assert store.revisions(YORK).empty
+    assert store.flow.revisions(YORK).empty
     for number, time_ in enumerate(times):  # all once more, as after a kill: nothing changes
         single(time_, number + 1.0)
         list(take_in(store, YORK, time.time() + LATER))
-    assert store.flow(YORK).identical(flow)
+    assert store.flow.read(YORK).identical(flow)
 
 
 def test_half_hours_of_one_pass_stay_together(store: Store) -> None:
@@ -278,8 +278,8 @@ def test_half_hours_of_one_pass_stay_together(store: Store) -> None:
         flow = label(np.full((2, 2, 2, 3), value), times, city)
         write_taxibj(inbox.inbox(city) / f"{value}.h5", flow.values, times, city)
         list(take_in(store, city, time.time() + LATER))
-    assert [*store.flow(city)["time"].values] == [first + n * city.step for n in range(4)]
-    assert [*store.flow(city).values[:, 0, 0, 0]] == [1, 1, 2, 2]
+    assert [*store.flow.read(city)["time"].values] == [first + n * city.step for n in range(4)]
+    assert [*store.flow.read(city).values[:, 0, 0, 0]] == [1, 1, 2, 2]
 
 
 def test_a_correction_of_the_repeated_hour_needs_an_offset(store: Store) -> None:
@@ -295,7 +295,7 @@ def test_a_correction_of_the_repeated_hour_needs_an_offset(store: Store) -> None
     path = inbox.inbox(YORK) / "a.csv"
     path.write_text(f"time,y,x,inflow,outflow\n{rows}")
     assert next(take_in(store, YORK, time.time() + LATER)).added.replaced == 1
-    assert [*store.flow(YORK).values[:, 0, 0, 0]] == [7, 2]
+    assert [*store.flow.read(YORK).values[:, 0, 0, 0]] == [7, 2]
 
 
 def test_a_day_that_shows_the_hour_once_is_corrected_as_a_whole(store: Store) -> None:
@@ -304,16 +304,16 @@ def test_a_day_that_shows_the_hour_once_is_corrected_as_a_whole(store: Store) ->
         flow = label(np.full((24, 2, 2, 3), value), times, YORK)
         write_taxibj(inbox.inbox(YORK) / "a.h5", flow.values, times, YORK)
         list(take_in(store, YORK, time.time() + LATER))
-    assert [*store.flow(YORK)["time"].values] == [*times]
-    assert (store.flow(YORK).values == 2).all()
+    assert [*store.flow.read(YORK)["time"].values] == [*times]
+    assert (store.flow.read(YORK).values == 2).all()
 
 
 def test_a_corrected_slot_replaces_the_stored_one(store: Store) -> None:
     for value in (1.0, 2.0):
         dropped("a.h5", value=value)
         list(take_in(store, CITY, time.time() + LATER))
-    assert (store.flow(CITY).values == 2).all()
-    assert len(store.revisions(CITY)) == 1
+    assert (store.flow.read(CITY).values == 2).all()
+    assert len(store.flow.revisions(CITY)) == 1
 
 
 def test_one_that_died_before_putting_away_loses_and_doubles_nothing(
@@ -327,7 +327,7 @@ def test_one_that_died_before_putting_away_loses_and_doubles_nothing(
     again = list(take_in(store, CITY, time.time() + LATER))
     assert [one.added.equal for one in again] == [1]
     assert names("done") == ["a.h5"]
-    assert store.flow(CITY).sizes["time"] == 1
+    assert store.flow.read(CITY).sizes["time"] == 1
 
 
 def test_files_of_the_users_own_city_go_to_its_own_inbox(small_home: Path) -> None:
@@ -348,7 +348,7 @@ def test_a_file_that_is_written_on_after_it_was_taken_in_is_taken_once_more(stor
         line.write(rows[1])
     (taken,) = take_in(store, CITY, time.time() + LATER)
     assert (taken.added.added, taken.added.equal) == (1, 1)
-    assert store.flow(CITY).sizes["time"] == 2
+    assert store.flow.read(CITY).sizes["time"] == 2
     assert names("done") == ["slow.csv"]
     assert not list(take_in(store, CITY, time.time() + LATER))
 
@@ -356,14 +356,14 @@ def test_a_file_that_is_written_on_after_it_was_taken_in_is_taken_once_more(stor
 def test_a_file_that_was_only_touched_undoes_no_correction(store: Store) -> None:
     dropped("a.h5")
     list(take_in(store, CITY, time.time() + LATER))
-    correction = store.flow(CITY) * 2
+    correction = store.flow.read(CITY) * 2
     write_taxibj(inbox.inbox(CITY) / "b.h5", correction.values, correction["time"].values, CITY)
     list(take_in(store, CITY, time.time() + LATER))
     away = inbox.inbox(CITY) / "done" / "a.h5"
     os.utime(away, (5, 5))
     assert inbox.fresh(CITY, time.time() + LATER)  # somebody must look at it
     assert not list(take_in(store, CITY, time.time() + LATER))
-    np.testing.assert_array_equal(store.flow(CITY).values, correction.values)
+    np.testing.assert_array_equal(store.flow.read(CITY).values, correction.values)
     assert not inbox.fresh(CITY, time.time() + LATER)
     assert names("done") == ["a.h5", "b.h5"]
 
@@ -390,7 +390,7 @@ def test_slots_that_are_still_to_come_are_not_taken_in(store: Store) -> None:
         write_taxibj(inbox.inbox(CITY) / name, flow.values, flow["time"].values, CITY)
     with pytest.raises(FlowcastError, match="is the clock of this host right"):
         list(take_in(store, CITY, time.time() + LATER))
-    assert store.span(CITY) is None
+    assert store.flow.span(CITY) is None
     assert names("refused") == ["never.h5", "never.h5.reason.txt"]
     assert (
         "still to come; correct the dates"

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from data.city import load_city
+from data.store.ingests import Source
 from data.store.scores import SERVED
-from data.store.store import Source, Store
+from data.store.store import Store
 from pipelines.ingest.replay import archived, begin, play, town
 from pipelines.insight.past_forecasts import past_forecasts
 from pipelines.insight.trust import MIN_SCORES, skill, trust
@@ -52,13 +53,13 @@ def test_what_stands_above_a_forecast_and_its_record(small_store: Store) -> None
     now = times[0]
     for now in play(flow[:14], city):
         update(store, city, now, horizon=3, wall=time.time() + 60)
-    made = store.forecast(city)
+    made = store.forecasts.newest(city)
     assert made is not None
     newest = made["init_time"].values[0]
     sums = store.scores.sums(city, newest - np.timedelta64(7, "D"), newest)
     found = trust(store, city, made, now, skill(sums))
     assert (found.newest, found.age, found.missing) == (times[13], 0, 0)
-    assert found.version == store.champion(city) or found.version == ""
+    assert found.version == store.promotions.champion(city) or found.version == ""
     assert not [one for one in found.banners if one.level == "error"]
     late = trust(store, city, made, now + np.timedelta64(9, "h"), None)
     assert late.age == 9 * 3600
@@ -69,36 +70,36 @@ def test_what_stands_above_a_forecast_and_its_record(small_store: Store) -> None
     assert kept is not None
     assert kept.forecast.sizes["init_time"] == 14
     # What came is the archive's; nothing has come of the newest forecast.
-    flow = store.flow(city)
+    flow = store.flow.read(city)
     for lead in range(3):
         valid = kept.forecast["valid_time"].values[10, lead]
         np.testing.assert_array_equal(
             kept.observed[10, lead], flow.sel(time=valid, drop=True).values
         )
     assert np.isnan(kept.observed[-1].values).all()
-    again = store.forecast(city, kept.forecast["init_time"].values[4])
+    again = store.forecasts.newest(city, kept.forecast["init_time"].values[4])
     assert again is not None
     np.testing.assert_array_equal(kept.forecast[4], again[0].values)
 
 
 def test_the_state_changes_with_whatever_is_stored_and_only_then(small_store: Store) -> None:
     store, city = small_store, load_city("small")
-    seen = [store.state(city)]
-    assert store.state(city) == seen[0]
-    store.add_refusal(city, Source("x.h5", ""), "for a test")
-    seen.append(store.state(city))
+    seen = [store.change_token(city)]
+    assert store.change_token(city) == seen[0]
+    store.ingests.add_refusal(city, Source("x.h5", ""), "for a test")
+    seen.append(store.change_token(city))
     update(store, city, np.datetime64("2026-01-01", "s"), horizon=2)
-    seen.append(store.state(city))
-    store.judgements.add(city, "v", "refused", "for a test", np.datetime64("2026-01-01", "s"))
-    seen.append(store.state(city))
+    seen.append(store.change_token(city))
+    store.promotions.decide(city, "v", "refused", "for a test", np.datetime64("2026-01-01", "s"))
+    seen.append(store.change_token(city))
     claim = store.runs.claim(
         "step", city.name, np.datetime64("2026-01-01", "s"), np.datetime64("2026-01-01", "s"), 9
     )
     assert claim is not None
-    seen.append(store.state(city))
+    seen.append(store.change_token(city))
     store.runs.finish(claim, np.datetime64("2026-01-01T00:01", "s"), "done")
-    seen.append(store.state(city))
+    seen.append(store.change_token(city))
     assert len({*seen}) == len(seen)
-    listed = store.forecast_list(city)
+    listed = store.forecasts.table(city)
     assert listed["horizon"].tolist() == [2]
-    assert listed["version"].tolist() == [store.champion(city)]
+    assert listed["version"].tolist() == [store.promotions.champion(city)]

@@ -2,7 +2,8 @@ import numpy as np
 
 from data.city import City, load_city
 from data.flow import label
-from data.store.store import Source, Store
+from data.store.ingests import Source
+from data.store.store import Store
 from pipelines.insight.typical import MIN_WEEKS, typical
 from tests.pipelines.weeks import hourly
 
@@ -16,7 +17,7 @@ def test_mean_and_percentile_are_those_of_the_same_hour_of_the_weeks_before(
     values = np.zeros((6, 2, 1, 2), np.float32)
     values[:, 0, 0, 0] = np.arange(10, 70, 10)
     times = start + np.arange(6) * np.timedelta64(7, "D")
-    small_store.add_flow(city, label(values, times, city), source=Source("six", ""))
+    small_store.flow.add(city, label(values, times, city), source=Source("six", ""))
     asked = start + np.timedelta64(42, "D")
     found = typical(small_store, city, np.array([asked]), asked)
     assert found["weeks"].values.tolist() == [6]
@@ -32,7 +33,7 @@ def test_nothing_is_usual_where_weeks_are_too_few_or_would_be_of_the_future(
     start = np.datetime64("2025-06-02T09:00", "s")
     times = start + np.arange(8) * np.timedelta64(7, "D")
     flow = label(np.ones((8, 2, 1, 2), np.float32), times, city)
-    small_store.add_flow(city, flow, source=Source("eight", ""))
+    small_store.flow.add(city, flow, source=Source("eight", ""))
     early = times[MIN_WEEKS]
     found = typical(small_store, city, np.array([early]), early)
     assert found["weeks"].values.tolist() == [MIN_WEEKS]
@@ -43,7 +44,7 @@ def test_nothing_is_usual_where_weeks_are_too_few_or_would_be_of_the_future(
 
 def test_the_hour_is_that_of_the_clocks_where_they_were_moved_between(small_store: Store) -> None:
     city: City = load_city("small")  # New York; clocks go forward on 9 March 2025
-    flow = small_store.flow(city)
+    flow = small_store.flow.read(city)
     asked = np.datetime64("2025-04-07T13:00", "s")  # Monday, 09:00 there
     found = typical(small_store, city, np.array([asked]), np.datetime64("2025-04-07T00:00", "s"))
     # Mondays at 09:00: 3 March at 14:00 UTC, then at 13:00 UTC.

@@ -34,7 +34,7 @@ def city(store: Store) -> City:
 @pytest.fixture
 def fresh(store: Store, city: City) -> np.datetime64:
     """The moment at which the newest slot is over."""
-    span = store.span(city)
+    span = store.flow.span(city)
     assert span is not None
     return span[1] + HOUR
 
@@ -105,7 +105,7 @@ def test_each_fault_is_found(store: Store, city: City, fresh: np.datetime64) -> 
     assert claim is not None
     store.runs.finish(claim, fresh, "failed", "no space is left")
     store.drifts.add(city, Drift(fresh, 1.0, 2.0, None, None, True, "half as many vehicles"))
-    version = str(store.champion(city))
+    version = str(store.promotions.champion(city))
     folder = Path(examine.__globals__["models_root"]()) / "small" / version
     (folder / "network-0.onnx").write_bytes(b"")
     found = examine(store, [city], fresh)
@@ -180,7 +180,7 @@ def test_the_verbs_tell_it(store: Store, city: City) -> None:
     told = RUN.invoke(app, ["doctor", "--city", "small"])
     assert told.exit_code == 2  # the archive ended in 2025
     assert "newest slot 2025-04-06 23:00" in told.stdout
-    version = str(store.champion(city))
+    version = str(store.promotions.champion(city))
     for arguments, text in (
         (["list"], version),
         (["show", version], "weights"),

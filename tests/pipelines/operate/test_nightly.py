@@ -13,7 +13,8 @@ from data.city import City, load_city
 from data.errors import FlowcastError, NotNowError
 from data.files import sha256
 from data.paths import models_root
-from data.store.store import Source, Store
+from data.store.ingests import Source
+from data.store.store import Store
 from forecasting.city.recipe import Recipe
 from forecasting.registry import versions as registry
 from forecasting.registry.manifest import read_manifest, versions
@@ -43,7 +44,7 @@ class Place(NamedTuple):
     @property
     def champion(self) -> str:
         """The version that was trained."""
-        return str(self.store.champion(self.city))
+        return str(self.store.promotions.champion(self.city))
 
     def settled(self, version: str) -> Night:
         """What becomes of a candidate."""
@@ -53,7 +54,7 @@ class Place(NamedTuple):
 @pytest.fixture
 def place(small_store: Store) -> Place:
     store, city = small_store, load_city("small")
-    span = store.span(city)
+    span = store.flow.span(city)
     assert span is not None
     return Place(store, city, span[1])
 
@@ -100,7 +101,7 @@ def test_one_as_good_as_the_champion_is_promoted(place: Place) -> None:
     failed = [gate for gate in night.gates if not gate.passed and not gate.name.startswith("band")]
     assert failed == []
     if night.promoted:  # the bands of two epochs may be what fails
-        assert (place.champion, place.store.judgements.previous(place.city)) == (version, former)
+        assert (place.champion, place.store.promotions.previous(place.city)) == (version, former)
 
 
 @pytest.mark.parametrize(
@@ -114,14 +115,14 @@ def test_a_bad_candidate_is_refused_with_its_reason(place: Place, change: Any, g
     assert not night.promoted
     assert night.reason.startswith(gate)
     assert place.champion == former
-    last = place.store.judgements.table(place.city).iloc[-1]
+    last = place.store.promotions.decisions(place.city).iloc[-1]
     assert (last["verdict"], last["reason"], last["champion"]) == ("refused", night.reason, former)
 
 
 def test_one_that_was_trained_on_shifted_data_is_refused(
     place: Place, on_sqlite: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flow = place.store.flow(place.city)
+    flow = place.store.flow.read(place.city)
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(models_root().parent / "cities", elsewhere / "cities")
     shutil.copytree(models_root(), elsewhere / "models")
@@ -130,7 +131,7 @@ def test_one_that_was_trained_on_shifted_data_is_refused(
         patch.delenv("FLOWCAST_STORE", raising=False)
         other = Store()
         shifted = flow.copy(data=np.roll(flow.values, (11, 2), axis=(0, 3)))
-        other.add_flow(place.city, shifted, source=Source("shifted.h5", ""))
+        other.flow.add(place.city, shifted, source=Source("shifted.h5", ""))
         thorough = Recipe.asked(members=1, final=False, trees=False, epochs=4, learning_rate=0.01)
         trained = list(train(other, place.city, thorough, means=MEANS))[-1]
         other.close()
@@ -231,11 +232,11 @@ def test_a_night_that_is_told_to_end_judges_nothing_and_goes_on_later(place: Pla
             if isinstance(event, Epoch):  # what the signal to terminate does in a job
                 stop.hurried = True
                 stop.set()
-    assert place.store.judgements.table(place.city)["version"].tolist() == [place.champion]
+    assert place.store.promotions.decisions(place.city)["version"].tolist() == [place.champion]
     events = nightly(place.store, place.city, place.now, recipe=RECIPE, means=MEANS, days=7)
     *_, night = events
     assert isinstance(night, Night)
-    assert night.version in place.store.judgements.table(place.city)["version"].tolist()
+    assert night.version in place.store.promotions.decisions(place.city)["version"].tolist()
 
 
 def test_one_without_its_weights_or_manifest_is_refused(place: Place) -> None:
@@ -255,7 +256,7 @@ def test_one_that_knows_the_days_it_is_judged_by_is_not_judged(place: Place) -> 
 
 def test_a_champion_that_is_gone_need_not_be_beaten(place: Place) -> None:
     shutil.rmtree(models_root() / "small" / place.champion)
-    place.store.promote(place.city, "20200101-000000-abcd00", "gone")
+    place.store.promotions.promote(place.city, "20200101-000000-abcd00", "gone")
     # No version is left to copy: one is trained.
     events = nightly(place.store, place.city, place.now, recipe=RECIPE, means=MEANS, days=7)
     night = [event for event in events if isinstance(event, Night)][-1]
@@ -277,10 +278,10 @@ def test_a_night_trains_on_frozen_days_and_judges_by_later_ones(place: Place) ->
     names = {gate.name for gate in night.gates}
     assert {"files", "finite", "overall", "lead 4", "peak hours", "busiest cells"} <= names
     assert {"baseline recent-and-anomaly", "band 80%"} <= names
-    last = place.store.judgements.table(place.city).iloc[-1]
+    last = place.store.promotions.decisions(place.city).iloc[-1]
     assert last["version"] == night.version
     assert last["gates"].keys() == names
-    assert len(place.store.promotions(place.city)) == 1 + night.promoted
+    assert len(place.store.promotions.table(place.city)) == 1 + night.promoted
 
 
 def test_a_night_that_was_interrupted_goes_on_with_the_same_days(
@@ -347,7 +348,7 @@ def test_a_champion_whose_manifest_is_no_good_need_not_be_beaten(place: Place, t
 def test_old_versions_go_and_champion_previous_and_newest_stay(place: Place) -> None:
     first = place.champion
     copies = [made(place, same) for _ in range(KEPT + 3)]
-    place.store.judgements.add(place.city, copies[1], "promoted", "for the test", place.now)
+    place.store.promotions.decide(place.city, copies[1], "promoted", "for the test", place.now)
     assert prune(place.store, place.city) == [copies[0], copies[2]]
     left = versions(models_root(), "small")
     assert {first, copies[1], *copies[-KEPT:]} == {*left}
@@ -366,6 +367,6 @@ def test_a_version_is_verified_file_by_file(place: Place) -> None:
 def test_training_by_hand_keeps_its_judgement(place: Place) -> None:
     trained = list(train(place.store, place.city, RECIPE, means=MEANS))[-1]
     assert isinstance(trained, Trained)
-    last = place.store.judgements.table(place.city).iloc[-1]
+    last = place.store.promotions.decisions(place.city).iloc[-1]
     assert (last["version"], last["reason"]) == (trained.manifest.version, trained.reason)
     assert last["verdict"] == ("promoted" if trained.promoted else "refused")

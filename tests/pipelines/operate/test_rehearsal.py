@@ -62,7 +62,7 @@ def stage(small_home: Path) -> Iterator[Stage]:
     if CITY != "small":
         _settle(store, source)
     city = town(source, f"{CITY}-live")
-    span = store.span(source)
+    span = store.flow.span(source)
     assert span is not None
     first = span[1] - (source.slots_per_day * min(DAYS, 6) - 1) * source.step if DAYS < 7 else None
     if DAYS >= 7:  # more days than the shared archive has for it: five more weeks follow
@@ -77,24 +77,24 @@ def _settle(store: Store, city: City) -> None:
     """Gives another city what `small` has: five weeks."""
     from data.flow import label
     from data.simulation.simulate import simulate
-    from data.store.store import Source
+    from data.store.ingests import Source
 
     begun = simulate(city, 5, 1)
-    store.add_flow(city, label(begun.counts, begun.time, city), source=Source("five weeks", ""))
+    store.flow.add(city, label(begun.counts, begun.time, city), source=Source("five weeks", ""))
 
 
 def _lengthen(store: Store, city: City) -> None:
     """Adds the weeks that follow in the same simulation."""
     from data.flow import label
     from data.simulation.simulate import simulate
-    from data.store.store import Source
+    from data.store.ingests import Source
 
     whole = simulate(city, 5 + DAYS // 7 + 1, 1)
-    span = store.span(city)
+    span = store.flow.span(city)
     assert span is not None
     new = whole.time > span[1]
     flow = label(whole.counts[new], whole.time[new], city)
-    store.add_flow(city, flow, source=Source("more weeks", ""))
+    store.flow.add(city, flow, source=Source("more weeks", ""))
 
 
 def work(job: str, name: str, now: np.datetime64) -> None:
@@ -123,12 +123,12 @@ def state(stage: Stage) -> dict[str, object]:
     """All that must be the same however often it was interrupted."""
     store, city = Store(), stage.city
     first, last = stage.times[0] - 1, stage.times[-1]
-    made = list(store.forecasts(city, first, last))
+    made = list(store.forecasts.between(city, first, last))
     scores = store.scores.table(city, first, last).sort_values(["init_time", "lead", "forecaster"])
     runs = store.runs.table(city.name, last=100_000)
-    history = store.judgements.table(city)
+    history = store.promotions.decisions(city)
     found = {
-        "flow": store.flow(city).values.tobytes(),
+        "flow": store.flow.read(city).values.tobytes(),
         "forecasts": [(str(one["init_time"].values[0]), one.values.tobytes()) for one in made],
         "scores": scores[["init_time", "lead", "forecaster", "squared", "count"]]
         .to_numpy()
@@ -166,7 +166,7 @@ def test_days_of_operation_miss_nothing_and_do_nothing_twice(stage: Stage) -> No
             work(job, stage.city.name, now)
             nights += job == "nightly"
     store, city, count = Store(), stage.city, len(stage.times)
-    made = list(store.forecasts(city, stage.times[0] - 1, stage.times[-1]))
+    made = list(store.forecasts.between(city, stage.times[0] - 1, stage.times[-1]))
     assert [one["init_time"].values[0] for one in made] == [*stage.times]
     scores = store.scores.table(city, stage.times[0] - 1, stage.times[-1])
     matured = sum(min(HORIZON, count - 1 - n) for n in range(count))
@@ -175,7 +175,7 @@ def test_days_of_operation_miss_nothing_and_do_nothing_twice(stage: Stage) -> No
     assert Counter(runs["job"]) == {"step": count, "nightly": nights}
     assert nights == DAYS
     assert {*runs["outcome"]} == {DONE}
-    verdicts = Counter(store.judgements.table(city)["verdict"])
+    verdicts = Counter(store.promotions.decisions(city)["verdict"])
     assert sum(verdicts.values()) == nights
     logging.info("%d slots, %d scores, %d nights: %s", count, len(scores), nights, dict(verdicts))
     store.close()
@@ -225,7 +225,7 @@ def test_killed_at_any_moment_it_comes_to_the_same(
 def _champion_serves(stage: Stage) -> None:
     """The champion, where there is one, can be loaded, and no version is there in part."""
     store = Store()
-    champion = store.champion(stage.city)
+    champion = store.promotions.champion(stage.city)
     if champion is not None:
         load_version(models_root(), stage.city, champion)
     for version in versions(models_root(), stage.city.name):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from data.city import City, load_city
-from data.store.runs import ATTEMPTS
+from data.store.runs import MAX_FAILURES
 from data.store.store import Store
 from pipelines.ingest.inbox import QUIET, inbox
 from pipelines.ingest.replay import archived, begin, play, town
@@ -267,9 +267,9 @@ def test_a_job_that_fails_says_why_in_the_ledger_and_may_be_tried_again(
         (flowcast_home / "cities" / "small.toml").read_text()
     )
     arguments = ["nightly", "--city", "empty", "--for", "2026-05-01T10:00:00Z"]
-    assert [main(arguments) for _ in range(ATTEMPTS + 1)] == [1] * ATTEMPTS + [0]
+    assert [main(arguments) for _ in range(MAX_FAILURES + 1)] == [1] * MAX_FAILURES + [0]
     row = store.runs.table("empty").iloc[-1]
-    assert (row["outcome"], row["attempt"]) == ("failed", ATTEMPTS)
+    assert (row["outcome"], row["attempt"]) == ("failed", MAX_FAILURES)
     assert "forecast ingest --city empty" in row["message"]
     assert "forecast ingest" in capfd.readouterr().err
 
@@ -415,10 +415,10 @@ def test_schedulers_that_are_killed_again_and_again_lose_nothing_and_do_nothing_
         running.end(signal.SIGKILL)
         running = schedulers()
     _until(lambda: _newest(store, live) == times[3])
-    _until(lambda: not len(store.lacking(live, times[0], times[3])), 120)
+    _until(lambda: not len(store.forecasts.missing(live, times[0], times[3])), 120)
     _until(lambda: not store.scores.due(live, times[0] - 1).shape[0], 120)
     assert running.end() < 10
-    forecasts = store.forecasts(live, times[0] - 1, times[3])
+    forecasts = store.forecasts.between(live, times[0] - 1, times[3])
     slots = [one["init_time"].values[0] for one in forecasts]
     assert sorted({*slots}) == [*times[:4]]
     table = store.runs.table(live.name, last=1000)
@@ -426,5 +426,5 @@ def test_schedulers_that_are_killed_again_and_again_lose_nothing_and_do_nothing_
 
 
 def _newest(store: Store, city: City) -> np.datetime64 | None:
-    made = store.forecast(city)
+    made = store.forecasts.newest(city)
     return None if made is None else made["init_time"].values[0]

@@ -12,8 +12,9 @@ from data.clock import wall
 from data.errors import FlowcastError
 from data.files import only_one
 from data.flow import label, split
+from data.store.ingests import Source
 from data.store.scores import SERVED
-from data.store.store import Source, Store
+from data.store.store import Store
 from forecasting.baselines import BASELINES
 from pipelines.forecast.live import forecast
 from pipelines.ingest.replay import archived, begin, play, town
@@ -60,7 +61,7 @@ def stepped(live: Live, count: int) -> list[np.datetime64]:
 def test_each_slot_is_forecast_once_and_each_matured_lead_scored(live: Live) -> None:
     stepped(live, 8)
     store, city = live.store, live.city
-    made = list(store.forecasts(city, live.times[0] - 1, live.times[7]))
+    made = list(store.forecasts.between(city, live.times[0] - 1, live.times[7]))
     assert [one["init_time"].values[0] for one in made] == [*live.times[:8]]
     table = store.scores.table(city, live.times[0] - 1, live.times[7])
     served = table[table["forecaster"] == SERVED]
@@ -84,8 +85,8 @@ def test_scores_are_those_of_the_stored_forecast_and_of_baselines_that_know_no_f
     store, city = live.store, live.city
     first = live.times[0]
     table = store.scores.table(city, first - 1, first).set_index(["forecaster", "lead"])
-    flow = store.flow(city, first=first, last=live.times[3])
-    stored = store.forecast(city, first)
+    flow = store.flow.read(city, first=first, last=live.times[3])
+    stored = store.forecasts.newest(city, first)
     assert stored is not None
     for lead in (1, 2, 3):
         error = stored.values[0, lead - 1].astype(float) - flow.values[lead]
@@ -99,7 +100,7 @@ def test_scores_are_those_of_the_stored_forecast_and_of_baselines_that_know_no_f
             np.square(kept).sum(), rel=1e-6
         )
     # The average of all but what came after the first forecast.
-    known = store.flow(city, last=first)
+    known = store.flow.read(city, last=first)
     shown = wall(known["time"].values, city.timezone) - wall(live.times[1], city.timezone)
     usual = known.values[shown % np.timedelta64(7, "D") == np.timedelta64(0)].mean(axis=0)
     expected = np.square(usual.astype(float) - flow.values[1]).sum()
@@ -110,7 +111,7 @@ def test_a_slot_that_comes_late_is_forecast_and_it_or_a_corrected_one_is_scored_
     live: Live,
 ) -> None:
     store, city = live.store, live.city
-    late = store.flow(live.source, first=live.times[2], last=live.times[2])
+    late = store.flow.read(live.source, first=live.times[2], last=live.times[2])
     late.attrs["city"] = city.name
     without = live._replace(flow=live.flow.drop_isel(time=2))
     stepped(without, 5)
@@ -118,12 +119,12 @@ def test_a_slot_that_comes_late_is_forecast_and_it_or_a_corrected_one_is_scored_
     assert not (
         before["init_time"] + before["lead"] * np.timedelta64(1, "h") == live.times[2]
     ).any()
-    store.add_flow(city, late, source=Source("late.h5", ""))
+    store.flow.add(city, late, source=Source("late.h5", ""))
     now = live.times[5] + np.timedelta64(3600, "s")
     done = update(store, city, now, horizon=HORIZON)
     # As lead 1 and 2 of the forecasts before, and leads 1 to 3 of its own.
     assert (done.init_time, done.scored) == (live.times[2], 5)
-    store.add_flow(city, late + 1, source=Source("corrected.h5", ""), replace=True)
+    store.flow.add(city, late + 1, source=Source("corrected.h5", ""), replace=True)
     assert update(store, city, now, horizon=HORIZON).scored == 2
     table = store.scores.table(city, live.times[0] - 1, live.times[5])
     assert [*table[table["forecaster"] == SERVED]["revision"]].count(1) == 2
@@ -136,7 +137,7 @@ def test_slots_that_come_together_are_each_forecast_by_what_was_known(live: Live
     now = live.times[5]
     done = update(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
     assert (done.files, done.init_time) == (4, live.times[4])
-    made = list(live.store.forecasts(live.city, live.times[0] - 1, now))
+    made = list(live.store.forecasts.between(live.city, live.times[0] - 1, now))
     assert [one["init_time"].values[0] for one in made] == [*live.times[:5]]
     alone = forecast(live.store, live.city, HORIZON, at=live.times[2])
     np.testing.assert_allclose(made[2].values, alone.values, rtol=1e-6)
@@ -152,9 +153,9 @@ def test_a_city_that_is_a_day_old_is_scored_without_the_baselines_that_look_a_we
     store, city = Store(), load_city("new")
     times = NOW + np.arange(25) * np.timedelta64(1, "h")
     flow = label(np.ones((25, 2, 2, 3)), times, city)
-    store.add_flow(city, flow[:24], source=Source("day.h5", ""))
+    store.flow.add(city, flow[:24], source=Source("day.h5", ""))
     update(store, city, times[23], horizon=1)
-    store.add_flow(city, flow[24:], source=Source("hour.h5", ""))
+    store.flow.add(city, flow[24:], source=Source("hour.h5", ""))
     assert update(store, city, times[24], horizon=1).scored == 1
     found = {*store.scores.table(city, NOW, times[24])["forecaster"]}
     assert {SERVED, "persistence"} <= found and "last-week" not in " ".join(found)
@@ -162,7 +163,7 @@ def test_a_city_that_is_a_day_old_is_scored_without_the_baselines_that_look_a_we
 
 
 def forecasts(live: Live) -> list[np.datetime64]:
-    made = live.store.forecasts(live.city, live.times[0] - 1, live.times[-1])
+    made = live.store.forecasts.between(live.city, live.times[0] - 1, live.times[-1])
     return [one["init_time"].values[0] for one in made]
 
 
@@ -232,9 +233,9 @@ def test_slots_ahead_of_the_clock_are_forecast_when_it_is_their_time(live: Live)
 
 def test_a_champion_that_cannot_serve_leaves_a_forecast_all_the_same(live: Live) -> None:
     store = live.store
-    store.promote(live.city, "20200101-000000-abcd00", "for the test")
+    store.promotions.promote(live.city, "20200101-000000-abcd00", "for the test")
     stepped(live, 1)
-    stored = store.forecast(live.city)
+    stored = store.forecasts.newest(live.city)
     assert stored is not None and stored.attrs["model_version"] == ""
     assert "stands in" in stored.attrs["notes"]
 
@@ -260,12 +261,12 @@ def test_a_city_without_flow_steps_without_an_error(live: Live) -> None:
 
 def test_drift_is_flagged_where_totals_leave_those_of_the_weeks_before(live: Live) -> None:
     store, city = live.store, live.city
-    newest = store.span(city)
+    newest = store.flow.span(city)
     assert newest is not None
     calm = drift(store, city, newest[1])
     assert calm is not None and not calm.flagged
-    last = store.flow(city, first=newest[1] - np.timedelta64(23, "h"))
-    store.add_flow(city, last * 0.5, source=Source("half.h5", ""), replace=True)
+    last = store.flow.read(city, first=newest[1] - np.timedelta64(23, "h"))
+    store.flow.add(city, last * 0.5, source=Source("half.h5", ""), replace=True)
     found = drift(store, city, newest[1])
     assert found is not None and found.flagged
     assert found.total == pytest.approx(calm.total / 2, rel=1e-6)
@@ -276,10 +277,10 @@ def test_drift_is_flagged_where_totals_leave_those_of_the_weeks_before(live: Liv
 
 def test_the_error_of_a_day_is_compared_with_no_less_than_a_day(live: Live) -> None:
     store, city = live.store, live.city
-    span = store.span(city)
+    span = store.flow.span(city)
     assert span is not None
     at = span[1] - np.arange(50) * city.step
-    made = store.add_forecast(city, forecast(store, city, HORIZON))
+    made = store.forecasts.add(city, forecast(store, city, HORIZON))
     every = {"lead": 1, "forecaster": SERVED, "forecast": made, "ingest": 1, "count": 1}
     every |= {"absolute": 1.0, "difference": 0.0}
     # The day's errors are four times those of the hours before it.
@@ -308,15 +309,15 @@ def test_a_day_on_which_clocks_are_moved_is_played_whole(
     times = begins + np.arange(-24, hours) * np.timedelta64(1, "h")
     # Nights are all alike: nothing in the values tells one hour from the other.
     flow = label(np.ones((len(times), 2, 2, 3)), times, city)
-    store.add_flow(city, flow, source=Source("york.h5", ""))
+    store.flow.add(city, flow, source=Source("york.h5", ""))
     into = town(city, "york-live")
     _, flow = begin(store, city, into, archived(store, city, begins))
     played = flow["time"].values
     assert len(played) == hours
     for now in play(flow, into):
         update(store, into, now, horizon=HORIZON, wall=time.time() + 60)
-    assert [*store.times(into)["time"].values] == [*times]
-    made = store.forecasts(into, begins - 1, times[-1])
+    assert [*store.flow.times(into)["time"].values] == [*times]
+    made = store.forecasts.between(into, begins - 1, times[-1])
     assert [one["init_time"].values[0] for one in made] == [*played]
     scores = store.scores.table(into, begins - 1, times[-1])
     assert (scores["forecaster"] == SERVED).sum() == 3 * hours - 6
@@ -336,11 +337,11 @@ class Two(NamedTuple):
 @pytest.fixture
 def two(small_store: Store, flowcast_home: Path) -> Two:
     store, city = small_store, load_city("small")
-    good, other = str(store.champion(city)), "20990101-000000-abcd00"
+    good, other = str(store.promotions.champion(city)), "20990101-000000-abcd00"
     folder = flowcast_home / "models" / "small"
     _copied(folder / good, folder / other)
-    store.judgements.add(city, other, "promoted", "for the test", NOW)
-    times = split(store.times(city), city).test.values[:12]
+    store.promotions.decide(city, other, "promoted", "for the test", NOW)
+    times = split(store.flow.times(city), city).test.values[:12]
     for time_ in times[:9]:
         forecast(store, city, HORIZON, at=time_)
     return Two(store, city, good, other, times)
@@ -351,8 +352,8 @@ def test_a_champion_far_off_gives_way_once(two: Two) -> None:
     score(two.store, two.city, two.times[-1])
     text = roll_back(two.store, two.city, two.times[-1], NOW)
     assert text.startswith(f"went back to version {two.good}")
-    assert two.store.champion(two.city) == two.good
-    assert [*two.store.judgements.table(two.city)["verdict"]][-1] == "rolled back"
+    assert two.store.promotions.champion(two.city) == two.good
+    assert [*two.store.promotions.decisions(two.city)["verdict"]][-1] == "rolled back"
     assert roll_back(two.store, two.city, two.times[-1], NOW) == ""
 
 
@@ -360,15 +361,15 @@ def test_forecasts_from_before_a_promotion_are_no_reason_to_take_it_back(two: Tw
     _spoil(two.store, two.city)
     score(two.store, two.city, two.times[-1])
     for version in (two.good, two.other):  # somebody looked, and promoted it all the same
-        two.store.judgements.add(two.city, version, "promoted", "by hand", NOW)
+        two.store.promotions.decide(two.city, version, "promoted", "by hand", NOW)
     assert roll_back(two.store, two.city, two.times[-1], NOW) == ""
-    assert two.store.champion(two.city) == two.other
+    assert two.store.promotions.champion(two.city) == two.other
 
 
 def test_a_champion_that_errs_as_expected_stays(two: Two) -> None:
     score(two.store, two.city, two.times[-1])
     assert roll_back(two.store, two.city, two.times[-1], NOW) == ""
-    assert two.store.champion(two.city) == two.other
+    assert two.store.promotions.champion(two.city) == two.other
 
 
 def _copied(version: Path, to: Path) -> None:

@@ -20,7 +20,8 @@ from data.city import load_city
 from data.errors import FlowcastError
 from data.flow import split
 from data.paths import models_root
-from data.store.store import Source, Store
+from data.store.ingests import Source
+from data.store.store import Store
 from forecasting.baselines import BASELINES
 from forecasting.city.fit import Course
 from forecasting.city.recipe import Recipe
@@ -73,7 +74,7 @@ def contents(home: Path) -> dict[str, dict[str, bytes]]:
 
 def test_a_first_version_that_beats_all_baselines_is_champion(small_home: Path) -> None:
     city, store = load_city("small"), Store()
-    champion = store.champion(city)
+    champion = store.promotions.champion(city)
     assert [champion] == versions(models_root(), "small")
     manifest = json.loads((models_root() / "small" / champion / "manifest.json").read_text())
     scores = manifest["metrics"]
@@ -86,15 +87,15 @@ def test_a_first_version_that_beats_all_baselines_is_champion(small_home: Path) 
 
 def test_the_test_days_are_never_touched_by_training(small_home: Path) -> None:
     city, store = load_city("small"), Store()
-    flow = store.flow(city)
+    flow = store.flow.read(city)
     changed = flow.copy()
     # Seven days of 24 hours before the end of the archive, the 7th of April 2025, 00:00 local.
     changed[flow["time"].values >= flow["time"].values[-1] - 167 * city.step] += 50
     first = (
-        models_root() / "small" / str(store.champion(city)) / "weights.safetensors"
+        models_root() / "small" / str(store.promotions.champion(city)) / "weights.safetensors"
     ).read_bytes()
     other = Store(f"sqlite:///{small_home / 'other.db'}")
-    other.add_flow(city, changed, source=Source("changed", ""))
+    other.flow.add(city, changed, source=Source("changed", ""))
     trained = finish(train(other, city, single(epochs=2), means=Means(CPU)))
     again = models_root() / "small" / trained.manifest.version / "weights.safetensors"
     assert again.read_bytes() == first
@@ -167,12 +168,12 @@ def test_a_training_stopped_before_its_first_epoch_says_that_nothing_was_kept(
 
 def test_a_version_that_is_no_better_than_the_champion_stays_a_candidate(small_home: Path) -> None:
     city, store = load_city("small"), Store()
-    champion = store.champion(city)
+    champion = store.promotions.champion(city)
     recipe = single(epochs=1, learning_rate=1e-7, batch=128)
     trained = finish(train(store, city, recipe, means=Means(CPU)))
     assert not trained.promoted
     assert "not below the" in trained.reason
-    assert store.champion(city) == champion
+    assert store.promotions.champion(city) == champion
     assert trained.manifest.version in versions(models_root(), "small")
 
 
@@ -200,7 +201,7 @@ def test_a_training_killed_before_its_version_was_written_gets_it_by_resuming(
     small_home: Path,
 ) -> None:
     city, store = load_city("small"), Store()
-    lost = small_home / "models" / "small" / str(store.champion(city))
+    lost = small_home / "models" / "small" / str(store.promotions.champion(city))
     shutil.rmtree(lost)
     again = finish(resume(store, city, means=Means(CPU)))
     assert versions(models_root(), "small") == [again.manifest.version]
@@ -215,9 +216,9 @@ def test_resuming_where_nothing_was_trained_is_a_sentence(flowcast_home: Path) -
 
 def test_resuming_after_the_flow_changed_is_refused(small_home: Path) -> None:
     city, store = load_city("small"), Store()
-    flow = store.flow(city)[:1] + 1
-    flow.attrs = store.flow(city).attrs
-    store.add_flow(city, flow, source=Source("corrected", ""), replace=True)
+    flow = store.flow.read(city)[:1] + 1
+    flow.attrs = store.flow.read(city).attrs
+    store.flow.add(city, flow, source=Source("corrected", ""), replace=True)
     with pytest.raises(FlowcastError, match=r"the flow has changed.*without --resume"):
         list(resume(store, city, epochs=9, means=Means(CPU)))
 
@@ -369,7 +370,7 @@ def test_more_epochs_train_every_member_on_and_the_final_fits_anew(
 
 def test_a_version_of_another_format_is_no_hindrance(small_home: Path) -> None:
     city, store = load_city("small"), Store()
-    version = str(store.champion(city))
+    version = str(store.promotions.champion(city))
     path = models_root() / "small" / version / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
     again = finish(resume(store, city, means=Means(CPU)))
@@ -402,7 +403,7 @@ def test_a_version_made_in_the_second_of_another_takes_a_later_one(small_home: P
         shutil.copytree(root / former, folder)
     made = finish(train(store, city, asked, means=Means(CPU)))
     assert made.manifest.version == max(versions(models_root(), "small")) > taken[-1].name
-    assert store.champion(city) == (made.manifest.version if made.promoted else former)
+    assert store.promotions.champion(city) == (made.manifest.version if made.promoted else former)
     for folder in taken:
         for path in (root / former).iterdir():
             assert (folder / path.name).read_bytes() == path.read_bytes()
@@ -438,7 +439,7 @@ def test_a_second_kind_of_networks_is_trained_kept_and_gone_on_with(small_home: 
     assert contents(small_home) == whole
     assert again.manifest.plain == manifest.plain
     # Each kind of a warm start begins with its own weights.
-    course = Course.prepare(split(store.flow(city), city), city, mixed())
+    course = Course.prepare(split(store.flow.read(city), city), city, mixed())
     weights = [
         starting_weights(city, manifest.version, member, course.selection(member))
         for member in range(2)

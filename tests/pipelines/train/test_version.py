@@ -33,7 +33,7 @@ QUICK = {"epochs": 1, "history": 2, "horizon": 1, "batch": 128}
 def lesson(small_home: Path) -> Lesson:
     city = load_city("small")
     recipe = Recipe.asked(members=1, final=False, trees=False)
-    return Course.prepare(split(Store().flow(city), city), city, recipe).lesson
+    return Course.prepare(split(Store().flow.read(city), city), city, recipe).lesson
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def network(lesson: Lesson) -> torch.nn.Module:
     from safetensors.numpy import load_file
 
     assert lesson.around is not None
-    version = str(Store().champion(load_city("small")))
+    version = str(Store().promotions.champion(load_city("small")))
     tensors = load_file(models_root() / "small" / version / "weights.safetensors")
     weights = {
         name.removeprefix("network.0."): value
@@ -55,7 +55,7 @@ def network(lesson: Lesson) -> torch.nn.Module:
 
 def test_a_trained_champion_serves_by_its_export(small_home: Path) -> None:
     city = load_city("small")
-    version = str(Store().champion(city))
+    version = str(Store().promotions.champion(city))
     manifest = read_manifest(models_root(), "small", version)
     assert manifest.export["precision"] == "float32"
     assert manifest.export["difference"] < 1e-5
@@ -149,8 +149,8 @@ def test_what_is_judged_is_what_serves(small_home: Path, final: bool) -> None:
     # What is final serves in the precision that the selected networks were judged in.
     assert served.runtime == f"onnxruntime {facts['precision']}"
     assert len(served.rollouts) == len(facts["sha256"]) == 2
-    init_times = Store().flow(city)["time"].values[[700]]
-    past = windows.past(Store().flow(city), init_times, served.lags(2), served.memory(2))
+    init_times = Store().flow.read(city)["time"].values[[700]]
+    past = windows.past(Store().flow.read(city), init_times, served.lags(2), served.memory(2))
     assert np.isfinite(served(past, 2)).all()
 
 
