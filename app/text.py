@@ -235,6 +235,6 @@ def number(value: float) -> float | None:
     return round(value, 6) if np.isfinite(value) else None
 
 
-def spread(count: int, most: int) -> list[int]:
+def evenly_spaced(count: int, most: int) -> list[int]:
     """Returns which of `count` to show: all, or `most` of them from the first to the last."""
     return [int(place) for place in np.linspace(0, count - 1, min(count, most)).round()]

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from app.charts.curves import MARKERS, SERIES, panels
-from app.text import spread
+from app.text import evenly_spaced
 from data import windows
 from forecasting.intervals.coverage import shares
 from pipelines.compare.standings import Entry, Standings, by_group, daily, local_times
@@ -42,7 +42,7 @@ def by_hour(found: Standings) -> Figure:
     for entry in shown(found):
         total = _mean([by_group(one, hours) for one in entry.sums])
         rmse = (total["squared"] / total["count"].where(total["count"] > 0)) ** 0.5
-        for lead in spread(horizon, MOST_LEADS):
+        for lead in evenly_spaced(horizon, MOST_LEADS):
             minutes = int(total["lead_time"].values[lead] / np.timedelta64(60, "s"))
             panel = drawn.setdefault(f"RMSE {minutes} minutes ahead, vehicles", {})
             panel[entry.name] = (total["group"].values.tolist(), rmse[:, lead].values.tolist())
@@ -64,7 +64,7 @@ def by_day(found: Standings) -> Figure:
         f"{pd.Timestamp(day):%a %d %b %Y}",
         fontsize=11,
     )
-    ticks = spread(len(days), MOST_DAYS)
+    ticks = evenly_spaced(len(days), MOST_DAYS)
     ax.set_xticks(ticks, [f"{pd.Timestamp(days[at]):%a %d %b}" for at in ticks])
     ax.set_ylabel("RMSE of all leads, vehicles per step")
     ax.set_ylim(bottom=0)
@@ -174,7 +174,7 @@ def _total(
     values: xr.DataArray,
     lead: int,
     inside: np.ndarray,
-    colour: str,
+    color: str,
     style: str,
     label: str,
     found: Standings,
@@ -183,7 +183,7 @@ def _total(
     times = local_times(found.init_times, found.held.flow, values.sizes["lead_time"])[inside, lead]
     hours = (times - times.astype("datetime64[D]")) / np.timedelta64(3600, "s")
     total = values[inside, lead].sum(("channel", "y", "x")).values
-    ax.plot(hours, total, color=colour, linestyle=style, label=label)
+    ax.plot(hours, total, color=color, linestyle=style, label=label)
 
 
 def _shares(ax: Axes, x: np.ndarray, held: xr.DataArray, label: str) -> None:

@@ -1,6 +1,6 @@
 """Curves: results -> matplotlib figures of lines; they know of no files.
 
-Lines are in the colours of Okabe and Ito with markers: people who are colour-blind can tell all of
+Lines are in the colors of Okabe and Ito with markers: people who are color-blind can tell all of
 them apart.
 """
 
@@ -39,10 +39,10 @@ def learning_curve(epochs: Sequence[Mapping[str, Any]]) -> Figure:
     above, below = figure.subplots(2, 1, sharex=True)
     numbers = [epoch["number"] for epoch in epochs]
     best = [epoch for epoch in epochs if epoch["best"]]
-    for ax, key, colour in ((above, "loss", SERIES[0]), (below, "validation", SERIES[1])):
+    for ax, key, color in ((above, "loss", SERIES[0]), (below, "validation", SERIES[1])):
         values = [_number(epoch[key]) for epoch in epochs]
         marker = "o" if len(epochs) <= MOST_MARKERS else None
-        ax.plot(numbers, values, color=colour, marker=marker, markersize=4, label=key)
+        ax.plot(numbers, values, color=color, marker=marker, markersize=4, label=key)
         _tidy(ax)
     _logarithmic(above.yaxis)
     above.set_ylabel("training loss (log)")
@@ -100,7 +100,7 @@ def lines(
     log_x: bool = False,
     log_y: bool = False,
 ) -> Figure:
-    """Returns a line for each series, told apart by colour and by marker.
+    """Returns a line for each series, told apart by color and by marker.
 
     Args:
         series: label to x and y.
@@ -120,7 +120,7 @@ def lines(
 
 
 def panels(series: Mapping[str, Series], x_label: str, title: str, *, log: bool = False) -> Figure:
-    """Returns a panel of lines for each entry; a label has one colour in all of them.
+    """Returns a panel of lines for each entry; a label has one color in all of them.
 
     Args:
         series: name of the panel, the figure with its unit, to the series in it.
@@ -179,7 +179,7 @@ def growth(panels_of: Sequence[Panel], title: str) -> Figure:
 
 
 def _draw(ax: Axes, series: Series, labels: Sequence[str], *, log_x: bool, log_y: bool) -> None:
-    """Draws the series, each in the colour of its place among `labels`."""
+    """Draws the series, each in the color of its place among `labels`."""
     for label, (x, y) in series.items():
         place = labels.index(label)
         ax.plot(

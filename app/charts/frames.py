@@ -14,8 +14,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
 from PIL import Image, ImageDraw, ImageFont
 
-from app.charts.maps import COLOURS, MISSING
-from app.text import spread
+from app.charts.maps import COLORS, MISSING
+from app.text import evenly_spaced
 
 MOST_FRAMES = 10
 ERRORS = "RdBu_r"
@@ -34,8 +34,8 @@ def strips(
     """Returns samples as rows of frames: input, truth, forecast and the forecast's error.
 
     Of long sequences the frames are evenly chosen. One channel is drawn in gray and three as a
-    coloured picture, both from 0 to 1; the channels of others have rows and a scale of their own.
-    All errors of the figure share one scale; that of a coloured picture is the mean of its channels.
+    colored picture, both from 0 to 1; the channels of others have rows and a scale of their own.
+    All errors of the figure share one scale; that of a colored picture is the mean of its channels.
 
     Args:
         past: `(n, t, c, y, x)` in [0, 1].
@@ -66,7 +66,7 @@ def animation(
     """Returns an animated GIF of a sample: the truth, the forecast and its error side by side.
 
     During the input the first two show the same frames and the third is empty. Small grids are
-    enlarged cell by cell; colours are as in `strips`.
+    enlarged cell by cell; colors are as in `strips`.
 
     Args:
         past: `(t, c, y, x)` in [0, 1].
@@ -81,7 +81,7 @@ def animation(
     tall = Image.new("RGB", (width, height * len(pages)))
     for number, page in enumerate(pages):
         tall.paste(page, (0, number * height))
-    # One palette for all frames: with one each, colours that stand still would flicker.
+    # One palette for all frames: with one each, colors that stand still would flicker.
     reduced = tall.quantize(256, dither=Image.Dither.NONE)
     frames = [
         reduced.crop((0, number * height, width, (number + 1) * height))
@@ -101,13 +101,13 @@ def animation(
 
 @dataclass(frozen=True)
 class _View:
-    """What is drawn of a sample as one: `(t, y, x)`, or `(t, y, x, 3)` for a coloured picture."""
+    """What is drawn of a sample as one: `(t, y, x)`, or `(t, y, x, 3)` for a colored picture."""
 
     name: str
     past: np.ndarray
     truth: np.ndarray
     forecast: np.ndarray
-    colours: str
+    colors: str
     top: float
 
     @property
@@ -120,7 +120,7 @@ class _View:
 def _views(
     past: np.ndarray, observed: np.ndarray, forecast: np.ndarray, channels: Sequence[str]
 ) -> Iterator[_View]:
-    """Gives the views of a sample: one of a gray or coloured picture, else one a channel."""
+    """Gives the views of a sample: one of a gray or colored picture, else one a channel."""
     count = past.shape[1]
     if count == 1:
         yield _View("", past[:, 0], observed[:, 0], forecast[:, 0], "gray", 1.0)
@@ -132,7 +132,7 @@ def _views(
         for at, name in zip(range(count), names, strict=True):
             seen, truth, guess = past[:, at], observed[:, at], forecast[:, at]
             top = float(np.fmax(seen.max(), truth.max())) or 1.0
-            yield _View(name, seen, truth, guess, COLOURS, top)
+            yield _View(name, seen, truth, guess, COLORS, top)
 
 
 def _largest_error(views: Sequence[_View]) -> float:
@@ -144,33 +144,33 @@ def _strip(panel: SubFigure, view: _View, columns: int, top: float) -> None:
     grid = panel.add_gridspec(4, columns + 1, width_ratios=[1] * columns + [0.1])
     values = (0.0, view.top)
     rows = (
-        ("input", view.past, view.colours, values, 1 - len(view.past)),
-        ("truth", view.truth, view.colours, values, 1),
-        ("forecast", view.forecast, view.colours, values, 1),
+        ("input", view.past, view.colors, values, 1 - len(view.past)),
+        ("truth", view.truth, view.colors, values, 1),
+        ("forecast", view.forecast, view.colors, values, 1),
         ("error", view.error, ERRORS, (-top, top), 1),
     )
     images = {}
-    for place, (label, frames, colours, limits, first) in enumerate(rows):
-        for column, at in enumerate(spread(len(frames), columns)):
+    for place, (label, frames, colors, limits, first) in enumerate(rows):
+        for column, at in enumerate(evenly_spaced(len(frames), columns)):
             ax = panel.add_subplot(grid[place, column])
-            images[label] = _frame(ax, frames[at], colours, limits)
+            images[label] = _frame(ax, frames[at], colors, limits)
             if label in ("input", "truth"):
                 ax.set_title(f"{first + at:+d}" if first + at else "0", fontsize=7, pad=2)
             if column == 0:
                 ax.set_ylabel(label, fontsize=8)
-    if view.colours == COLOURS:
+    if view.colors == COLORS:
         panel.colorbar(images["truth"], cax=panel.add_subplot(grid[:3, -1]))
     panel.colorbar(images["error"], cax=panel.add_subplot(grid[3, -1]))
     for ax in panel.axes:
         ax.tick_params(labelsize=7)
 
 
-def _frame(ax: Axes, frame: np.ndarray, colours: str, limits: tuple[float, float]) -> AxesImage:
-    """Draws a frame; cells without a value are grey; a picture has colours of its own."""
+def _frame(ax: Axes, frame: np.ndarray, colors: str, limits: tuple[float, float]) -> AxesImage:
+    """Draws a frame; cells without a value are gray; a picture has colors of its own."""
     drawn = frame.clip(0, 1) if frame.ndim == 3 else frame
     low, high = limits
     ax.set_facecolor(MISSING)
-    image = ax.imshow(drawn, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+    image = ax.imshow(drawn, cmap=colors, vmin=low, vmax=high, interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])
     return image
@@ -209,22 +209,22 @@ def _panels(view: _View, number: int, top: float) -> list[np.ndarray]:
     """Returns truth, forecast and error of a frame, enlarged, `(y, x, 3)` in 8 bits."""
     at = number - len(view.past)
     if at < 0:
-        seen = _rgb(view.past[number], view.colours, 0.0, view.top)
+        seen = _rgb(view.past[number], view.colors, 0.0, view.top)
         return [_enlarged(panel) for panel in (seen, seen, np.full_like(seen, 238))]
     truth, forecast = (
-        _rgb(frames[at], view.colours, 0.0, view.top) for frames in (view.truth, view.forecast)
+        _rgb(frames[at], view.colors, 0.0, view.top) for frames in (view.truth, view.forecast)
     )
     error = _rgb(view.error[at], ERRORS, -top, top)
     return [_enlarged(panel) for panel in (truth, forecast, error)]
 
 
-def _rgb(frame: np.ndarray, colours: str, low: float, high: float) -> np.ndarray:
-    """Returns a frame's colours `(y, x, 3)` in 8 bits."""
+def _rgb(frame: np.ndarray, colors: str, low: float, high: float) -> np.ndarray:
+    """Returns a frame's colors `(y, x, 3)` in 8 bits."""
     if frame.ndim == 3:
         picture: np.ndarray = 255 * np.nan_to_num(frame).clip(0, 1)
         return picture.round().astype(np.uint8)
-    colour_map = colormaps[colours].with_extremes(bad=MISSING)
-    return np.asarray(colour_map((frame - low) / (high - low), bytes=True))[..., :3]
+    color_map = colormaps[colors].with_extremes(bad=MISSING)
+    return np.asarray(color_map((frame - low) / (high - low), bytes=True))[..., :3]
 
 
 def _enlarged(panel: np.ndarray) -> np.ndarray:

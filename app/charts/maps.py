@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from app.text import SHOWN, between, spread
+from app.text import SHOWN, between, evenly_spaced
 from data.city import City
 from data.clock import local
 from data.intervals import band
 
 MOST_MAPS = 5
-COLOURS = "viridis"  # perceptually uniform and safe for the colour-blind
+COLORS = "viridis"  # perceptually uniform and safe for the color-blind
 MISSING = "#bdbdbd"
 
 
@@ -31,7 +31,7 @@ def forecast_maps(forecast: xr.DataArray, city: City, newest: xr.DataArray | Non
         newest: the newest observed frame `(channel, y, x)`, drawn first. None where it is missing.
     """
     frames = forecast.isel(init_time=0)
-    leads = spread(frames.sizes["lead_time"], MOST_MAPS)
+    leads = evenly_spaced(frames.sizes["lead_time"], MOST_MAPS)
     channels = [str(name) for name in forecast["channel"].values]
     columns = len(leads) + (newest is not None)
     rows, width = city.grid
@@ -64,17 +64,17 @@ def frame_map(
     city: City,
     limits: tuple[float, float],
     title: str,
-    colours: str = COLOURS,
+    colors: str = COLORS,
     footer: str = "",
 ) -> Figure:
-    """Returns one map with its scale, on which colours change by the root.
+    """Returns one map with its scale, on which colors change by the root.
 
     Args:
         frame: dims `(y, x)`, vehicles per step, NaN where there is no value.
         city: for the side that row 0 lies on.
-        limits: flow at the ends of the colours.
+        limits: flow at the ends of the colors.
         title: above it.
-        colours: a colour map of matplotlib's.
+        colors: a color map of matplotlib's.
         footer: below it.
     """
     rows, width = frame.shape
@@ -83,7 +83,7 @@ def frame_map(
     ax.set_facecolor(MISSING)
     image = ax.imshow(
         frame,
-        cmap=colours,
+        cmap=colors,
         norm=rooted(limits),
         origin="upper" if city.row0 == "north" else "lower",
         interpolation="nearest",
@@ -109,10 +109,10 @@ def rooted(limits: tuple[float, float]) -> FuncNorm:
 
 
 def _map(ax: Axes, frame: np.ndarray, top: float, title: str, city: City) -> AxesImage:
-    """Draws one map; cells without a value are grey."""
+    """Draws one map; cells without a value are gray."""
     ax.set_facecolor(MISSING)
     origin: Literal["upper", "lower"] = "upper" if city.row0 == "north" else "lower"
-    image = ax.imshow(frame, cmap=COLOURS, vmin=0, vmax=top, origin=origin, interpolation="nearest")
+    image = ax.imshow(frame, cmap=COLORS, vmin=0, vmax=top, origin=origin, interpolation="nearest")
     ax.set_title(title, fontsize=9)
     ax.set_xticks([])
     ax.set_yticks([])
@@ -124,9 +124,9 @@ def _mark_busiest(ax: Axes, frame: xr.DataArray) -> None:
     if band(frame) is None or not np.isfinite(frame.values).any():
         return
     row, column = map(int, np.unravel_index(np.nanargmax(frame.values), frame.shape))
-    for colour, width in (("white", 2.4), ("black", 1)):
+    for color, width in (("white", 2.4), ("black", 1)):
         corner = (column - 0.5, row - 0.5)
-        ax.add_patch(Rectangle(corner, 1, 1, fill=False, color=colour, linewidth=width))
+        ax.add_patch(Rectangle(corner, 1, 1, fill=False, color=color, linewidth=width))
     ax.set_xlabel(between(frame.isel(y=row, x=column)), fontsize=9)
 
 

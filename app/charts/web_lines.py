@@ -7,7 +7,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from app.charts.maps import COLOURS
+from app.charts.maps import COLORS
 from app.charts.web_maps import FORECAST, LAST_WEEK, OBSERVED, _inked
 
 
@@ -30,7 +30,7 @@ def history_chart(table: pd.DataFrame, now: float | None = None) -> alt.LayerCha
     axis = alt.Axis(title=None, format="%a %H:%M", labelOverlap=True)
     x = alt.X("shown:T", scale=alt.Scale(type="utc"), axis=axis)
     legend = alt.Legend(title=None, orient="top", labelLimit=300, symbolType="stroke")
-    colour = alt.Color(
+    color = alt.Color(
         "kind:N",
         scale=alt.Scale(domain=kinds, range=[styles[kind][0] for kind in kinds]),
         legend=legend,
@@ -54,7 +54,7 @@ def history_chart(table: pd.DataFrame, now: float | None = None) -> alt.LayerCha
         legend=legend,
     )
     lines = base.mark_line(point=alt.OverlayMarkDef(size=18), strokeWidth=1.5).encode(
-        alt.Y("flow:Q", title="vehicles per step"), color=colour, strokeDash=dash, tooltip=tooltip
+        alt.Y("flow:Q", title="vehicles per step"), color=color, strokeDash=dash, tooltip=tooltip
     )
     layers = [area, lines] if np.isfinite(table["upper"].to_numpy(np.float64)).any() else [lines]
     if now is not None:
@@ -64,7 +64,7 @@ def history_chart(table: pd.DataFrame, now: float | None = None) -> alt.LayerCha
 
 
 def errors_chart(table: pd.DataFrame, by: str, title: str, order: Sequence[str]) -> alt.Chart:
-    """Returns the RMSE of forecasters by something; `PALETTE` has their colours, in the table's order.
+    """Returns the RMSE of forecasters by something; `PALETTE` has their colors, in the table's order.
 
     Args:
         table: columns `by`, `forecaster` and `rmse`, vehicles per step.
@@ -135,7 +135,7 @@ def calibration_chart(table: pd.DataFrame) -> alt.LayerChart:
         .encode(
             alt.X("promised:Q", title="the band promises", axis=percent, scale=scale),
             alt.Y("held:Q", title="it held", axis=percent, scale=scale),
-            color=alt.Color("lead:O", sort=None, scale=alt.Scale(scheme=COLOURS), title="ahead"),
+            color=alt.Color("lead:O", sort=None, scale=alt.Scale(scheme=COLORS), title="ahead"),
             tooltip=[
                 alt.Tooltip("lead:O", title="ahead"),
                 alt.Tooltip("promise:N", title="promised"),
@@ -169,7 +169,7 @@ def calendar_chart(table: pd.DataFrame) -> alt.Chart:
             alt.Y("weekday:O", sort=days, title=None),
             color=alt.Color(
                 "share:Q",
-                scale=alt.Scale(scheme=COLOURS, domain=[0, 1]),
+                scale=alt.Scale(scheme=COLORS, domain=[0, 1]),
                 legend=alt.Legend(
                     title="slots that are there",
                     labelExpr=PERCENT.format("datum.value"),

@@ -1,6 +1,6 @@
 """Charts: arrays and tables -> Altair and pydeck charts of the dashboard; they know of no page.
 
-Colours are perceptually uniform and safe for the colour-blind; what has no value is grey, never 0.
+Colors are perceptually uniform and safe for the color-blind; what has no value is gray, never 0.
 Every number that is drawn stands in a tooltip too. Times are drawn as the city's clocks showed
 them, whatever zone the browser is in.
 """
@@ -16,21 +16,21 @@ import pydeck
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from app.charts.maps import COLOURS, MISSING, rooted
+from app.charts.maps import COLORS, MISSING, rooted
 from data.city import City
 
 DIVERGING = "redblue"  # its ends the other way round, so that more is red
 OBSERVED, FORECAST, LAST_WEEK = "#000000", "#0072b2", "#b85c00"
-"""Colours of lines: dark enough to be read on white, and told apart by the colour-blind."""
+"""Colors of lines: dark enough to be read on white, and told apart by the color-blind."""
 FRAME_WIDTH = 430
 FRAME_PLOT, FRAME_REST = 330, 95
 """Pixels of a map: at most in width; of its cells in width, about, and of axis and legend in height."""
-MARKED = "#e6007e"  # of no scale of colours here
+MARKED = "#e6007e"  # of no scale of colors here
 WHOLE = alt.Scale(paddingInner=0, paddingOuter=0, round=True)
 """Of cells: whole pixels, without seams between them."""
 MOST_TICKS = 8
 INK = "#31333f"
-"""Of all that is written on axes and legends: Streamlit's own grey is too faint on white to be read."""
+"""Of all that is written on axes and legends: Streamlit's own gray is too faint on white to be read."""
 Charted = TypeVar("Charted", alt.Chart, alt.LayerChart)
 
 
@@ -55,7 +55,7 @@ def flow_map(
     tooltips: Mapping[str, str] | None = None,
     marked: tuple[int, int] | None = None,
 ) -> alt.Chart:
-    """Returns a map of flow on a fixed scale from 0 to `top`, above which the colour stays.
+    """Returns a map of flow on a fixed scale from 0 to `top`, above which the color stays.
 
     Args:
         table: as `cells` returns it.
@@ -65,7 +65,7 @@ def flow_map(
         marked: row and column of a cell that is framed.
     """
     # By the root, as counts spread: a quiet hour can be read on the scale of the busiest.
-    scale = alt.Scale(type="sqrt", scheme=COLOURS, domain=[0, top], clamp=True)
+    scale = alt.Scale(type="sqrt", scheme=COLORS, domain=[0, top], clamp=True)
     return _map(table, city, scale, ("vehicles per step", "above", top), tooltips or {}, marked)
 
 
@@ -77,12 +77,12 @@ def difference_map(
     tooltips: Mapping[str, str] | None = None,
     marked: tuple[int, int] | None = None,
 ) -> alt.Chart:
-    """Returns a map of differences in diverging colours with 0 in their middle.
+    """Returns a map of differences in diverging colors with 0 in their middle.
 
     Args:
         table: as `cells` returns it, `flow` the difference in vehicles per step.
         city: for its grid and the side that row 0 lies on.
-        span: difference at which the colours end, either way.
+        span: difference at which the colors end, either way.
         tooltips: names for people of further columns.
         marked: row and column of a cell that is framed.
     """
@@ -109,7 +109,7 @@ def _map(
     order = "ascending" if city.row0 == "north" else "descending"
     title, past, end = named
     legend = alt.Legend(
-        title=f"{title}; {past} {_number(end)} the colour stays",
+        title=f"{title}; {past} {_number(end)} the color stays",
         titleLimit=340,
         orient="bottom",
         gradientLength=180,
@@ -178,7 +178,7 @@ def _ticks(title: str, count: int) -> alt.Axis:
 def flow_deck(
     table: pd.DataFrame,
     city: City,
-    colours: str,
+    colors: str,
     limits: tuple[float, float],
     *,
     tooltips: Mapping[str, str] | None = None,
@@ -190,7 +190,7 @@ def flow_deck(
     Args:
         table: as `cells` returns it.
         city: with a `bbox`.
-        colours: name of a colour map of matplotlib's.
+        colors: name of a color map of matplotlib's.
         limits: flow at its ends, vehicles per step.
         tooltips: names for people of further columns.
         overlay: GeoJSON that is drawn over it, such as the lines of streets.
@@ -212,14 +212,14 @@ def flow_deck(
     ]
     flow = table["flow"].to_numpy()
     share = np.asarray(rooted(limits)(np.nan_to_num(flow)))
-    colour = (255 * colormaps[colours](share)[:, :3]).astype(int)
-    colour[~np.isfinite(flow)] = _parts(MISSING)
+    color = (255 * colormaps[colors](share)[:, :3]).astype(int)
+    color[~np.isfinite(flow)] = _parts(MISSING)
     at = marked or (-1, -1)
     framed = ((table["y"] == at[0]) & (table["x"] == at[1])).to_numpy()
     spots = table["spot"].to_numpy() if "spot" in table else np.zeros(len(table), dtype=bool)
     shown = pd.DataFrame(
         {
-            **{"y": table["y"], "x": table["x"], "corners": corners, "colour": colour.tolist()},
+            **{"y": table["y"], "x": table["x"], "corners": corners, "color": color.tolist()},
             "line": np.where(framed, 400, np.where(spots, 100, 0)),
             "told": _told(flow),
             "more": _more(table, tooltips or {}),
@@ -231,7 +231,7 @@ def flow_deck(
             shown,
             id="cells",
             get_polygon="corners",
-            get_fill_color="colour",
+            get_fill_color="color",
             get_line_color=_parts(MARKED),
             get_line_width="line",
             line_width_max_pixels=3,
@@ -266,9 +266,9 @@ def flow_deck(
     )
 
 
-def _parts(colour: str) -> list[int]:
+def _parts(color: str) -> list[int]:
     """Returns red, green and blue of `#rrggbb`."""
-    return [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+    return [int(color[at : at + 2], 16) for at in (1, 3, 5)]
 
 
 def _told(values: np.ndarray) -> list[str]:
@@ -284,22 +284,22 @@ def _more(table: pd.DataFrame, tooltips: Mapping[str, str]) -> list[str]:
     return ["".join(of_cell) for of_cell in zip(*lines, strict=True)] or [""] * len(table)
 
 
-def scale_bar(city: City, colours: str, limits: tuple[float, float]) -> str:
+def scale_bar(city: City, colors: str, limits: tuple[float, float]) -> str:
     """Returns the scale of `flow_deck`, and where it lies, as HTML.
 
     Args:
         city: with a `bbox`.
-        colours: name of a colour map of matplotlib's.
+        colors: name of a color map of matplotlib's.
         limits: flow at its ends, vehicles per step.
     """
     flows = np.linspace(*limits, 33)
-    stops = ", ".join(to_hex(colour) for colour in colormaps[colours](rooted(limits)(flows)))
+    stops = ", ".join(to_hex(color) for color in colormaps[colors](rooted(limits)(flows)))
     ticks = "".join(f"<span>{flow:,.0f}</span>" for flow in np.linspace(*limits, 5))
     west, south, east, north = city.bbox or (0, 0, 0, 0)
     return (
         f'<div style="height:10px;background:linear-gradient(to right, {stops})"></div>'
         f'<div style="display:flex;justify-content:space-between;font-size:0.8rem">{ticks}</div>'
-        f'<div style="font-size:0.8rem">vehicles per step; beyond the ends the colour stays</div>'
+        f'<div style="font-size:0.8rem">vehicles per step; beyond the ends the color stays</div>'
         f'<div style="font-size:0.8rem">{_degrees(west, east, "west", "east")}, '
         f"{_degrees(south, north, 'south', 'north')}</div>"
     )
@@ -324,7 +324,7 @@ def map_spec(
 
     Args:
         city: for its grid and the side that row 0 lies on.
-        limits: flow at the ends of the colours; below zero the map is one of differences.
+        limits: flow at the ends of the colors; below zero the map is one of differences.
         tooltips: columns and their names for people.
         marked: row and column of a cell that is framed.
     """

@@ -176,9 +176,9 @@ def doctor(city: CitiesOption = None, as_json: JsonOption = False) -> None:
         print_json({"status": exit_code(found), "findings": [vars(one) for one in found]})
     else:
         table = Table("", "city", "status", "")
-        colours = {"ok": "green", "warning": "yellow", "failure": "red"}
+        colors = {"ok": "green", "warning": "yellow", "failure": "red"}
         for one in found:
-            status = Text(one.status, style=colours[one.status])
+            status = Text(one.status, style=colors[one.status])
             table.add_row(one.name, one.city, status, one.message)
         print_table(table)
     raise typer.Exit(exit_code(found))

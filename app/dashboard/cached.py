@@ -32,7 +32,7 @@ from pipelines.insight.typical import typical
 SCORED = np.timedelta64(28, "D")
 """How far back errors are told."""
 SAMPLE = 40
-"""Days of the history that the scale of colours is taken from."""
+"""Days of the history that the scale of colors is taken from."""
 DAY = np.timedelta64(86_400, "s")
 TOP = 0.999
 """Share of the flows of all cells that lie below the end of the scale."""
@@ -45,7 +45,7 @@ DEPTHS = {
 PATIENCE = 3
 """Seconds to wait for a store that another process holds; the page tries again by itself."""
 FARTHEST = 1e6
-"""More than any coordinate is, in degrees or in metres of height."""
+"""More than any coordinate is, in degrees or in meters of height."""
 FEW = 4
 """Cities, or moments, that are kept of the larger things."""
 BY_CITY: dict[str | type, Callable[[Any], Any]] = {City: repr}
@@ -163,7 +163,7 @@ def usual_of(city: City, state: str, at: np.datetime64, horizon: int) -> xr.Data
 
 
 def top(city: City) -> float:
-    """Returns the end of the scale of colours: what 99.9 % of the history's flows stay below.
+    """Returns the end of the scale of colors: what 99.9 % of the history's flows stay below.
 
     It is taken of days evenly spread over the history before the week of the newest slot, so that it
     stays the same throughout a week, whatever moment is looked at.

@@ -80,21 +80,21 @@ def file_name(*parts: object) -> str:
 
 
 def map_files(
-    frame: xr.DataArray, city: City, limits: tuple[float, float], subject: Subject, colours: str
+    frame: xr.DataArray, city: City, limits: tuple[float, float], subject: Subject, colors: str
 ) -> Files:
     """Returns how a map is written.
 
     Args:
         frame: dims `(y, x)`, vehicles per step, NaN where there is no value.
         city: for the zone and the side that row 0 lies on.
-        limits: flow at the ends of the colours.
+        limits: flow at the ends of the colors.
         subject: what it shows.
-        colours: a colour map of matplotlib's.
+        colors: a color map of matplotlib's.
     """
     title = subject.title(city)
     return {
         ".png": lambda: _png(
-            frame_map(frame.values, city, limits, title, colours, subject.footer(city))
+            frame_map(frame.values, city, limits, title, colors, subject.footer(city))
         ),
         ".csv": lambda: _csv(_cells(_named(frame, subject, city), city)),
         ".nc": lambda: _netcdf(

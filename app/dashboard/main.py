@@ -9,7 +9,7 @@ import streamlit as st
 from matplotlib import colormaps
 from PIL import Image
 
-from app.charts.maps import COLOURS
+from app.charts.maps import COLORS
 from app.dashboard import REFRESH, REPLAYED, cached
 from app.dashboard.markdown import plain
 from app.dashboard.pages import cell, data, now, quality, runs
@@ -31,7 +31,7 @@ BOTH = ("runs", "archive")
 """Pages that show in- and outflow alike, and no map."""
 # A picture of our own: Streamlit's named ones come from a host elsewhere.
 ICON = Image.fromarray(
-    colormaps[COLOURS](np.array([[0.1, 0.5], [0.75, 0.95]]).repeat(8, 0).repeat(8, 1), bytes=True)
+    colormaps[COLORS](np.array([[0.1, 0.5], [0.75, 0.95]]).repeat(8, 0).repeat(8, 1), bytes=True)
 )
 STYLE = """<style>
 .block-container {padding-top: 2.2rem; padding-bottom: 2rem}

@@ -13,7 +13,7 @@ APART = (
     re.compile(r"(?<=@)(?=\w)|(?<=:)(?=[a-z_])", re.I),
     re.compile(r"(?<=[-<>=~])(?=[-<>=])"),
 )
-"""Where: addresses, names of icons and colours, arrows and dashes."""
+"""Where: addresses, names of icons and colors, arrows and dashes."""
 
 VERBS = (
     *(

@@ -12,7 +12,7 @@ import streamlit as st
 import xarray as xr
 
 from app.charts.frames import ERRORS
-from app.charts.maps import COLOURS
+from app.charts.maps import COLORS
 from app.charts.web_maps import FRAME_WIDTH, cells, flow_deck, frame_height, map_spec, scale_bar
 from app.dashboard import cached
 from app.dashboard.downloads import Files, Subject, file_name, map_files, table_files
@@ -120,13 +120,13 @@ def show_map(
         subject: what it shows.
         frame: dims `(y, x)`, vehicles per step, NaN where there is no value.
         city: whose it is.
-        limits: flow at the ends of the colours; below zero the map is one of differences.
+        limits: flow at the ends of the colors; below zero the map is one of differences.
         framed: columns `y` and `x` of cells that have a thin frame.
         more: names and values of what tooltips tell too, dims `(y, x)`.
     """
     table = cells(frame.values, **{name: values for name, (_, values) in more.items()})
     tips = {name: text for name, (text, _) in more.items()}
-    colours = ERRORS if limits[0] < 0 else COLOURS
+    colors = ERRORS if limits[0] < 0 else COLORS
     title = f"{subject.kind} {shown(subject.time, city)}"
     st.markdown(f"**{plain(title)}**")
     if not np.isfinite(frame.values).any():
@@ -136,19 +136,17 @@ def show_map(
         spots = np.zeros(frame.shape, dtype=bool)
         spots[framed["y"].to_numpy(int), framed["x"].to_numpy(int)] = True
         table["spot"] = spots.ravel()
-        # Drawn after their neighbours, so that frames lie above them.
+        # Drawn after their neighbors, so that frames lie above them.
         table = table.sort_values("spot", kind="stable", ignore_index=True)
     cell = view().cell
-    if cell is not None:  # drawn last, so that its frame lies above its neighbours
+    if cell is not None:  # drawn last, so that its frame lies above its neighbors
         is_cell = (table["y"] == cell[0]) & (table["x"] == cell[1])
         table = pd.concat([table[~is_cell], table[is_cell]], ignore_index=True)
     words, number = _words(frame, f"{title}, {subject.channel}"), choices()
     with st.container(width=FRAME_WIDTH):
         if view().earth and city.bbox is not None:
             lines, _ = cached.overlay(city)
-            deck = flow_deck(
-                table, city, colours, limits, tooltips=tips, overlay=lines, marked=cell
-            )
+            deck = flow_deck(table, city, colors, limits, tooltips=tips, overlay=lines, marked=cell)
             event: Any = st.pydeck_chart(
                 deck,
                 on_select="rerun",
@@ -156,7 +154,7 @@ def show_map(
                 height=frame_height(city),
                 alt=words,
             )
-            st.html(scale_bar(city, colours, limits))
+            st.html(scale_bar(city, colors, limits))
         else:
             spec = map_spec(city, limits, tuple(tips.items()), cell)
             # As Streamlit sends it, without the threads that it would start for so few rows.
@@ -165,7 +163,7 @@ def show_map(
                 rows, spec, on_select="rerun", key=f"{key}-map-{number}", alt=words
             )
     picked(event, city)
-    download(key, subject.name(city), map_files(frame, city, limits, subject, colours))
+    download(key, subject.name(city), map_files(frame, city, limits, subject, colors))
 
 
 def _words(frame: xr.DataArray, title: str) -> str:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from app.cli.options import ERR
 from app.report.intervals import coverage_object
-from app.text import number, spread, utc_text
+from app.text import evenly_spaced, number, utc_text
 from data.city import City
 from data.clock import duration, stamp
 from pipelines.evaluate.backtest import Evaluation, Scored
@@ -56,7 +56,7 @@ def show_evaluation(events: Iterator[Scored | Evaluation]) -> Evaluation:
 def evaluation_table(evaluation: Evaluation, city: City) -> Table:
     """Returns the errors of all forecasters, both channels together, a section a metric."""
     leads = evaluation.errors["lead_time"].values
-    shown = spread(len(leads) - 1, MOST_LEADS)
+    shown = evenly_spaced(len(leads) - 1, MOST_LEADS)
     rest = "" if len(shown) == len(leads) - 1 else "; every lead: --json"
     table = Table(
         title=Text(

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from app.text import number, spread
+from app.text import evenly_spaced, number
 from forecasting.intervals.coverage import shares
 from pipelines.evaluate.backtest import BANDS, Evaluation
 
@@ -91,7 +91,7 @@ def _sections(total: xr.Dataset) -> dict[str, list[tuple[str, xr.Dataset]]]:
     return {
         f"lead, from {FROM:g} vehicle on": [
             (_minutes(leads["lead_time"].values[row]), leads.isel(lead_time=row))
-            for row in spread(leads.sizes["lead_time"], MOST_LEADS + 1)
+            for row in evenly_spaced(leads.sizes["lead_time"], MOST_LEADS + 1)
         ],
         "forecast flow: share of all, of which 0": [
             (f"{begin:g} {end}, {_percent(one['share'])}, {_percent(one['zero'])}", one)

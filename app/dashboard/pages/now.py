@@ -349,8 +349,8 @@ def _maps(
         )
     st.caption(
         f"Vehicles per step of {lasting(city.step)}; times in "
-        f"{plain(city.timezone)}; grey: no value; thin frames: hot spots at any of the coming steps; one "
-        "scale of colours for all times, taken of the history, by the root of flow."
+        f"{plain(city.timezone)}; gray: no value; thin frames: hot spots at any of the coming steps; one "
+        "scale of colors for all times, taken of the history, by the root of flow."
     )
     _cell(city, observed, coming, mean)
 

@@ -225,8 +225,8 @@ def _errors(city: City, scores: pd.DataFrame, at: str) -> None:
     first = [PLAIN[SERVED], *(name for name in PLAIN.values() if name != PLAIN[SERVED])]
     there = [name for name in first if name in {*named["name"]}]
     legend = " ".join(
-        f'<span style="color:{colour}; padding-right:1.2em; white-space:nowrap">&#9632; {name}</span>'
-        for colour, name in zip(PALETTE, there, strict=False)
+        f'<span style="color:{color}; padding-right:1.2em; white-space:nowrap">&#9632; {name}</span>'
+        for color, name in zip(PALETTE, there, strict=False)
     )
     st.html(f"<div>{legend}</div>")
     columns = st.columns(3)

@@ -93,7 +93,7 @@ def test_the_names_of_lines_stay_within_the_figure_and_off_the_lines(label: str)
     assert 0 <= names.y0 < names.y1 <= figure.axes[0].get_window_extent().y0
 
 
-def test_a_label_has_one_colour_in_all_panels_and_stands_once_in_the_legend() -> None:
+def test_a_label_has_one_color_in_all_panels_and_stands_once_in_the_legend() -> None:
     figure = panels(
         {"time": {"a": ([1, 2], [3, 4]), "b": ([1, 2], [5, 6])}, "memory": {"b": ([1, 2], [7, 8])}},
         "side",

@@ -70,7 +70,7 @@ def test_the_channels_of_flow_are_drawn_one_by_one_each_to_its_largest_value() -
     assert titles == ["one, inflow", "one, outflow"]
 
 
-def test_three_channels_are_a_coloured_picture_with_the_mean_error() -> None:
+def test_three_channels_are_a_colored_picture_with_the_mean_error() -> None:
     past, observed, forecast = samples(c=3)
     found = pictures(strips(past, observed, forecast, ["one"]))
     assert len(found) == 9

@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.patches import Rectangle
 
 from app.charts.maps import forecast_maps
-from app.text import spread
+from app.text import evenly_spaced
 from data.city import load_city
 from data.flow import CHANNELS
 from data.intervals import with_band
@@ -66,7 +66,7 @@ def test_row_0_lies_on_the_side_that_the_city_says(row0: str, upper: bool) -> No
     assert bool(bottom > top) is upper
 
 
-def test_a_missing_cell_is_grey_and_not_zero() -> None:
+def test_a_missing_cell_is_gray_and_not_zero() -> None:
     forecast = small_forecast(1)
     forecast[0, 0, 0, 1, 1] = np.nan
     image = forecast_maps(forecast, CITY).axes[0].get_images()[0]
@@ -76,8 +76,8 @@ def test_a_missing_cell_is_grey_and_not_zero() -> None:
 
 
 def test_a_long_horizon_is_drawn_at_leads_from_the_first_to_the_last() -> None:
-    assert spread(4, 5) == [0, 1, 2, 3]
-    assert spread(9, 5) == [0, 2, 4, 6, 8]
+    assert evenly_spaced(4, 5) == [0, 1, 2, 3]
+    assert evenly_spaced(9, 5) == [0, 2, 4, 6, 8]
     assert len(forecast_maps(small_forecast(30), CITY).axes) == 2 * 5 + 2
 
 

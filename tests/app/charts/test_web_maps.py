@@ -27,9 +27,9 @@ CITY = City("toy", "Toy", "UTC", np.timedelta64(3600, "s"), (2, 3), bbox=(0, 10,
 FRAME = np.array([[0, 1, 2], [3, np.nan, 400]])
 
 
-def luminance(colour: str) -> float:
+def luminance(color: str) -> float:
     """Relative luminance after WCAG 2.2."""
-    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    parts = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -42,15 +42,15 @@ def test_row_0_is_drawn_on_the_side_that_the_city_says() -> None:
     assert south["encoding"]["y"]["sort"] == "descending"
 
 
-def test_the_scale_is_fixed_and_missing_cells_are_grey_whatever_the_values() -> None:
+def test_the_scale_is_fixed_and_missing_cells_are_gray_whatever_the_values() -> None:
     for frame in (FRAME, FRAME * 0):
-        colour = flow_map(cells(frame), CITY, 10).to_dict()["encoding"]["color"]
-        assert colour["condition"]["scale"]["domain"] == [0, 10]
-        assert colour["condition"]["test"] == "isValid(datum.flow)"
-        assert colour["value"] == "#bdbdbd"
+        color = flow_map(cells(frame), CITY, 10).to_dict()["encoding"]["color"]
+        assert color["condition"]["scale"]["domain"] == [0, 10]
+        assert color["condition"]["test"] == "isValid(datum.flow)"
+        assert color["value"] == "#bdbdbd"
 
 
-def test_differences_have_0_in_the_middle_of_their_colours() -> None:
+def test_differences_have_0_in_the_middle_of_their_colors() -> None:
     scale = difference_map(cells(FRAME), CITY, 5).to_dict()["encoding"]["color"]["condition"][
         "scale"
     ]
@@ -69,8 +69,8 @@ def test_on_earth_cells_lie_in_the_bbox_row_0_in_the_north_and_nothing_is_asked_
     assert rows[0]["corners"] == [[0, 12], [1, 12], [1, 11], [0, 11]]
     assert rows[5]["corners"] == [[2, 11], [3, 11], [3, 10], [2, 10]]
     assert rows[4]["told"] == "no value"
-    assert rows[4]["colour"] == [0xBD, 0xBD, 0xBD]
-    assert rows[5]["colour"] == [253, 231, 36]  # the end of viridis
+    assert rows[4]["color"] == [0xBD, 0xBD, 0xBD]
+    assert rows[5]["color"] == [253, 231, 36]  # the end of viridis
     assert rows[5]["more"] == ""
     assert deck.map_provider is None
     south = flow_deck(cells(FRAME), City(**{**vars(CITY), "row0": "south"}), "viridis", (0, 400))
@@ -79,7 +79,7 @@ def test_on_earth_cells_lie_in_the_bbox_row_0_in_the_north_and_nothing_is_asked_
         flow_deck(cells(FRAME), City(**{**vars(CITY), "bbox": None}), "viridis", (0, 1))
 
 
-def test_on_earth_a_cell_tells_as_much_as_on_the_flat_map_in_the_same_colours() -> None:
+def test_on_earth_a_cell_tells_as_much_as_on_the_flat_map_in_the_same_colors() -> None:
     table = cells(FRAME, usual=FRAME * 2, lower=FRAME)
     tips = {"usual": "usual", "lower": "80 % band from"}
     deck = flow_deck(table, CITY, "viridis", (0, 400), tooltips=tips, marked=(0, 1))
@@ -123,8 +123,8 @@ def test_axes_and_legends_can_be_read_on_white() -> None:
     for chart in charts:
         for part in ("axis", "legend"):
             for name in ("labelColor", "titleColor"):
-                colour = chart["config"][part][name]
-                assert 1.05 / (luminance(colour) + 0.05) >= 4.5
+                color = chart["config"][part][name]
+                assert 1.05 / (luminance(color) + 0.05) >= 4.5
 
 
 def test_no_band_is_drawn_over_a_gap() -> None:
@@ -146,9 +146,9 @@ def test_a_legend_names_what_is_drawn_alone() -> None:
         assert len(lines["encoding"][channel]["scale"]["range"]) == 2
 
 
-def test_legends_say_that_colours_end() -> None:
+def test_legends_say_that_colors_end() -> None:
     title = flow_map(cells(FRAME), CITY, 10).to_dict()["encoding"]["color"]["condition"]["legend"]
-    assert title["title"] == "vehicles per step; above 10 the colour stays"
+    assert title["title"] == "vehicles per step; above 10 the color stays"
 
 
 def test_calibration_is_drawn_from_nothing_to_all() -> None:
@@ -158,8 +158,8 @@ def test_calibration_is_drawn_from_nothing_to_all() -> None:
 
 
 def test_lines_can_be_read_on_white() -> None:
-    for colour in (*PALETTE, FORECAST):
-        assert 1.05 / (luminance(colour) + 0.05) >= 4.5
+    for color in (*PALETTE, FORECAST):
+        assert 1.05 / (luminance(color) + 0.05) >= 4.5
 
 
 def test_times_are_drawn_as_clocks_showed_them_whatever_the_browsers_zone() -> None:

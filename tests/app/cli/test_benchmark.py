@@ -219,7 +219,7 @@ CITY = ["--dataset", "simulated-city", "--network", "convlstm", *settings()]
         (["run", "--dataset", "mars", "--network", "convlstm"], "there is no dataset 'mars'"),
         (["run", "--dataset", "kth", "--network", "lstm"], "there is no network 'lstm'"),
         (["run", *CITY, "--scale", "huge"], "there is no scale 'huge'; there is quick, paper"),
-        (["run", *CITY, "--set", "colour=red"], "has no setting 'colour'"),
+        (["run", *CITY, "--set", "color=red"], "has no setting 'color'"),
         (["run", *CITY, "--set", "data.seed=many"], "'many' is no value for seed"),
         (["run", *CITY, "--device", "tpu9"], "no device 'tpu9'"),
         (["run", "--dataset", "kth", "--network", "convlstm"], "datasets/kth has no person"),

@@ -205,7 +205,7 @@ def test_a_failure_is_one_sentence_and_exit_code_1(
         (["evaluate", "--city", "bj", "--from", "soon"], "is not a time"),
         (["evaluate", "--city", "bj", "--stride", "0"], "or equal to 1"),
         (["train", "--city", "bj", "--members", "0"], "or equal to 1"),
-        (["train", "--city", "bj", "--without", "hour,colour"], "no part 'colour'; it has anomaly"),
+        (["train", "--city", "bj", "--without", "hour,color"], "no part 'color'; it has anomaly"),
         (["train", "--city", "bj", "--without", "hour", "--with", "hour"], "off and on at once"),
         (["train", "--city", "bj", "--resume", "--members", "2"], "--members cannot change while"),
         (["train", "--city", "bj", "--resume", "--no-final"], "--final cannot change while"),

@@ -286,7 +286,7 @@ def _forecasts(store: Store) -> list[xr.DataArray]:
     return list(store.forecasts.between(load_city("small-live"), span[0], span[1]))
 
 
-def test_the_colours_follow_what_is_taken_in_later_and_stay_the_same_within_a_week(
+def test_the_colors_follow_what_is_taken_in_later_and_stay_the_same_within_a_week(
     lived_in: Path,
 ) -> None:
     store, city = Store(), load_city("small-live")

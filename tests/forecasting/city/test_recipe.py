@@ -160,8 +160,8 @@ def test_a_recipe_is_the_usual_one_but_for_what_is_asked() -> None:
         Recipe.asked(members=0)
     with pytest.raises(ValueError, match="'hour' cannot be switched off and on at once"):
         Recipe.asked(without=["hour"], also=["hour"])
-    with pytest.raises(ValueError, match="no part 'colour'"):
-        Recipe.asked(without=["colour"])
+    with pytest.raises(ValueError, match="no part 'color'"):
+        Recipe.asked(without=["color"])
 
 
 def test_a_network_that_there_is_not_is_told(city: City) -> None:

@@ -316,8 +316,8 @@ def test_a_city_with_few_weeks_is_not_shown_what_it_would_learn_by_heart() -> No
 
 
 def test_a_part_that_there_is_not_is_told() -> None:
-    with pytest.raises(ValueError, match="no part 'colour'; it has anomaly, expected"):
-        ContextConfig.without("hour", "colour")
+    with pytest.raises(ValueError, match="no part 'color'; it has anomaly, expected"):
+        ContextConfig.without("hour", "color")
 
 
 # Weather

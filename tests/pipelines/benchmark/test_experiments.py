@@ -263,7 +263,7 @@ def test_costs_are_drawn_and_told_in_their_units_and_failures_named() -> None:
         ("speed", "quick", {}, f"no experiment 'speed'; there is {', '.join(NAMES)}"),
         ("patch", "large", {}, "no scale 'large'; there is quick, paper"),
         ("cost", "large", {}, "no scale 'large'"),
-        ("patch", "quick", {"data.colour": "1"}, "has no setting 'colour'"),
+        ("patch", "quick", {"data.color": "1"}, "has no setting 'color'"),
         ("patch", "quick", {"kht:data.size": "8"}, "no dataset 'kht'; there is moving-mnist"),
         ("cell", "quick", {}, "moving-mnist has no train-images"),
     ],

@@ -441,7 +441,7 @@ def test_runs_go_to_the_home_where_no_folder_is_named(digits: Path, flowcast_hom
         (("mars", "convlstm", "quick"), {}, "no dataset 'mars'; there is moving-mnist, taxibj, kth"),
         (("kth", "lstm", "quick"), {}, "no network 'lstm'; there is swinlstm-b, swinlstm-d"),
         (("kth", "convlstm", "huge"), {}, "no scale 'huge'; there is quick, paper"),
-        (("kth", "convlstm", "quick"), {"data.colour": "1"}, "has no setting 'colour'; it has hist"),
+        (("kth", "convlstm", "quick"), {"data.color": "1"}, "has no setting 'color'; it has hist"),
         (("kth", "convlstm", "quick"), {"training.time": "1"}, "has no setting 'time'; it has epochs"),
         (("kth", "convlstm", "quick"), {"model.patch": "1"}, r"no setting 'model\.patch'; write"),
         (("kth", "convlstm", "quick"), {"kth:data.size": "8"}, "no setting 'kth:data.size'"),
