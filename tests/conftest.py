@@ -207,7 +207,7 @@ def _train_small(home: Path) -> None:
     from forecasting.city.recipe import Recipe
     from forecasting.training.hardware import Computing
     from pipelines.ingest.files import ingest
-    from pipelines.train.city import Means, train
+    from pipelines.train.city import RunOptions, train
 
     (home / "cities").mkdir(parents=True)
     (home / "cities" / "small.toml").write_text(SMALL)
@@ -215,8 +215,8 @@ def _train_small(home: Path) -> None:
     write_simulation(home / "files", city, weeks=5, seed=1)
     store = Store()
     list(ingest(store, city, [home / "files"]))
-    recipe = Recipe.asked(members=1, final=False, trees=False, epochs=2)
-    list(train(store, city, recipe, means=Means(Computing("cpu"))))
+    recipe = Recipe.from_options(ensemble_size=1, refit=False, trees=False, epochs=2)
+    list(train(store, city, recipe, options=RunOptions(Computing("cpu"))))
     store.close()
 
 

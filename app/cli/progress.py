@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, a line every few seconds elsewhere."""
+"""TrainingEvent on stderr: a bar on a terminal, a line every few seconds elsewhere."""
 
 import signal
 import time
@@ -12,14 +12,14 @@ from rich.progress import Progress as Bar
 
 from app.cli.options import ERR
 from data.clock import duration
-from forecasting.city.trees import Growing
+from forecasting.city.trees import TreesProgress
 from forecasting.training.interrupt import Stop
-from forecasting.training.loop import Batch, Event, Halved, Mark
+from forecasting.training.loop import Batch, BatchSplit, CheckpointDue, Event
 from forecasting.training.state import Epoch
 from pipelines.benchmark.cost import Cost
 from pipelines.benchmark.experiments import Outcome, Started
 from pipelines.benchmark.result import Finished
-from pipelines.train.city import Begun, Progress
+from pipelines.train.city import FitStarted, TrainingEvent
 from pipelines.train.version import Trained
 
 SECONDS_BETWEEN_LINES = 10
@@ -30,16 +30,16 @@ FITS = {
 ALONE = "a network on frames alone"
 
 
-def show_training(events: Iterator[Progress | Trained]) -> Trained:
+def show_training(events: Iterator[TrainingEvent | Trained]) -> Trained:
     """Shows epoch, losses and time left while training goes on; returns its result."""
     for event in _shown(events, lambda error: f"validation RMSE {error:.2f} vehicles"):
         match event:
             case Trained():
                 return event
-            case Begun():
+            case FitStarted():
                 kind = f"{ALONE}; {FITS[event.kind]}" if event.plain else FITS[event.kind]
                 ERR.print(f"fit {event.number} of {event.count}: {kind} (seed {event.seed})")
-            case Growing(done=1):
+            case TreesProgress(done=1):
                 ERR.print(
                     f"trees are grown, which have a share in the forecast ({event.count} parts)"
                 )
@@ -108,12 +108,12 @@ def _shown(events: Iterator[Any], told: Callable[[float], str]) -> Iterator[Any]
                         spoken = time.monotonic()
                         share = 100 * event.done / event.planned
                         ERR.print(f"{description}, {share:.0f} %: {status}")
-                case Halved():
+                case BatchSplit():
                     ERR.print(
                         f"out of memory: {event.windows} of {event.batch} windows at once from now on; "
                         f"the batch stays the same"
                     )
-                case Mark():
+                case CheckpointDue():
                     pass
                 case _:
                     yield event

@@ -112,15 +112,15 @@ def train(
     with stopping_on_interrupt() as stop:
         try:
             computing = Computing(device, precision, compiled, recompute)
-            means = run.Means(computing, serve, stop=stop)
-            recipe = Recipe.asked(
+            options = run.RunOptions(computing, serve, stop=stop)
+            recipe = Recipe.from_options(
                 network=network,
                 without=names_in(without),
                 also=names_in(also),
-                members=members,
-                final=final,
+                ensemble_size=members,
+                refit=final,
                 trees=trees,
-                plain=plain,
+                raw_ensemble=plain,
                 epochs=epochs,
                 minutes=minutes,
                 seed=seed,
@@ -129,9 +129,9 @@ def train(
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
         if resume:
-            events = run.resume(store, place, epochs=epochs, minutes=minutes, means=means)
+            events = run.resume(store, place, epochs=epochs, minutes=minutes, options=options)
         else:
-            events = run.train(store, place, recipe, means=means)
+            events = run.train(store, place, recipe, options=options)
         trained = show_training(events)
     if trained.stopped:
         ERR.print(f"stopped early; to go on: forecast train --city {city} --resume", markup=False)

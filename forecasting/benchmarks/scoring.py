@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from forecasting.benchmarks.frame_metrics import frame_scores
-from forecasting.training.batches import Feed
+from forecasting.training.batches import WindowSource
 
 BATCH = 16
 Predict = Callable[[Tensor, int], Tensor]
 Scores = dict[str, dict[str, float | list[float]]]
 
 
-def score(predict: Predict, windows: Feed) -> Scores:
+def score(predict: Predict, windows: WindowSource) -> Scores:
     """Returns every figure of `frame_scores`, the mean over windows and frames and by frame.
 
     Args:
@@ -51,7 +51,7 @@ def persistence(past: Tensor, horizon: int) -> Tensor:
     return past[:, -1:].expand(-1, horizon, -1, -1, -1)
 
 
-def squared_error(predict: Predict, windows: Feed) -> float:
+def squared_error(predict: Predict, windows: WindowSource) -> float:
     """Returns the mean squared error of a frame, summed over its cells: what epochs are chosen by."""
     total = 0.0
     for past, future in batches(windows):
@@ -60,7 +60,7 @@ def squared_error(predict: Predict, windows: Feed) -> float:
     return total / len(windows)
 
 
-def batches(windows: Feed) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(windows: WindowSource) -> Iterator[tuple[Tensor, Tensor]]:
     """Returns the windows in their order, `BATCH` at a time."""
     taken = (windows.take(index) for index in torch.arange(len(windows)).split(BATCH))
     return ((past, future) for past, future, *_ in taken)

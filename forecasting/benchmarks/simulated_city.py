@@ -13,7 +13,7 @@ from data.simulation.simulate import simulate
 from forecasting.benchmarks.config import DatasetConfig
 from forecasting.benchmarks.task import Task, digest_of, held_back, thinned
 from forecasting.networks.base import Frames
-from forecasting.training.batches import Cut, cut
+from forecasting.training.batches import FrameWindows, cut_windows
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def open_simulated_city(config: SimulatedCityConfig, folder: Path, device: torch
     train, validation = held_back(np.arange(max(first - length + 1, 0)), length, 1 / 6)
     test = np.arange(first, max(len(flow) - length + 1, first))
 
-    def windows(at: np.ndarray, most: int) -> Cut:
-        return cut(scaled, thinned(at, most), config.history, config.horizon, device)
+    def windows(at: np.ndarray, most: int) -> FrameWindows:
+        return cut_windows(scaled, thinned(at, most), config.history, config.horizon, device)
 
     return Task(
         frames,

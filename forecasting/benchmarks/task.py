@@ -8,7 +8,7 @@ import torch
 
 from data.errors import FlowcastError
 from forecasting.networks.base import Frames
-from forecasting.training.batches import Cut, Feed, cut
+from forecasting.training.batches import FrameWindows, WindowSource, cut_windows
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Task:
     """
 
     frames: Frames
-    train: Feed
-    validation: Cut
-    test: Cut
+    train: WindowSource
+    validation: FrameWindows
+    test: FrameWindows
     digest: str
     notes: tuple[str, ...] = ()
 
@@ -68,10 +68,10 @@ def thinned(starts: np.ndarray, most: int) -> np.ndarray:
 
 def cut_sequences(
     sequences: np.ndarray, chosen: np.ndarray, frames: Frames, device: torch.device
-) -> Cut:
+) -> FrameWindows:
     """Returns the `chosen` of the sequences `(b, t, c, y, x)` as windows that begin with them."""
     flat = sequences.reshape(-1, *sequences.shape[2:])
-    return cut(flat, chosen * sequences.shape[1], frames.history, frames.horizon, device)
+    return cut_windows(flat, chosen * sequences.shape[1], frames.history, frames.horizon, device)
 
 
 def digest_of(*arrays: np.ndarray) -> str:

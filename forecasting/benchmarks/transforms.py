@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from forecasting.training.batches import Feed
+from forecasting.training.batches import WindowSource
 
 Windows = tuple[Tensor, Tensor]
 
@@ -86,7 +86,7 @@ class Transformed:
         seed: of its chance.
     """
 
-    windows: Feed
+    windows: WindowSource
     transform: str
     strength: float
     seed: int = 0
@@ -96,7 +96,7 @@ class Transformed:
         return len(self.windows)
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the past and the future of some windows, changed; see `Feed`."""
+        """Returns the past and the future of some windows, changed; see `WindowSource`."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + int(index[0]))
         past, future, *_ = self.windows.take(index)
         return TRANSFORMS[self.transform](past, future, self.strength, generator)

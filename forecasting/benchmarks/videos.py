@@ -14,7 +14,7 @@ from data.video.kth import open_kth
 from forecasting.benchmarks.config import DatasetConfig
 from forecasting.benchmarks.task import Task, digest_of, held_back, thinned
 from forecasting.networks.base import Frames
-from forecasting.training.batches import Cut, cut
+from forecasting.training.batches import FrameWindows, cut_windows
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ def _clips_task(
     found = [starts(clips, length, config.every) for clips in (train, test)]
     learn, choose = held_back(found[0], length)
 
-    def windows_of(clips: Clips, at: np.ndarray, most: int) -> Cut:
-        return cut(clips.frames, thinned(at, most), config.history, config.horizon, device)
+    def windows_of(clips: Clips, at: np.ndarray, most: int) -> FrameWindows:
+        return cut_windows(clips.frames, thinned(at, most), config.history, config.horizon, device)
 
     return Task(
         frames,

@@ -15,15 +15,15 @@ from torch import nn
 from data import windows
 from data.city import City
 from data.flow import Split
-from forecasting.city.recipe import GROWN_IN, Recipe
-from forecasting.city.task import Lesson
-from forecasting.city.trees import Grove, Growing, grow
+from forecasting.city.recipe import MINUTES_OF_TREES, Recipe
+from forecasting.city.task import CityTask
+from forecasting.city.trees import FittedTrees, TreesProgress, grow
 from forecasting.ensemble import NeuralForecaster
 from forecasting.forecaster import Forecaster
 from forecasting.networks import entry_of
 from forecasting.networks.base import Frames, NetworkConfig
 from forecasting.rollout.torch_rollout import build_network
-from forecasting.training.budget import Clock
+from forecasting.training.budget import Budget
 from forecasting.training.hardware import Computing, pick_device
 from forecasting.training.loop import Event, fit
 from forecasting.training.state import TrainingConfig, TrainingState
@@ -31,19 +31,19 @@ from forecasting.trees import forecaster as trees
 from forecasting.trees.forecaster import Trees, TreesForecaster
 
 
-def share_of_trees(lesson: Lesson, networks: Forecaster, grown: Trees) -> float:
-    """Returns the share of the trees beside networks, as `share_of`."""
-    return share_of(lesson, networks, TreesForecaster(grown, lesson.context, lesson.weather))
+def trees_weight(task: CityTask, networks: Forecaster, grown: Trees) -> float:
+    """Returns the share of the trees beside networks, as `stacking_weight`."""
+    return stacking_weight(task, networks, TreesForecaster(grown, task.context, task.weather))
 
 
-def share_of(lesson: Lesson, first: Forecaster, second: Forecaster) -> float:
+def stacking_weight(task: CityTask, first: Forecaster, second: Forecaster) -> float:
     """Returns the share of the second with which two forecasters err least on the validation days.
 
     It is that of least squares, within 0 and 1: with the forecasts f and s and what was observed y, the
     share p minimises the sum of (f + p (s - f) - y)^2 over all cells and leads.
     """
     above = below = 0.0
-    for (ours, other), observed in lesson.outcomes(first, second):
+    for (ours, other), observed in task.outcomes(first, second):
         apart = (other - ours).values.astype(np.float64)
         above += float(((observed - ours).values * apart).sum())
         below += float(np.square(apart).sum())
@@ -51,26 +51,26 @@ def share_of(lesson: Lesson, first: Forecaster, second: Forecaster) -> float:
 
 
 @dataclass(frozen=True)
-class Course:
+class FitPlan:
     """The fits of a training: one to choose the epochs for every member, and a final one.
 
     The members of the first kind come first, those that see frames alone behind them.
 
     Attributes:
         recipe: of the training.
-        lesson: of the training days, judged by the validation days.
+        task: of the training days, judged by the validation days.
         plain: the same for networks that see frames alone; None where there are none.
     """
 
     recipe: Recipe
-    lesson: Lesson
-    plain: Lesson | None = None
+    task: CityTask
+    plain: CityTask | None = None
 
     @classmethod
     def prepare(
         cls, parts: Split, city: City, recipe: Recipe, weather: xr.DataArray | None = None
-    ) -> "Course":
-        """Returns the course for the first two parts of a flow.
+    ) -> "FitPlan":
+        """Returns the plan for the first two parts of a flow.
 
         Args:
             parts: of the flow; the last one is not looked at.
@@ -84,41 +84,41 @@ class Course:
         network = network_for(city, recipe.network, recipe.training)
         lags, horizon = network.lags(recipe.training.horizon), recipe.training.horizon
         whole = len(windows.whole(parts.train, lags, horizon))
-        settled = recipe.settled(max(whole, 1))
+        settled = recipe.resolved(max(whole, 1))
         if settled.trees:
             trees.version()  # before anything is trained
-        lesson = Lesson.prepare(
+        task = CityTask.prepare(
             parts, recipe.network, network, settled.training, settled.context, weather
         )
-        return cls(settled, lesson, lesson.alone() if settled.plain else None)
+        return cls(settled, task, task.alone() if settled.raw_ensemble else None)
 
     @property
     def each(self) -> int:
         """How many networks there are of each kind."""
-        return self.recipe.members or 1
+        return self.recipe.ensemble_size or 1
 
     @property
     def members(self) -> int:
         """How many networks make the forecast."""
         return self.each * (1 if self.plain is None else 2)
 
-    def of(self, member: int) -> Lesson:
-        """Returns the lesson of the member's kind."""
-        return self.lesson if self.plain is None or member < self.each else self.plain
+    def of(self, member: int) -> CityTask:
+        """Returns the task of the member's kind."""
+        return self.task if self.plain is None or member < self.each else self.plain
 
     @property
     def fits(self) -> int:
         """How many fits there are."""
-        return self.members * (2 if self.recipe.final else 1)
+        return self.members * (2 if self.recipe.refit else 1)
 
-    def selection(self, member: int) -> Lesson:
-        """Returns the lesson by which the epochs of a member are chosen."""
+    def selection(self, member: int) -> CityTask:
+        """Returns the task by which the epochs of a member are chosen."""
         config = self.recipe.training
         minutes = config.minutes
         if minutes is not None:
-            minutes -= min(GROWN_IN, minutes / 2) if self.recipe.trees else 0.0
-            longer = self.lesson.known.sizes["time"] / self.lesson.train.sizes["time"]
-            minutes /= self.members * (1 + (longer if self.recipe.final else 0))
+            minutes -= min(MINUTES_OF_TREES, minutes / 2) if self.recipe.trees else 0.0
+            longer = self.task.known.sizes["time"] / self.task.train.sizes["time"]
+            minutes /= self.members * (1 + (longer if self.recipe.refit else 0))
         seed, epochs = config.seed + member % self.each, self.epochs(member, config.epochs)
         own = replace(config, seed=seed, minutes=minutes, epochs=epochs)
         return replace(self.of(member), config=own)
@@ -127,28 +127,28 @@ class Course:
         """Returns the epochs of a member where those in context have the `usual` ones."""
         return usual + usual // 3 if self.of(member) is self.plain else usual
 
-    def grow(self, stop: threading.Event | None = None) -> Iterator[Growing | Grove]:
+    def grow(self, stop: threading.Event | None = None) -> Iterator[TreesProgress | FittedTrees]:
         """Grows the trees of a recipe with trees; see `growing.grow`."""
-        return grow(self.lesson, self._whole if self.recipe.final else None, stop)
+        return grow(self.task, self._whole if self.recipe.refit else None, stop)
 
-    def final(self, member: int, selected: TrainingState) -> Lesson:
-        """Returns the lesson of the member that serves, after the epochs that were found."""
+    def final(self, member: int, selected: TrainingState) -> CityTask:
+        """Returns the task of the member that serves, after the epochs that were found."""
         found = max(epoch.number for epoch in selected.history if epoch.best)
         # A clock that stands: all processes, and a resumed training, must plan the same.
-        planned = max(Clock(selected, shared=True).epochs(), len(selected.history))
+        planned = max(Budget(selected, shared=True).epochs(), len(selected.history))
         seed = self.recipe.training.seed + member % self.each
         own = replace(
             selected.config, seed=seed, epochs=planned, minutes=None, patience=0, last=found
         )
-        whole = self._whole if self.of(member) is self.lesson else self._plain_whole
+        whole = self._whole if self.of(member) is self.task else self._plain_whole
         return replace(whole, config=own)
 
     @cached_property
-    def _whole(self) -> Lesson:
-        return self.lesson.final()
+    def _whole(self) -> CityTask:
+        return self.task.final()
 
     @cached_property
-    def _plain_whole(self) -> Lesson:
+    def _plain_whole(self) -> CityTask:
         assert self.plain is not None
         return self.plain.final()
 
@@ -190,38 +190,38 @@ def fitted(
         timer: as `forecasting.training.loop.fit` takes it.
 
     Raises:
-        FlowcastError: as `Course.prepare`, or the training comes to no finite end.
+        FlowcastError: as `FitPlan.prepare`, or the training comes to no finite end.
     """
-    course = Course.prepare(parts, city, recipe, weather)
-    recipe, each = course.recipe, course.each
+    plan = FitPlan.prepare(parts, city, recipe, weather)
+    recipe, each = plan.recipe, plan.each
     computing = computing or Computing()
     states: dict[bool, list[TrainingState]] = {False: [], True: []}
-    lessons: dict[tuple[bool, bool], Lesson] = {}
-    for member in range(course.members):
-        for last in (False, True) if recipe.final else (False,):
-            lesson = course.final(member, states[False][-1]) if last else course.selection(member)
-            state = begin(lesson, pick_device(computing.device))
-            for _ in training(lesson, state, computing, timer=timer):
+    tasks: dict[tuple[bool, bool], CityTask] = {}
+    for member in range(plan.members):
+        for last in (False, True) if recipe.refit else (False,):
+            task = plan.final(member, states[False][-1]) if last else plan.selection(member)
+            state = begin(task, pick_device(computing.device))
+            for _ in training(task, state, computing, timer=timer):
                 pass
             states[last].append(state)
-            lessons[last, member >= each] = lesson
+            tasks[last, member >= each] = task
 
     def networks(last: bool, plain: bool) -> NeuralForecaster:
         fits = states[last][each:] if plain else states[last][:each]
-        return lessons[last, plain].forecaster(*map(chosen, fits))
+        return tasks[last, plain].forecaster(*map(chosen, fits))
 
-    end = bool(recipe.final)
+    end = bool(recipe.refit)
     selected = networks(False, plain=False)
     served = networks(True, plain=False) if end else selected
     if recipe.trees:
-        *_, grove = course.grow()
-        assert isinstance(grove, Grove)
-        share = share_of_trees(course.lesson, selected, grove.selected)
-        selected = selected.with_trees(grove.selected, share)
-        served = served.with_trees(grove.final, share)
-    if course.plain is not None:
+        *_, grown = plan.grow()
+        assert isinstance(grown, FittedTrees)
+        share = trees_weight(plan.task, selected, grown.selected)
+        selected = selected.with_trees(grown.selected, share)
+        served = served.with_trees(grown.final, share)
+    if plan.plain is not None:
         alone = networks(False, plain=True)
-        share = share_of(course.lesson, selected, alone)
+        share = stacking_weight(plan.task, selected, alone)
         selected = selected.with_plain(alone, share)
         served = served.with_plain(networks(end, plain=True), share)
     ends = states[end]
@@ -231,26 +231,26 @@ def fitted(
 
 
 def begin(
-    lesson: Lesson, device: torch.device, weights: Mapping[str, np.ndarray] | None = None
+    task: CityTask, device: torch.device, weights: Mapping[str, np.ndarray] | None = None
 ) -> TrainingState:
-    """Returns the state before the first epoch of a lesson, with drawn weights or those given."""
+    """Returns the state before the first epoch of a task, with drawn weights or those given."""
 
     def network() -> nn.Module:
-        built = build_network(lesson.name, lesson.network, lesson.around)
+        built = build_network(task.name, task.network, task.around)
         if weights is not None:
             built.load_state_dict({name: torch.from_numpy(one) for name, one in weights.items()})
         return built
 
-    return TrainingState.start(network, lesson.config, device)
+    return TrainingState.start(network, task.config, device)
 
 
 def training(
-    lesson: Lesson, state: TrainingState, computing: Computing, **means: Any
+    task: CityTask, state: TrainingState, computing: Computing, **means: Any
 ) -> Iterator[Event]:
-    """Trains by a lesson from a state on and yields its progress; `means` are those of `fit`."""
-    validate = lesson.error if len(lesson.init_times) else None
-    weight = lesson.weight(state.device)
-    return fit(state, lesson.feed(state.device), validate, computing, weight=weight, **means)
+    """Trains by a task from a state on and yields its progress; `means` are those of `fit`."""
+    validate = task.error if len(task.init_times) else None
+    weight = task.weight(state.device)
+    return fit(state, task.feed(state.device), validate, computing, weight=weight, **means)
 
 
 def chosen(state: TrainingState) -> nn.Module:

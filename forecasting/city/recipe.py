@@ -1,13 +1,13 @@
-"""Fitting: how a city's forecaster is trained, fit by fit.
+"""Recipe: what a city's forecaster is trained by.
 
-Epochs are chosen by the validation days; then the networks that serve are trained anew on these days
-too, for as many epochs as were found. Several members, which differ in their seed, make one forecaster.
-Where windows are many, a final fit would learn next to nothing new: its time goes to a second kind of
-networks, which see frames of the flow alone and forecast the flow itself. Both kinds err differently.
+The validation days choose the number of epochs; the networks that serve are then trained again on these
+days too (refit), for as many epochs. Several networks that differ in their seed make an ensemble. Where
+windows are many a refit would learn next to nothing new: its time goes to a second ensemble, of networks
+that see past flow without covariates and forecast the flow itself (raw ensemble). The two err differently.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from forecasting.covariates.config import MANY as MANY_WINDOWS
@@ -16,152 +16,162 @@ from forecasting.networks import DEFAULT, entry_of
 from forecasting.training.state import TrainingConfig
 from forecasting.trees import forecaster as trees
 
-USUAL = TrainingConfig(epochs=6, batch=32, average=0.99, loss="huber", patience=3)
-"""How networks of cities are trained unless something else is asked for."""
-FEWEST, ENOUGH = 2, 400_000
-"""Epochs that a fit has at least, and windows that it sees in all after which it has no more of them."""
-LEAST, MOST_EPOCHS = 16_000, 60
-"""Windows that a fit of few weeks sees in all, and epochs that it has for it at most."""
-TIME_FOR_TREES, GROWN_IN = 5.0, 2.0
-"""Minutes of a budget from which on trees are grown too, and how many of them they take."""
-MEMBERS, OF_MANY, MANY = 3, 2, 150_000
-"""Members, and where windows are many of each kind: one if all would see more than so many in an epoch."""
+DEFAULT_TRAINING = TrainingConfig(epochs=6, batch=32, average=0.99, loss="huber", patience=3)
+"""How networks of cities are trained unless an option says otherwise."""
+MIN_EPOCHS, WINDOWS_PER_FIT = 2, 400_000
+"""Epochs of a fit at least, and windows seen in all after which it gets no more epochs than these."""
+WINDOWS_PER_SMALL_FIT, MAX_EPOCHS_OF_SMALL_FIT = 16_000, 60
+"""Windows that a fit of a few weeks sees in all, and the epochs that it gets for this at most."""
+MIN_MINUTES_FOR_TREES, MINUTES_OF_TREES = 5.0, 2.0
+"""Minutes of a budget from which on trees are fitted too, and how many of them they take."""
+ENSEMBLE_SIZE, ENSEMBLE_SIZE_OF_MANY, MAX_WINDOWS_PER_EPOCH = 3, 2, 150_000
+"""Networks of each ensemble, and where windows are many; only one where together they would see more than so
+many windows in an epoch."""
+STORED_NAMES = {
+    "ensemble_size": "members",
+    "refit": "final",
+    "toggled": "swapped",
+    "holdout_days": "held",
+    "warm_start": "start",
+    "raw_ensemble": "plain",
+}
+"""Fields that have another name in checkpoints and results on disk."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a city's forecaster is made by.
+    """What a city's forecaster is trained by; None leaves a choice to the number of windows.
 
     Attributes:
         network: key in `NETWORKS`; it is built in its quick size.
-        context: what the network is shown. None: what pays with the number of windows that there are,
-            `without` some parts, `also` with others, and those `swapped` the other way.
-        training: of each fit; its `minutes` are for all of them together.
-        members: networks of each kind, whose mean is the forecast; their seeds follow one another. None:
-            by the number of windows that there are.
-        epochs: of each fit, at most, a third more on frames alone. None: by the number of windows; those
-            of `training` where they are neither few nor many.
-        final: whether what serves is trained on the validation days too. None: where windows are few.
-        until: newest slot that is known, ISO 8601, UTC; "" for all that is stored.
-        held: days at the end that no fit sees; None: the city's test days.
-        start: version whose weights the fits begin with where they fit; "" for none.
-        trees: whether trees have a share in the forecast. None: where scikit-learn is installed and there
-            are `TIME_FOR_TREES` minutes or more.
-        plain: whether networks that see frames of the flow alone have a share in the forecast. None:
-            where windows are many.
-        optimizer: key in `OPTIMIZERS`, for the training's. None: Muon where windows are many.
+        context: covariates of the network. None: the default for the number of windows, less `without`, plus
+            `also`, and each of `toggled` the other way.
+        training: of each fit; its `minutes` are for all fits together.
+        ensemble_size: networks of each ensemble, whose mean is the forecast; their seeds follow one another.
+        refit: whether the networks that serve are trained on train + validation. None: where windows are
+            few.
+        epochs: of each fit, at most, a third more for raw networks. None: those of `training` where windows
+            are neither few nor many.
+        until: newest slot that is used, ISO 8601, UTC; "" for all that is stored.
+        holdout_days: newest days that no fit sees; None: the city's test days.
+        warm_start: version whose weights the fits begin with where shapes fit; "" for none.
+        trees: whether trees are stacked on the networks. None: where scikit-learn is installed and there
+            are `MIN_MINUTES_FOR_TREES` minutes or more.
+        raw_ensemble: whether a second ensemble without covariates is stacked. None: where windows are many.
+        optimizer: key in `OPTIMIZERS`. None: Muon where windows are many.
     """
 
     network: str = DEFAULT
     context: ContextConfig | None = None
-    training: TrainingConfig = USUAL
-    members: int | None = None
-    final: bool | None = None
+    training: TrainingConfig = DEFAULT_TRAINING
+    ensemble_size: int | None = None
+    refit: bool | None = None
     epochs: int | None = None
     without: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
-    swapped: tuple[str, ...] = ()
+    toggled: tuple[str, ...] = ()
     until: str = ""
-    held: int | None = None
-    start: str = ""
+    holdout_days: int | None = None
+    warm_start: str = ""
     trees: bool | None = None
-    plain: bool | None = None
+    raw_ensemble: bool | None = None
     optimizer: str | None = None
 
     def __post_init__(self) -> None:
-        ContextConfig().changed(without=self.without, also=(*self.also, *self.swapped))
+        ContextConfig().changed(without=self.without, also=(*self.also, *self.toggled))
         if both := sorted({*self.without} & {*self.also}):
             raise ValueError(f"{both[0]!r} cannot be switched off and on at once")
-        if self.members is not None and self.members < 1:
-            raise ValueError(f"{self.members} members are less than 1")
+        if self.ensemble_size is not None and self.ensemble_size < 1:
+            raise ValueError(f"an ensemble of {self.ensemble_size} networks is less than 1")
 
-    def settled(self, count: int) -> "Recipe":
-        """Returns the recipe with all that follows from a number of windows to train on.
+    def resolved(self, windows: int) -> "Recipe":
+        """Returns the recipe with every choice made for a number of training windows.
 
-        With many windows members differ less, and each takes longer.
+        With many windows networks of an ensemble differ less, and each takes longer.
         """
-        many = count >= MANY_WINDOWS
-        few = max(self.training.epochs, min(-(-LEAST // count), MOST_EPOCHS))
-        long = entry_of(self.network).epochs
-        most = max(self.training.epochs, long) if many else few
-        paying = min(max(FEWEST, -(-ENOUGH // count)), most)
-        epochs = self.epochs or paying
-        optimizer = self.optimizer or ("muon" if many else USUAL.optimizer)
-        training = replace(self.training, epochs=epochs, optimizer=optimizer)
-        usual = ContextConfig.usual(count).changed(without=self.without, also=self.also)
-        other = {name: not getattr(usual, name) for name in self.swapped}
-        context = self.context or replace(usual, **other)
-        plain = (many if self.plain is None else self.plain) and context != PLAIN
-        each = OF_MANY if many else MEMBERS
-        members = self.members or (each if count * (1 + plain) * each <= MANY else 1)
-        grown, minutes = self.trees, self.training.minutes
-        if grown is None:
-            grown = trees.installed() and (minutes is None or minutes >= TIME_FOR_TREES)
+        many = windows >= MANY_WINDOWS
+        usual = ContextConfig.usual(windows).changed(without=self.without, also=self.also)
+        toggled = {name: not getattr(usual, name) for name in self.toggled}
+        context = self.context or replace(usual, **toggled)
+        raw = (many if self.raw_ensemble is None else self.raw_ensemble) and context != PLAIN
+        size = ENSEMBLE_SIZE_OF_MANY if many else ENSEMBLE_SIZE
+        affordable = windows * (1 + raw) * size <= MAX_WINDOWS_PER_EPOCH
+        with_trees, minutes = self.trees, self.training.minutes
+        if with_trees is None:
+            enough = minutes is None or minutes >= MIN_MINUTES_FOR_TREES
+            with_trees = trees.installed() and enough
+        epochs = self.epochs or self._epochs(windows)
+        optimizer = self.optimizer or ("muon" if many else DEFAULT_TRAINING.optimizer)
         return replace(
             self,
             context=context,
-            training=training,
-            members=members,
+            training=replace(self.training, epochs=epochs, optimizer=optimizer),
+            ensemble_size=self.ensemble_size or (size if affordable else 1),
             epochs=epochs,
-            trees=grown,
-            plain=plain,
+            trees=with_trees,
+            raw_ensemble=raw,
             optimizer=optimizer,
-            final=not many if self.final is None else self.final,
+            refit=not many if self.refit is None else self.refit,
         )
 
+    def _epochs(self, windows: int) -> int:
+        if windows >= MANY_WINDOWS:
+            most = entry_of(self.network).epochs
+        else:
+            most = min(-(-WINDOWS_PER_SMALL_FIT // windows), MAX_EPOCHS_OF_SMALL_FIT)
+        enough = max(MIN_EPOCHS, -(-WINDOWS_PER_FIT // windows))
+        return min(enough, max(self.training.epochs, most))
+
     @classmethod
-    def asked(
+    def from_options(
         cls,
         *,
         network: str | None = None,
         without: Sequence[str] = (),
         also: Sequence[str] = (),
-        members: int | None = None,
-        final: bool | None = None,
+        ensemble_size: int | None = None,
+        refit: bool | None = None,
         epochs: int | None = None,
         trees: bool | None = None,
-        plain: bool | None = None,
+        raw_ensemble: bool | None = None,
         optimizer: str | None = None,
         **training: Any,
     ) -> "Recipe":
-        """Returns the usual recipe but for what is asked for; None asks for nothing.
-
-        Args:
-            network: key in `NETWORKS`.
-            without: usual parts of the context that are switched off.
-            also: parts that are switched on.
-            members: networks of each kind.
-            epochs: of each fit, a third more on frames alone.
-            final: whether what serves is trained on the validation days too.
-            trees: whether trees have a share in the forecast.
-            plain: whether networks on frames alone have one.
-            optimizer: key in `OPTIMIZERS`.
-            training: fields of `TrainingConfig`.
+        """Returns the default recipe with these fields, of it or of its `TrainingConfig`; None changes none.
 
         Raises:
-            ValueError: what is asked for does not go together.
+            ValueError: the options do not go together.
         """
         changes = {name: value for name, value in training.items() if value is not None}
         return cls(
             network or DEFAULT,
-            training=replace(USUAL, **changes),
-            members=members,
-            final=final,
+            training=replace(DEFAULT_TRAINING, **changes),
+            ensemble_size=ensemble_size,
+            refit=refit,
             epochs=epochs,
             without=tuple(without),
             also=tuple(also),
             trees=trees,
-            plain=plain,
+            raw_ensemble=raw_ensemble,
             optimizer=optimizer,
         )
 
+    def to_fields(self) -> dict[str, Any]:
+        """Returns all fields by the names that they have on disk, for JSON."""
+        return {STORED_NAMES.get(name, name): value for name, value in asdict(self).items()}
+
     @classmethod
-    def of(cls, fields: dict[str, Any]) -> "Recipe":
-        """Returns the recipe of fields as `asdict` gives them and JSON holds them."""
-        context = fields["context"] and ContextConfig(**fields["context"])
-        training = TrainingConfig(**fields["training"])
-        names = {key: tuple(fields[key]) for key in ("without", "also", "swapped")}
-        # Recipes from before there was a choice had the first of each.
-        own = {"plain": False, "optimizer": "adamw", **fields, **names}
-        own |= {"context": context, "training": training}
-        return cls(**own)
+    def from_fields(cls, fields: Mapping[str, Any]) -> "Recipe":
+        """Returns the recipe whose `to_fields` were written, by this version or an older one.
+
+        Raises:
+            KeyError: a field is missing.
+            TypeError: there is an unknown one.
+        """
+        # Older recipes had no choice of these two.
+        own = {"plain": False, "optimizer": "adamw", **fields}
+        own |= {name: tuple(own[name]) for name in ("without", "also", "swapped")}
+        own["context"] = own["context"] and ContextConfig(**own["context"])
+        own["training"] = TrainingConfig(**own["training"])
+        names = {stored: name for name, stored in STORED_NAMES.items()}
+        return cls(**{names.get(name, name): value for name, value in own.items()})

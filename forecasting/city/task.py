@@ -1,4 +1,4 @@
-"""The lesson: what a network of a city is trained on, and how its epochs are judged."""
+"""The task: what a network of a city is trained on, and how its epochs are judged."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from forecasting.networks.base import NetworkConfig
 from forecasting.networks.with_covariates import Surroundings
 from forecasting.rollout.rollout import Rollout
 from forecasting.rollout.torch_rollout import TorchRollout
-from forecasting.training.batches import Cut
+from forecasting.training.batches import FrameWindows
 from forecasting.training.state import TrainingConfig
 
 MOST_VALIDATION_WINDOWS = 500
@@ -30,7 +30,7 @@ STACK = 64
 
 
 @dataclass(frozen=True)
-class Lesson:
+class CityTask:
     """Flow to train on and flow to judge by, and what follows from the former.
 
     Attributes:
@@ -66,8 +66,8 @@ class Lesson:
         config: TrainingConfig,
         context: ContextConfig | None = None,
         weather: xr.DataArray | None = None,
-    ) -> "Lesson":
-        """Returns the lesson that the first two parts hold.
+    ) -> "CityTask":
+        """Returns the task that the first two parts hold.
 
         Args:
             parts: of the flow; the last one is not looked at.
@@ -116,8 +116,8 @@ class Lesson:
             weather,
         )
 
-    def final(self) -> "Lesson":
-        """Returns the lesson of all that is known, without anything left to judge by."""
+    def final(self) -> "CityTask":
+        """Returns the task of all that is known, without anything left to judge by."""
         shown, horizon = self.context.config, self.context.horizon
         context, rows = study(self.known, shown, self.weather, horizon)
         around = self.around and replace(self.around, numbers=context.features)
@@ -130,12 +130,12 @@ class Lesson:
             rows=rows,
         )
 
-    def alone(self) -> "Lesson":
-        """Returns the lesson of a network that sees frames of the flow alone, on the same days."""
+    def alone(self) -> "CityTask":
+        """Returns the task of a network that sees frames of the flow alone, on the same days."""
         context, rows = study(self.train, PLAIN, horizon=self.context.horizon)
         return replace(self, around=None, context=context, rows=rows, weather=None)
 
-    def feed(self, device: torch.device) -> Cut:
+    def feed(self, device: torch.device) -> FrameWindows:
         """Returns the windows of the flow that is trained on, as a network sees them."""
         horizon = self.config.horizon
         lags = self.network.lags(horizon)
@@ -153,9 +153,9 @@ class Lesson:
             for one in (self.rows.frames, self.rows.maps, self.rows.vector)
         )
         if self.around is None:
-            return Cut(frames, past, future, device)
+            return FrameWindows(frames, past, future, device)
         weather = torch.from_numpy(self.context.told(self.weather, init_times)).to(device)
-        return Cut(frames, past, future, device, (maps, vector), told, weather)
+        return FrameWindows(frames, past, future, device, (maps, vector), told, weather)
 
     def weight(self, device: torch.device) -> Tensor:
         """Returns what errors of frames are multiplied by so that the loss is of vehicles."""

@@ -1,4 +1,4 @@
-"""Growing: the trees that have a share in a city's forecast, beside its networks.
+"""TreesProgress: the trees that have a share in a city's forecast, beside its networks.
 
 Networks and trees err differently: their mean is better than either. The trees see what the networks
 see; how many they are, and what share is theirs, the validation days tell.
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from forecasting.city.task import Lesson
+from forecasting.city.task import CityTask
 from forecasting.trees import forecaster
 from forecasting.trees.features import TreeLesson, TreesConfig
 from forecasting.trees.forecaster import Model, Trees
@@ -20,7 +20,7 @@ ROWS = 2_000_000
 
 
 @dataclass(frozen=True)
-class Growing:
+class TreesProgress:
     """The trees of a lead were grown: `done` of `count`, those of the selection and the final ones."""
 
     done: int
@@ -28,7 +28,7 @@ class Growing:
 
 
 @dataclass(frozen=True)
-class Grove:
+class FittedTrees:
     """Trees of a city.
 
     Attributes:
@@ -43,43 +43,43 @@ class Grove:
 
 
 def grow(
-    lesson: Lesson, final: Lesson | None, stop: threading.Event | None = None
-) -> Iterator[Growing | Grove]:
+    task: CityTask, final: CityTask | None, stop: threading.Event | None = None
+) -> Iterator[TreesProgress | FittedTrees]:
     """Grows trees on what networks are trained on; yields how it goes on, at the end the trees.
 
     Once `stop` is set it ends after the lead at hand, without trees.
 
     Args:
-        lesson: of the training days, judged by the validation days.
+        task: of the training days, judged by the validation days.
         final: of both; None where none is trained on the latter.
         stop: None where nothing ends it.
 
     Raises:
         FlowcastError: scikit-learn is not installed.
     """
-    horizon = lesson.config.horizon
+    horizon = task.config.horizon
     count = horizon * (2 if final else 1)
-    first = _tree_lesson(lesson)
+    first = _tree_task(task)
     chosen: list[Model] = []
-    for chosen in forecaster.select(first, lesson.known, horizon):
-        yield Growing(len(chosen), count)
+    for chosen in forecaster.select(first, task.known, horizon):
+        yield TreesProgress(len(chosen), count)
         if stop is not None and stop.is_set():
             return
     selected = forecaster.together(chosen, first.config)
     rounds = tuple(one.rounds for one in chosen)
     if final is None:
-        yield Grove(selected, selected, rounds)
+        yield FittedTrees(selected, selected, rounds)
         return
     last: list[Model] = []
-    for last in forecaster.regrow(_tree_lesson(final), rounds):
-        yield Growing(horizon + len(last), count)
+    for last in forecaster.regrow(_tree_task(final), rounds):
+        yield TreesProgress(horizon + len(last), count)
         if stop is not None and stop.is_set():
             return
-    yield Grove(selected, forecaster.together(last, first.config), rounds)
+    yield FittedTrees(selected, forecaster.together(last, first.config), rounds)
 
 
-def _tree_lesson(lesson: Lesson) -> TreeLesson:
-    usual, horizon = TreesConfig(history=lesson.config.history), lesson.config.horizon
+def _tree_task(task: CityTask) -> TreeLesson:
+    usual, horizon = TreesConfig(history=task.config.history), task.config.horizon
     config = replace(usual, rows=min(usual.rows, ROWS // horizon))
-    seed, weather = lesson.config.seed, lesson.weather
-    return TreeLesson(lesson.train, lesson.context, lesson.rows, config, seed, weather)
+    seed, weather = task.config.seed, task.weather
+    return TreeLesson(task.train, task.context, task.rows, config, seed, weather)

@@ -12,7 +12,7 @@ Windows = tuple[Tensor, ...]
 """A past `(b, t, c, y, x)`, the future `(b, h, c, y, x)`, and what else is shown, as a feed gives them."""
 
 
-class Feed(Protocol):
+class WindowSource(Protocol):
     """A number of windows, each a past and the future that follows it."""
 
     def __len__(self) -> int:
@@ -29,7 +29,7 @@ class Feed(Protocol):
 
 
 @dataclass(frozen=True)
-class Cut:
+class FrameWindows:
     """Windows cut from one tensor of frames.
 
     Attributes:
@@ -55,7 +55,7 @@ class Cut:
         return len(self.past)
 
     def take(self, index: Tensor) -> tuple[Tensor, ...]:
-        """Returns the past and the future of some windows, and what is shown; see `Feed`."""
+        """Returns the past and the future of some windows, and what is shown; see `WindowSource`."""
         positions = self._positions.index_select(0, index.to(self._positions.device))
         # Whole frames are copied this way, twice as fast and more than by indexing with a matrix.
         chosen = self.frames.index_select(0, positions.flatten()).to(self.device)
@@ -90,9 +90,9 @@ class Cut:
         return torch.cat([self.past, self.future], dim=1).to(self.frames.device)
 
 
-def cut(
+def cut_windows(
     frames: np.ndarray, starts: np.ndarray, history: int, horizon: int, device: torch.device
-) -> Cut:
+) -> FrameWindows:
     """Returns the windows of `history + horizon` frames that begin at `starts`.
 
     Args:
@@ -105,7 +105,7 @@ def cut(
     """
     begin = torch.from_numpy(np.asarray(starts, dtype=np.int64))[:, None]
     past, future = begin + torch.arange(history), begin + torch.arange(history, history + horizon)
-    return Cut(_placed(torch.from_numpy(frames), device), past, future, device)
+    return FrameWindows(_placed(torch.from_numpy(frames), device), past, future, device)
 
 
 def _placed(frames: Tensor, device: torch.device) -> Tensor:

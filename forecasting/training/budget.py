@@ -8,7 +8,7 @@ from forecasting.training.schedules import SCHEDULES
 from forecasting.training.state import TrainingState
 
 
-class Clock:
+class Budget:
     """Plans the epochs: as many as the configuration says, or as fit into its minutes."""
 
     def __init__(
@@ -21,7 +21,7 @@ class Clock:
 
         Args:
             state: of the training.
-            shared: whether several processes go by one clock: then it stands until `set`.
+            shared: whether several processes go by one budget: then it stands until `set`.
             timer: seconds, of which differences count.
         """
         self._state, self._shared, self._timer = state, shared, timer
@@ -38,7 +38,7 @@ class Clock:
         return self._before + self._timer() - self._begun
 
     def set(self, seconds: float) -> None:
-        """Sets a shared clock, which never goes back."""
+        """Sets a shared budget, which never goes back."""
         self._told = max(self._told, seconds)
 
     def seconds(self) -> float:

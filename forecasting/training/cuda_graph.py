@@ -11,7 +11,7 @@ WARM_UP = 3
 """Steps before one is captured: enough for all that torch makes on first use."""
 
 
-class Captured:
+class CudaGraphStep:
     """A step on a GPU as one CUDA graph: one launch in place of thousands.
 
     As torch's notes on CUDA graphs ask of a whole training step: some steps on a side stream first,

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from data.errors import FlowcastError
-from forecasting.training.batches import Feed
-from forecasting.training.budget import Clock
+from forecasting.training.batches import WindowSource
+from forecasting.training.budget import Budget
 from forecasting.training.distributed import Group
 from forecasting.training.hardware import Computing, prepared
 from forecasting.training.interrupt import Stopped, breaking_off
-from forecasting.training.progress import Meter
+from forecasting.training.progress import Progress
 from forecasting.training.state import Epoch, TrainingConfig, TrainingState
 from forecasting.training.step import Step
 
@@ -44,7 +44,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Mark:
+class CheckpointDue:
     """A moment within an epoch at which a checkpoint is worth writing: now and then, and at an end.
 
     Attributes:
@@ -59,14 +59,14 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Halved:
+class BatchSplit:
     """The GPU lacked memory: at most `windows` of a batch of `batch` go through the network at once."""
 
     windows: int
     batch: int
 
 
-Event = Batch | Epoch | Mark | Halved
+Event = Batch | Epoch | CheckpointDue | BatchSplit
 
 
 class NotFinite(FlowcastError):
@@ -75,7 +75,7 @@ class NotFinite(FlowcastError):
 
 def fit(
     state: TrainingState,
-    feed: Feed,
+    feed: WindowSource,
     validate: Callable[[nn.Module], float] | None,
     computing: Computing | None = None,
     *,
@@ -107,68 +107,68 @@ def fit(
         FlowcastError: a single window does not fit into the memory of the GPU.
     """
     computing, group = computing or Computing(), group or Group()
-    clock = Clock(state, group.size > 1, timer)
+    budget = Budget(state, group.size > 1, timer)
     with prepared(state.network, computing):
         step = Step(state, computing, group, len(feed), weight)
-        while clock.another():
-            whole = yield from _epoch(step, feed, clock, stop)
-            if not whole or not (yield from _judged(step, validate, clock, stop)):
+        while budget.another():
+            whole = yield from _epoch(step, feed, budget, stop)
+            if not whole or not (yield from _judged(step, validate, budget, stop)):
                 return
 
 
 def is_finished(state: TrainingState) -> bool:
     """Returns whether no further epoch is planned."""
-    return not Clock(state).another()
+    return not Budget(state).another()
 
 
 def _epoch(
-    step: Step, feed: Feed, clock: Clock, stop: threading.Event | None
+    step: Step, feed: WindowSource, budget: Budget, stop: threading.Event | None
 ) -> Generator[Event, None, bool]:
     """Trains what is left of an epoch; returns whether it is whole and not stopped."""
     state, size = step.state, step.state.config.batch
     batches = _order(state, len(feed)).split(size)
-    meter = Meter(step)
-    done, marked = meter.steps, time.monotonic()
+    progress = Progress(step)
+    done, marked = progress.steps, time.monotonic()
     state.network.train()
-    while done < len(batches) and not (done and clock.over()):
-        if meter.stopping(stop):
+    while done < len(batches) and not (done and budget.over()):
+        if progress.stopping(stop):
             if stop is not None:
                 stop.set()  # another process may have been told
-            yield _mark(step, meter, len(batches))
+            yield _mark(step, progress, len(batches))
             return False
-        step.tell(stop is not None and stop.is_set(), clock.own())
+        step.tell(stop is not None and stop.is_set(), budget.own())
         micro = step.micro
-        rate = state.config.learning_rate * clock.rate(size * done / len(feed))
+        rate = state.config.learning_rate * budget.rate(size * done / len(feed))
         _make(step, feed, batches[done], done, rate)
         if step.micro < micro:
-            yield Halved(step.micro, len(batches[done]))
+            yield BatchSplit(step.micro, len(batches[done]))
         done += 1
-        meter.look(done)
-        yield from _checked(step, meter, len(batches))
-        clock.set(meter.clock)
-        state.seconds = clock.running()
-        yield _batch(state, clock, meter, min(done * size, len(feed)), len(feed))
+        progress.look(done)
+        yield from _checked(step, progress, len(batches))
+        budget.set(progress.clock)
+        state.seconds = budget.running()
+        yield _batch(state, budget, progress, min(done * size, len(feed)), len(feed))
         if time.monotonic() - marked > SECONDS_BETWEEN_MARKS:
             marked = time.monotonic()
-            meter.settle()
-            yield from _checked(step, meter, len(batches))
-            yield _mark(step, meter, len(batches))
-    meter.settle()
-    yield from _checked(step, meter, len(batches))
+            progress.settle()
+            yield from _checked(step, progress, len(batches))
+            yield _mark(step, progress, len(batches))
+    progress.settle()
+    yield from _checked(step, progress, len(batches))
     return True
 
 
-def _checked(step: Step, meter: Meter, steps: int) -> Iterator[Mark]:
+def _checked(step: Step, progress: Progress, steps: int) -> Iterator[CheckpointDue]:
     """Ends a training whose figures are not finite, with what came before."""
-    if meter.bad:
-        yield _mark(step, meter, steps)
+    if progress.bad:
+        yield _mark(step, progress, steps)
         number = step.state.number
-        what = f"loss of epoch {number} or its gradient at step {meter.steps + 1} of {steps}"
+        what = f"loss of epoch {number} or its gradient at step {progress.steps + 1} of {steps}"
         kept = "; the weights before that step are kept"
         raise NotFinite(_not_finite(what, step.state.config, kept))
 
 
-def _make(step: Step, feed: Feed, index: Tensor, number: int, rate: float) -> None:
+def _make(step: Step, feed: WindowSource, index: Tensor, number: int, rate: float) -> None:
     """Makes the step on this process's part of a batch."""
     state = step.state
     mine, share = step.group.part(index)
@@ -185,20 +185,24 @@ def _order(state: TrainingState, windows: int) -> Tensor:
     return torch.randperm(windows, generator=generator).to(state.device)
 
 
-def _batch(state: TrainingState, clock: Clock, meter: Meter, seen: int, windows: int) -> Batch:
+def _batch(
+    state: TrainingState, budget: Budget, progress: Progress, seen: int, windows: int
+) -> Batch:
     share = seen / windows
-    return Batch(state.number, clock.epochs(share), seen, windows, meter.loss, clock.left(share))
+    return Batch(
+        state.number, budget.epochs(share), seen, windows, progress.loss, budget.left(share)
+    )
 
 
-def _mark(step: Step, meter: Meter, steps: int) -> Mark:
-    meter.settle()
-    return Mark(step.state.number, meter.steps, steps)
+def _mark(step: Step, progress: Progress, steps: int) -> CheckpointDue:
+    progress.settle()
+    return CheckpointDue(step.state.number, progress.steps, steps)
 
 
 def _judged(
     step: Step,
     validate: Callable[[nn.Module], float] | None,
-    clock: Clock,
+    budget: Budget,
     stop: threading.Event | None,
 ) -> Generator[Event, None, bool]:
     """Ends an epoch by validating it; returns False where that was stopped."""
@@ -214,14 +218,14 @@ def _judged(
                 for name, value in state.network.state_dict().items()
             }
     if validate is not None and error is None:
-        yield Mark(number, state.step, state.step)
+        yield CheckpointDue(number, state.step, state.step)
         return False
     if error is not None and not math.isfinite(error):
         raise NotFinite(_not_finite(f"validation error after epoch {number}", state.config))
-    (seconds,) = step.group.told([clock.own()])
-    clock.set(seconds)
+    (seconds,) = step.group.told([budget.own()])
+    budget.set(seconds)
     loss = float(state.sums[0] / state.sums[1])
-    state.history.append(Epoch(number, loss, error, best, clock.seconds()))
+    state.history.append(Epoch(number, loss, error, best, budget.seconds()))
     state.sums.zero_()
     state.seconds = 0.0
     yield state.history[-1]

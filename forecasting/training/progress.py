@@ -14,7 +14,7 @@ A fixed number, so that all processes decide by the same figures at the same ste
 """
 
 
-class Meter:
+class Progress:
     """The figures of the running epoch, on a GPU as they were some steps ago.
 
     Attributes:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from data.errors import FlowcastError
 from forecasting.training.batches import Windows
-from forecasting.training.cuda_graph import Captured, _persistent_buffers
+from forecasting.training.cuda_graph import CudaGraphStep, _persistent_buffers
 from forecasting.training.distributed import Group
 from forecasting.training.hardware import PRECISIONS, Computing
 from forecasting.training.losses import loss_of
@@ -71,7 +71,7 @@ class Step:
         alone = self.group.size == 1 and not computing.recompute
         captured = computing.compiled and device.type == "cuda" and alone
         state.optimizer.param_groups[0]["capturable"] = captured
-        self._captured = Captured(self._whole, self._forget) if captured else None
+        self._captured = CudaGraphStep(self._whole, self._forget) if captured else None
 
     def __call__(self, windows: Windows, share: float, rate: float) -> None:
         """Makes a step.

@@ -18,7 +18,7 @@ from forecasting.benchmarks.scoring import persistence, predictor, score
 from forecasting.benchmarks.task import Task
 from forecasting.networks import NETWORKS, config_of
 from forecasting.profiling import cost
-from forecasting.training.batches import Feed
+from forecasting.training.batches import WindowSource
 from forecasting.training.checkpoint import FORMER
 from forecasting.training.hardware import Computing
 from forecasting.training.state import TrainingState
@@ -180,7 +180,7 @@ def _shown(task: Task) -> Tensor:
     return torch.arange(count) * len(task.test) // count
 
 
-def _samples(network: nn.Module, windows: Feed, chosen: Tensor) -> dict[str, np.ndarray]:
+def _samples(network: nn.Module, windows: WindowSource, chosen: Tensor) -> dict[str, np.ndarray]:
     past, future = windows.take(chosen)
     forecast = predictor(network)(past, future.shape[1])
     arrays = {"past": past, "observed": future, "forecast": forecast}

@@ -24,7 +24,7 @@ from forecasting.profiling import cost
 from forecasting.training.checkpoint import load_checkpoint, save_checkpoint
 from forecasting.training.hardware import Computing, pick_device
 from forecasting.training.interrupt import heeded
-from forecasting.training.loop import Batch, Event, Mark, fit
+from forecasting.training.loop import Batch, CheckpointDue, Event, fit
 from forecasting.training.state import Epoch, TrainingState
 from pipelines.benchmark.plan import Plan, default_folder, network_config, open_task
 from pipelines.benchmark.result import RESULT, Finished, finish, read_finished
@@ -86,7 +86,7 @@ def run(
             stop=stop,
         )
         for event in heeded(events, stop):
-            if isinstance(event, Epoch | Mark):
+            if isinstance(event, Epoch | CheckpointDue):
                 save_checkpoint(folder / CHECKPOINT, state, facts)
             speed.see(event)
             yield event

@@ -12,7 +12,7 @@ from data.city import City
 from data.flow import Split
 from forecasting.baselines import BASELINES
 from forecasting.city.fit import fitted
-from forecasting.city.recipe import MEMBERS, USUAL, Recipe
+from forecasting.city.recipe import DEFAULT_TRAINING, ENSEMBLE_SIZE, Recipe
 from forecasting.covariates.climatology import Climatology
 from forecasting.covariates.config import ContextConfig
 from forecasting.forecaster import Forecaster
@@ -147,13 +147,13 @@ class Network:
     def facts(self, plan: "Plan") -> dict[str, Any]:
         """Returns the recipe, but for the seed, and the versions of what makes it."""
         grower = {"scikit-learn": trees.version()} if self.trees else {}
-        return {**asdict(self._recipe(plan, seed=0)), "flowcast": version("flowcast"), **grower}
+        return {**self._recipe(plan, seed=0).to_fields(), "flowcast": version("flowcast"), **grower}
 
     def fit(self, lessons: Lessons, plan: "Plan", seed: int) -> Made:
         """Returns the network after its final fit, or after its selection where there is none."""
         computing = Computing("cpu")
         # Members have seeds in a row: those of two runs are not to be the same.
-        recipe = self._recipe(plan, seed * MEMBERS if self.trees else seed)
+        recipe = self._recipe(plan, seed * ENSEMBLE_SIZE if self.trees else seed)
         city, parts, weather = lessons
         # Other work on the machine is no reason for fewer epochs.
         how: dict[str, Any] = {"computing": computing, "timer": time.process_time}
@@ -163,7 +163,7 @@ class Network:
 
     def _recipe(self, plan: "Plan", seed: int) -> Recipe:
         training = replace(
-            USUAL,
+            DEFAULT_TRAINING,
             minutes=plan.minutes,
             horizon=plan.horizon,
             seed=seed,
@@ -173,10 +173,10 @@ class Network:
             self.name,
             self.context,
             training,
-            members=None if self.trees else 1,
+            ensemble_size=None if self.trees else 1,
             epochs=self.epochs,
-            final=self.final,
-            swapped=self.swapped,
+            refit=self.final,
+            toggled=self.swapped,
             trees=self.trees,
-            plain=None if self.trees else False,
+            raw_ensemble=None if self.trees else False,
         )

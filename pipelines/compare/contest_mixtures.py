@@ -3,8 +3,8 @@
 The city's own forecaster gives trees a share beside its network, and where windows are many a network that
 sees frames alone. So is done here with every peer that took part with the same context as trees did: of
 the forecasts that all left, the shares are those of least squares on the validation span, one after the
-other, as `forecasting.city.fit.share_of` finds them. Of each kind a peer has one network, the city's own
-forecaster as many as are usual, in the same time.
+other, as `forecasting.city.fit.stacking_weight` finds them. Of each kind a peer has one network, the city's
+own forecaster as many as are usual, in the same time.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

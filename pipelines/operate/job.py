@@ -166,11 +166,11 @@ def _night(
 ) -> tuple[str, dict[str, Any]]:
     from forecasting.city.recipe import Recipe
     from pipelines.operate.nightly import Night, nightly
-    from pipelines.train.city import Means
+    from pipelines.train.city import RunOptions
 
-    recipe = Recipe.asked(minutes=options.minutes, horizon=options.horizon)
+    recipe = Recipe.from_options(minutes=options.minutes, horizon=options.horizon)
     events = nightly(
-        store, city, present(), recipe=recipe, means=Means(stop=stop), warm=options.warm
+        store, city, present(), recipe=recipe, options=RunOptions(stop=stop), warm=options.warm
     )
     night = next(event for event in events if isinstance(event, Night))
     word = "promoted" if night.promoted else "refused"

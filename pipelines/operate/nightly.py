@@ -19,7 +19,7 @@ from pipelines.forecast.champion import problems
 from pipelines.promotion.gates import Gate, intact, verdict
 from pipelines.promotion.judge import judged
 from pipelines.train.checkpoints import read_recipe
-from pipelines.train.city import Means, Progress, resume, train
+from pipelines.train.city import RunOptions, TrainingEvent, resume, train
 from pipelines.train.version import Trained
 
 JUDGE_DAYS = 7
@@ -54,10 +54,10 @@ def nightly(
     now: np.datetime64,
     *,
     recipe: Recipe | None = None,
-    means: Means | None = None,
+    options: RunOptions | None = None,
     days: int = JUDGE_DAYS,
     warm: bool = False,
-) -> Iterator[Progress | Night]:
+) -> Iterator[TrainingEvent | Night]:
     """Trains, judges and perhaps promotes a version, and yields its progress, at the end the outcome.
 
     The data are frozen at the newest slot of `now`: what comes in meanwhile is not looked at, and a
@@ -68,7 +68,7 @@ def nightly(
         city: that is trained for.
         now: UTC.
         recipe: of the training; its `minutes` are the night's budget.
-        means: by which it is trained.
+        options: by which it is trained.
         days: the newest ones, which nothing is trained on and all are judged by.
         warm: whether the fits begin with the champion's weights, where they fit.
 
@@ -79,22 +79,22 @@ def nightly(
     span = store.flow.span(city, last=now)
     if span is None:
         raise no_flow(city)
-    asked = recipe or Recipe.asked(minutes=30.0)
+    asked = recipe or Recipe.from_options(minutes=30.0)
     start = _sound_champion(store, city) if warm else ""
-    tonight = replace(asked, until=f"{span[1]}", held=days, start=start)
-    means = replace(means or Means(), promote=False)
+    tonight = replace(asked, until=f"{span[1]}", holdout_days=days, warm_start=start)
+    options = replace(options or RunOptions(), promote=False)
     trained: Trained | None = None
     ended = NotNowError(
         f"the night's training of {city.name} was ended; it goes on where it was kept"
     )
     try:
-        for event in _trained(store, city, tonight, means):
+        for event in _trained(store, city, tonight, options):
             if isinstance(event, Trained):
                 trained = event
             else:
                 yield event
     except FlowcastError as error:
-        if means.stop is not None and means.stop.is_set():
+        if options.stop is not None and options.stop.is_set():
             raise ended from error
         raise
     if trained is None:  # of several processes the first one alone makes a version
@@ -167,8 +167,8 @@ def prune(store: Store, city: City) -> list[str]:
 
 
 def _trained(
-    store: Store, city: City, recipe: Recipe, means: Means
-) -> Iterator[Progress | Trained]:
+    store: Store, city: City, recipe: Recipe, options: RunOptions
+) -> Iterator[TrainingEvent | Trained]:
     """Yields a training, going on with one of the same day that was interrupted."""
     try:
         last = read_recipe(city)
@@ -176,13 +176,13 @@ def _trained(
         last = None
     if last is not None and last.until and _same_night(last, recipe, city):
         try:
-            yield from resume(store, city, means=means)
+            yield from resume(store, city, options=options)
             return
         except NotNowError:
             raise
         except FlowcastError:  # it was done, or what it knew has been corrected since
             pass
-    yield from train(store, city, recipe, means=means)
+    yield from train(store, city, recipe, options=options)
 
 
 def _same_night(last: Recipe, recipe: Recipe, city: City) -> bool:
@@ -193,11 +193,11 @@ def _same_night(last: Recipe, recipe: Recipe, city: City) -> bool:
         recipe,
         until=last.until,
         context=last.context,
-        members=last.members,
+        ensemble_size=last.ensemble_size,
         epochs=last.epochs,
         trees=last.trees if recipe.trees is None else recipe.trees,
-        plain=last.plain if recipe.plain is None else recipe.plain,
-        final=last.final if recipe.final is None else recipe.final,
+        raw_ensemble=last.raw_ensemble if recipe.raw_ensemble is None else recipe.raw_ensemble,
+        refit=last.refit if recipe.refit is None else recipe.refit,
         optimizer=last.optimizer if recipe.optimizer is None else recipe.optimizer,
         training=replace(
             recipe.training, epochs=last.training.epochs, optimizer=last.training.optimizer

@@ -8,7 +8,7 @@ from data.errors import FlowcastError
 from data.paths import models_root
 from data.store.store import Store
 from forecasting.baselines import BASELINES
-from forecasting.city.task import Lesson
+from forecasting.city.task import CityTask
 from forecasting.covariates.climatology import Climatology
 from forecasting.forecaster import Forecaster
 from forecasting.registry.manifest import read_manifest
@@ -16,7 +16,7 @@ from forecasting.registry.versions import flow_hash
 from pipelines.forecast.champion import load_champion
 
 
-def champion_of(store: Store, city: City, lesson: Lesson) -> Forecaster | None:
+def champion_of(store: Store, city: City, task: CityTask) -> Forecaster | None:
     """Returns the champion, None where there is none that can be judged by the validation days.
 
     What cannot serve need not be beaten; what was trained on those days would look better than it is.
@@ -30,10 +30,10 @@ def champion_of(store: Store, city: City, lesson: Lesson) -> Forecaster | None:
     except FlowcastError:
         return None
     seen = np.datetime64(manifest.trained[1].removesuffix("Z"))
-    return champion if seen <= lesson.train["time"].values[-1] else None
+    return champion if seen <= task.train["time"].values[-1] else None
 
 
-def former_of(store: Store, city: City, lesson: Lesson) -> dict[str, float] | None:
+def former_of(store: Store, city: City, task: CityTask) -> dict[str, float] | None:
     """Returns the figures of a champion that was judged by the very same days, if it was."""
     version = store.promotions.champion(city)
     if version is None:
@@ -42,20 +42,20 @@ def former_of(store: Store, city: City, lesson: Lesson) -> dict[str, float] | No
         manifest = read_manifest(models_root(), city.name, version)
     except FlowcastError:
         return None
-    same = manifest.data_hash == flow_hash(lesson.known) and manifest.selected == span(lesson.train)
+    same = manifest.data_hash == flow_hash(task.known) and manifest.selected == span(task.train)
     return manifest.metrics.get("candidate") if same else None
 
 
 def scores_of(
-    candidate: Forecaster, champion: Forecaster | None, lesson: Lesson
+    candidate: Forecaster, champion: Forecaster | None, task: CityTask
 ) -> dict[str, dict[str, float]]:
     """Returns the validation errors of the candidate and of all that it is judged against."""
     forecasters = {"candidate": candidate}
     if champion is not None:
         forecasters["champion"] = champion
-    known = (lesson.train, Climatology.fit(lesson.train))
+    known = (task.train, Climatology.fit(task.train))
     forecasters |= {name: make(*known) for name, make in BASELINES.items()}
-    return {name: lesson.errors(forecaster) for name, forecaster in forecasters.items()}
+    return {name: task.errors(forecaster) for name, forecaster in forecasters.items()}
 
 
 def span(flow: xr.DataArray) -> tuple[str, str]:

@@ -18,9 +18,9 @@ from data.errors import FlowcastError
 from data.files import only_one
 from data.paths import models_root, training_folder
 from forecasting.benchmarks.task import digest_of
-from forecasting.city.fit import Course
+from forecasting.city.fit import FitPlan
 from forecasting.city.recipe import Recipe
-from forecasting.city.task import Lesson
+from forecasting.city.task import CityTask
 from forecasting.networks import write_network
 from forecasting.registry.manifest import read_manifest, versions
 from forecasting.registry.versions import flow_hash
@@ -50,13 +50,13 @@ def alone(city: City) -> Iterator[None]:
         yield
 
 
-def facts_of(course: Course, lesson: Lesson) -> dict[str, str]:
+def facts_of(plan: FitPlan, task: CityTask) -> dict[str, str]:
     """Returns what must not change between a fit and its resumption."""
     return {
-        "flow": flow_hash(course.lesson.known),
-        "weather": weather_hash(course.lesson),
-        "network": write_network(lesson.name, lesson.network),
-        "recipe": _written(course.recipe),
+        "flow": flow_hash(plan.task.known),
+        "weather": weather_hash(plan.task),
+        "network": write_network(task.name, task.network),
+        "recipe": _written(plan.recipe),
     }
 
 
@@ -68,7 +68,7 @@ def read_recipe(city: City) -> Recipe:
     """
     path = checkpoint_of(city, "selection-0")
     try:
-        return Recipe.of(json.loads(read_facts(path)["recipe"]))
+        return Recipe.from_fields(json.loads(read_facts(path)["recipe"]))
     except (KeyError, TypeError, ValueError) as error:
         raise FlowcastError(
             f"{path} holds no training that this version of flowcast can go on with; "
@@ -76,22 +76,22 @@ def read_recipe(city: City) -> Recipe:
         ) from error
 
 
-def read_unfinished(city: City, course: Course, device: torch.device) -> dict[str, TrainingState]:
+def read_unfinished(city: City, plan: FitPlan, device: torch.device) -> dict[str, TrainingState]:
     """Returns the states of the fits of the city's last training, by name, in their order.
 
     Raises:
         FlowcastError: one cannot be read, or the flow has changed since.
     """
 
-    def build(lesson: Lesson) -> nn.Module:
-        return build_network(lesson.name, lesson.network, lesson.around)
+    def build(task: CityTask) -> nn.Module:
+        return build_network(task.name, task.network, task.around)
 
-    names = {f"{kind}-{n}": course.of(n) for kind in KINDS for n in range(course.members)}
+    names = {f"{kind}-{n}": plan.of(n) for kind in KINDS for n in range(plan.members)}
     return {
         name: load_checkpoint(
-            checkpoint_of(city, name), partial(build, lesson), device, facts_of(course, lesson)
+            checkpoint_of(city, name), partial(build, task), device, facts_of(plan, task)
         )
-        for name, lesson in names.items()
+        for name, task in names.items()
         if checkpoint_of(city, name).exists()
     }
 
@@ -133,17 +133,17 @@ def _histories(city: City, version: str) -> list[Any]:
     return [fit["history"] for fit in manifest.training.get("fits", [])]
 
 
-def weather_hash(lesson: Lesson) -> str:
-    """Returns the SHA-256 of the weather during the days of a lesson, "" without any."""
-    if lesson.weather is None:
+def weather_hash(task: CityTask) -> str:
+    """Returns the SHA-256 of the weather during the days of a task, "" without any."""
+    if task.weather is None:
         return ""
-    time = lesson.weather["time"].values
-    during = lesson.weather[time <= lesson.known["time"].values[-1]]
+    time = task.weather["time"].values
+    during = task.weather[time <= task.known["time"].values[-1]]
     return digest_of(during["time"].values.astype(np.int64), during.values)
 
 
 def _written(recipe: Recipe) -> str:
-    fields = asdict(recipe)
+    fields = recipe.to_fields()
     # As trainings wrote it that began before there was a choice.
     if not fields["plain"]:
         del fields["plain"]

@@ -17,15 +17,15 @@ from data.city import City
 from data.errors import FlowcastError, NotNowError
 from data.flow import split
 from data.store.store import Store
-from forecasting.city.fit import Course, begin, training
+from forecasting.city.fit import FitPlan, begin, training
 from forecasting.city.recipe import Recipe
-from forecasting.city.task import Lesson
-from forecasting.city.trees import Grove, Growing
+from forecasting.city.task import CityTask
+from forecasting.city.trees import FittedTrees, TreesProgress
 from forecasting.training.checkpoint import save_checkpoint
 from forecasting.training.distributed import Group
 from forecasting.training.hardware import Computing, pick_device
 from forecasting.training.interrupt import Stop, heeded
-from forecasting.training.loop import Event, Mark, NotFinite, is_finished
+from forecasting.training.loop import CheckpointDue, Event, NotFinite, is_finished
 from forecasting.training.state import Epoch, TrainingState
 from pipelines.train.checkpoints import (
     alone,
@@ -38,11 +38,17 @@ from pipelines.train.checkpoints import (
     read_unfinished,
 )
 from pipelines.train.export import SERVED
-from pipelines.train.version import Fits, Trained, keep_best, keep_candidate, starting_weights
+from pipelines.train.version import (
+    FitResults,
+    Trained,
+    save_and_judge,
+    save_candidate,
+    starting_weights,
+)
 
 
 @dataclass(frozen=True)
-class Begun:
+class FitStarted:
     """A fit begins.
 
     Attributes:
@@ -60,11 +66,11 @@ class Begun:
     plain: bool = False
 
 
-Progress = Event | Begun | Growing
+TrainingEvent = Event | FitStarted | TreesProgress
 
 
 @dataclass(frozen=True)
-class Means:
+class RunOptions:
     """What a training of a city runs by, as against what it makes.
 
     Attributes:
@@ -87,8 +93,8 @@ class Means:
 
 
 def train(
-    store: Store, city: City, recipe: Recipe, *, means: Means | None = None
-) -> Iterator[Progress | Trained]:
+    store: Store, city: City, recipe: Recipe, *, options: RunOptions | None = None
+) -> Iterator[TrainingEvent | Trained]:
     """Trains a forecaster for the city and yields its progress, at the end the version made.
 
     Every finished epoch is kept in a checkpoint, and now and then what is done of the running one;
@@ -98,19 +104,19 @@ def train(
         store: with the flow, and where a promotion is kept.
         city: that is trained for.
         recipe: of the training.
-        means: by which it is trained.
+        options: by which it is trained.
 
     Raises:
         FlowcastError: there is no such network, too little flow, another training of the city is
             under way, the device is missing, or training was stopped before an epoch was done.
     """
-    means = means or Means()
-    with alone(city) if means.group.first else nullcontext():
-        place = pick_device(means.computing.device)
-        course = _course(store, city, recipe)
-        if means.group.first:
+    options = options or RunOptions()
+    with alone(city) if options.group.first else nullcontext():
+        place = pick_device(options.computing.device)
+        plan = _plan(store, city, recipe)
+        if options.group.first:
             clear(city)
-        yield from _Run(store, city, course, means, place).made({})
+        yield from _Run(store, city, plan, options, place).made({})
 
 
 def resume(
@@ -119,8 +125,8 @@ def resume(
     *,
     epochs: int | None = None,
     minutes: float | None = None,
-    means: Means | None = None,
-) -> Iterator[Progress | Trained]:
+    options: RunOptions | None = None,
+) -> Iterator[TrainingEvent | Trained]:
     """Goes on with the city's last training from where it was last kept, as `train` does.
 
     On the CPU the result is bit for bit that of a training that was never interrupted. `epochs` in
@@ -130,31 +136,31 @@ def resume(
     Raises:
         FlowcastError: as `train`, or there is nothing to go on with, or the flow has changed since.
     """
-    means = means or Means()
-    with alone(city) if means.group.first else nullcontext():
-        place = pick_device(means.computing.device)
-        course = _course(store, city, read_recipe(city))
-        saved = read_unfinished(city, course, place)
+    options = options or RunOptions()
+    with alone(city) if options.group.first else nullcontext():
+        place = pick_device(options.computing.device)
+        plan = _plan(store, city, read_recipe(city))
+        saved = read_unfinished(city, plan, place)
         for name, state in saved.items():
             kind, _, member = name.partition("-")
             if kind == "selection":
-                more = epochs and course.epochs(int(member), epochs)
-                state.config = extended(state, more, minutes, course.fits)
+                more = epochs and plan.epochs(int(member), epochs)
+                state.config = extended(state, more, minutes, plan.fits)
         states = list(saved.values())
-        if len(states) == course.fits and all(map(is_finished, states)) and is_written(city, saved):
+        if len(states) == plan.fits and all(map(is_finished, states)) and is_written(city, saved):
             raise FlowcastError(
                 f"the last training of {city.name} is done with all of its {len(states[0].history)} "
                 f"epochs; for more of them add --epochs N or --minutes M, or train anew without --resume"
             )
-        yield from _Run(store, city, course, means, place).made(saved)
+        yield from _Run(store, city, plan, options, place).made(saved)
 
 
-def _course(store: Store, city: City, recipe: Recipe) -> Course:
+def _plan(store: Store, city: City, recipe: Recipe) -> FitPlan:
     until = np.datetime64(recipe.until) if recipe.until else None
     weather = store.weather.read(city, last=until)
-    held = city.test_days if recipe.held is None else recipe.held
+    held = city.test_days if recipe.holdout_days is None else recipe.holdout_days
     parts = split(store.flow.read(city, last=until), replace(city, test_days=held))
-    return Course.prepare(parts, city, recipe, weather if weather.size else None)
+    return FitPlan.prepare(parts, city, recipe, weather if weather.size else None)
 
 
 @dataclass(frozen=True)
@@ -164,26 +170,26 @@ class _Run:
     Attributes:
         store: where a promotion is kept.
         city: that is trained for.
-        course: of fits.
-        means: by which it is trained.
+        plan: of fits.
+        options: by which it is trained.
         device: that it is trained on.
     """
 
     store: Store
     city: City
-    course: Course
-    means: Means
+    plan: FitPlan
+    options: RunOptions
     device: torch.device
 
-    def made(self, saved: dict[str, TrainingState]) -> Iterator[Progress | Trained]:
+    def made(self, saved: dict[str, TrainingState]) -> Iterator[TrainingEvent | Trained]:
         """Makes all fits, going on with those that are saved, and then a version of them."""
-        recipe, each, count = self.course.recipe, self.course.each, self.course.members
+        recipe, each, count = self.plan.recipe, self.plan.each, self.plan.members
         selected: list[TrainingState] = []
         final: list[TrainingState] = []
-        for member in range(self.course.members):
-            lesson = self.course.selection(member)
-            state = saved.get(f"selection-{member}") or self._begin(lesson, member)
-            if not (yield from self._fit("selection", member, lesson, state)):
+        for member in range(self.plan.members):
+            task = self.plan.selection(member)
+            state = saved.get(f"selection-{member}") or self._begin(task, member)
+            if not (yield from self._fit("selection", member, task, state)):
                 del selected[each:]
                 count = each
                 break
@@ -191,60 +197,60 @@ class _Run:
                 selected.append(state)
             if self._stopped():
                 break
-        if recipe.final and not self._stopped():
+        if recipe.refit and not self._stopped():
             for member, state in enumerate([*selected]):
-                lesson = self.course.final(member, state)
+                task = self.plan.final(member, state)
                 kept = saved.get(f"final-{member}")
-                same = kept is not None and kept.config == lesson.config
-                whole = kept if kept and same else self._begin(lesson, member)
-                if not (yield from self._fit("final", member, lesson, whole)):
+                same = kept is not None and kept.config == task.config
+                whole = kept if kept and same else self._begin(task, member)
+                if not (yield from self._fit("final", member, task, whole)):
                     del selected[each:], final[each:]
                     count = each
                     break
                 if not is_finished(whole):
                     break
                 final.append(whole)
-        if not self.means.group.first:
+        if not self.options.group.first:
             return
-        complete = len(selected) == count and (not recipe.final or len(final) == count)
+        complete = len(selected) == count and (not recipe.refit or len(final) == count)
         # Where minutes ran out as planned nothing was stopped.
         stopped = not complete or (self._stopped() and not all(map(is_finished, selected)))
-        grove: Grove | None = None
-        if self.course.recipe.trees and not stopped:
-            for event in self.course.grow(self.means.stop):
-                if isinstance(event, Grove):
-                    grove = event
+        grown: FittedTrees | None = None
+        if self.plan.recipe.trees and not stopped:
+            for event in self.plan.grow(self.options.stop):
+                if isinstance(event, FittedTrees):
+                    grown = event
                 else:
                     yield event
-            stopped = grove is None
+            stopped = grown is None
             self._check_hurried("the trees")
-        fits = Fits(self.course, selected, final if complete else [], grove)
-        keep = keep_best if self.means.promote else keep_candidate
-        yield keep(self.store, self.city, fits, self.means.serve, stopped)
+        fits = FitResults(self.plan, selected, final if complete else [], grown)
+        keep = save_and_judge if self.options.promote else save_candidate
+        yield keep(self.store, self.city, fits, self.options.serve, stopped)
 
-    def _begin(self, lesson: Lesson, member: int) -> TrainingState:
+    def _begin(self, task: CityTask, member: int) -> TrainingState:
         """Returns the state before the first epoch, with the weights that the recipe begins with."""
-        version = self.course.recipe.start
-        weights = starting_weights(self.city, version, member, lesson) if version else None
-        return begin(lesson, self.device, weights)
+        version = self.plan.recipe.warm_start
+        weights = starting_weights(self.city, version, member, task) if version else None
+        return begin(task, self.device, weights)
 
     def _fit(
-        self, kind: str, member: int, lesson: Lesson, state: TrainingState
-    ) -> Generator[Progress, None, bool]:
+        self, kind: str, member: int, task: CityTask, state: TrainingState
+    ) -> Generator[TrainingEvent, None, bool]:
         """Makes one fit to the end of its plan or until it is stopped.
 
         Returns whether it can serve; only of the second kind, without which the first one serves, may a fit
         come to no finite end.
         """
-        number = member + 1 + (self.course.members if kind == "final" else 0)
-        plain = member >= self.course.each
-        yield Begun(number, self.course.fits, kind, lesson.config.seed, plain)
-        facts = facts_of(self.course, lesson)
-        means, path = self.means, checkpoint_of(self.city, f"{kind}-{member}")
-        events = training(lesson, state, means.computing, group=means.group, stop=means.stop)
+        number = member + 1 + (self.plan.members if kind == "final" else 0)
+        plain = member >= self.plan.each
+        yield FitStarted(number, self.plan.fits, kind, task.config.seed, plain)
+        facts = facts_of(self.plan, task)
+        options, path = self.options, checkpoint_of(self.city, f"{kind}-{member}")
+        events = training(task, state, options.computing, group=options.group, stop=options.stop)
         try:
-            for event in heeded(_with_way_out(events, self.city, state), means.stop):
-                if isinstance(event, Epoch | Mark) and means.group.first:
+            for event in heeded(_with_way_out(events, self.city, state), options.stop):
+                if isinstance(event, Epoch | CheckpointDue) and options.group.first:
                     save_checkpoint(path, state, facts)
                 yield event
         except NotFinite:
@@ -256,18 +262,22 @@ class _Run:
 
     def _check_hurried(self, place: str) -> None:
         """Ends without a version where there is no time to make one; what was trained is kept."""
-        if self.means.group.first and isinstance(self.means.stop, Stop) and self.means.stop.hurried:
+        if (
+            self.options.group.first
+            and isinstance(self.options.stop, Stop)
+            and self.options.stop.hurried
+        ):
             raise NotNowError(
                 f"training was ended in {place}, which is kept; to go on: "
                 f"forecast train --city {self.city.name} --resume"
             )
 
     def _stopped(self) -> bool:
-        return self.means.stop is not None and self.means.stop.is_set()
+        return self.options.stop is not None and self.options.stop.is_set()
 
     def _check_ended(self, state: TrainingState, number: int) -> None:
         """Refuses to make a version where there is no time for it, or nothing to make it of."""
-        if not self.means.group.first:
+        if not self.options.group.first:
             return
         again = f"forecast train --city {self.city.name} --resume"
         self._check_hurried(f"epoch {state.number}, at step {state.step}, of fit {number}")

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from data.errors import FlowcastError
-from forecasting.city.task import Lesson
+from forecasting.city.task import CityTask
 from forecasting.ensemble import NeuralForecaster
 from forecasting.networks import NETWORKS
 from forecasting.onnx_export.export import export
@@ -20,7 +20,7 @@ MOST_CHANGE = 0.005
 
 
 @dataclass(frozen=True)
-class Service:
+class ServingForm:
     """How networks serve.
 
     Attributes:
@@ -36,53 +36,53 @@ class Service:
     notes: tuple[str, ...] = ()
 
 
-def service_of(
-    lesson: Lesson, networks: Sequence[nn.Module], serve: str, judged: bool = False
-) -> Service:
+def serving_form(
+    task: CityTask, networks: Sequence[nn.Module], serve: str, judged: bool = False
+) -> ServingForm:
     """Returns how networks will serve: by their exports where they can be exported, else by torch.
 
     Args:
-        lesson: with the validation windows, on which int8 is measured.
+        task: with the validation windows, on which int8 is measured.
         networks: with the weights that were chosen.
         serve: `float32`, or `int8`, which is taken if it changes the RMSE by less than half a percent.
         judged: whether `serve` was measured before and is taken as it is.
     """
-    by_torch = lesson.forecaster(*networks)
-    if not NETWORKS[lesson.name].onnx:
-        notes = (f"{lesson.name} has no export; torch serves it",) if serve != "float32" else ()
-        return Service(by_torch, (), {}, notes)
+    by_torch = task.forecaster(*networks)
+    if not NETWORKS[task.name].onnx:
+        notes = (f"{task.name} has no export; torch serves it",) if serve != "float32" else ()
+        return ServingForm(by_torch, (), {}, notes)
     try:
-        exact = _exported(lesson, networks, serve if judged else "float32")
+        exact = _exported(task, networks, serve if judged else "float32")
     except (FlowcastError, RuntimeError) as error:  # the latter ONNX Runtime's own
-        return Service(by_torch, (), {"failed": str(error)}, (f"torch serves: {error}",))
-    return exact if judged or serve != "int8" else _measured(lesson, networks, exact)
+        return ServingForm(by_torch, (), {"failed": str(error)}, (f"torch serves: {error}",))
+    return exact if judged or serve != "int8" else _measured(task, networks, exact)
 
 
-def _exported(lesson: Lesson, networks: Sequence[nn.Module], precision: str) -> Service:
+def _exported(task: CityTask, networks: Sequence[nn.Module], precision: str) -> ServingForm:
     """Returns the exports of networks in a precision."""
-    made = [export(lesson.name, network, lesson.network, precision) for network in networks]
-    history = lesson.network.history
-    forecaster = lesson.served_by(*(OnnxRollout.open(one.model, history) for one in made))
+    made = [export(task.name, network, task.network, precision) for network in networks]
+    history = task.network.history
+    forecaster = task.served_by(*(OnnxRollout.open(one.model, history) for one in made))
     facts = {"precision": precision, "difference": max(one.difference for one in made)}
-    return Service(forecaster, tuple(one.model for one in made), facts)
+    return ServingForm(forecaster, tuple(one.model for one in made), facts)
 
 
-def _measured(lesson: Lesson, networks: Sequence[nn.Module], exact: Service) -> Service:
+def _measured(task: CityTask, networks: Sequence[nn.Module], exact: ServingForm) -> ServingForm:
     """Returns int8 where it serves as well on the validation windows, else what is exact."""
     try:
-        small = _exported(lesson, networks, "int8")
+        small = _exported(task, networks, "int8")
     except (FlowcastError, RuntimeError) as error:
         return _refused(exact, {}, str(error))
-    before, after = (lesson.errors(one.forecaster)["all"] for one in (exact, small))
+    before, after = (task.errors(one.forecaster)["all"] for one in (exact, small))
     change = abs(after - before) / before
     measured = {"rmse": {"float32": before, "int8": after}}
     if not change < MOST_CHANGE:
         reason = f"int8 changes the RMSE by {change:.2%}, which is not below {MOST_CHANGE:.1%}"
         return _refused(exact, measured, reason)
     notes = (f"int8 serves: RMSE {change:.2%} off float32",)
-    return Service(small.forecaster, small.models, {**small.facts, **measured}, notes)
+    return ServingForm(small.forecaster, small.models, {**small.facts, **measured}, notes)
 
 
-def _refused(exact: Service, measured: dict[str, Any], reason: str) -> Service:
+def _refused(exact: ServingForm, measured: dict[str, Any], reason: str) -> ServingForm:
     facts = {**exact.facts, **measured, "refused": reason}
-    return Service(exact.forecaster, exact.models, facts, (f"float32 serves: {reason}",))
+    return ServingForm(exact.forecaster, exact.models, facts, (f"float32 serves: {reason}",))

@@ -10,13 +10,13 @@ from data.city import load_city
 from data.errors import FlowcastError
 from data.store.store import Store
 from forecasting.city.recipe import Recipe
-from forecasting.city.trees import Growing
+from forecasting.city.trees import TreesProgress
 from forecasting.training.distributed import joined
 from forecasting.training.hardware import PRECISIONS, Computing
 from forecasting.training.interrupt import Stop
-from forecasting.training.loop import Batch, Halved
+from forecasting.training.loop import Batch, BatchSplit
 from forecasting.training.state import Epoch
-from pipelines.train.city import Begun, Means, Progress, resume, train
+from pipelines.train.city import FitStarted, RunOptions, TrainingEvent, resume, train
 from pipelines.train.export import SERVED
 from pipelines.train.version import Trained
 
@@ -32,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with joined(asked.device) as (group, place):
             computing = Computing(place.type, asked.precision, asked.compile, asked.recompute)
-            means = Means(computing, asked.serve, group, stop)
-            _tell(_events(asked, means), silent=not group.first)
+            options = RunOptions(computing, asked.serve, group, stop)
+            _tell(_events(asked, options), silent=not group.first)
     except FlowcastError as error:
         logging.error("error: %s", error)
         return 1
@@ -73,7 +73,7 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _events(asked: Namespace, means: Means) -> Iterator[Progress | Trained]:
+def _events(asked: Namespace, options: RunOptions) -> Iterator[TrainingEvent | Trained]:
     store, city = Store(), load_city(asked.city)
     fields = (
         *("network", "members", "final", "trees", "plain", "batch", "seed", "learning_rate"),
@@ -86,12 +86,14 @@ def _events(asked: Namespace, means: Means) -> Iterator[Progress | Trained]:
                 f"{named[0]} cannot change while a training goes on; leave it out, or train without "
                 f"--resume"
             )
-        return resume(store, city, epochs=asked.epochs, minutes=asked.minutes, means=means)
+        return resume(store, city, epochs=asked.epochs, minutes=asked.minutes, options=options)
     try:
-        recipe = Recipe.asked(**given, epochs=asked.epochs, minutes=asked.minutes)
+        names = {"members": "ensemble_size", "final": "refit", "plain": "raw_ensemble"}
+        given = {names.get(name, name): value for name, value in given.items()}
+        recipe = Recipe.from_options(**given, epochs=asked.epochs, minutes=asked.minutes)
     except ValueError as error:
         raise FlowcastError(f"these settings do not go together: {error}") from error
-    return train(store, city, recipe, means=means)
+    return train(store, city, recipe, options=options)
 
 
 def _judged(epoch: Epoch) -> str:
@@ -102,7 +104,7 @@ def _judged(epoch: Epoch) -> str:
     return f", validation RMSE {epoch.validation:.2f} vehicles{star}"
 
 
-def _tell(events: Iterator[Progress | Trained], silent: bool) -> None:
+def _tell(events: Iterator[TrainingEvent | Trained], silent: bool) -> None:
     """Logs how a training goes on."""
     spoken = time.monotonic()
     for event in events:
@@ -113,7 +115,7 @@ def _tell(events: Iterator[Progress | Trained], silent: bool) -> None:
                 logging.info(
                     "epoch %d: training loss %.4g%s", event.number, event.loss, _judged(event)
                 )
-            case Halved():
+            case BatchSplit():
                 logging.info("out of memory: %d of %d windows at once", event.windows, event.batch)
             case Batch() if time.monotonic() - spoken > SECONDS_BETWEEN_LINES:
                 spoken = time.monotonic()
@@ -126,12 +128,12 @@ def _tell(events: Iterator[Progress | Trained], silent: bool) -> None:
                     event.loss,
                     event.seconds_left,
                 )
-            case Begun():
+            case FitStarted():
                 what = f"{event.kind}, on frames alone" if event.plain else event.kind
                 logging.info(
                     "fit %d of %d: %s, seed %d", event.number, event.count, what, event.seed
                 )
-            case Growing():
+            case TreesProgress():
                 logging.info("trees: %d of %d grown", event.done, event.count)
             case Trained():
                 for note in event.notes:

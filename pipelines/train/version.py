@@ -15,9 +15,9 @@ from data.errors import FlowcastError
 from data.paths import models_root
 from data.store.promotions import PROMOTED, REFUSED
 from data.store.store import Store
-from forecasting.city.fit import Course, chosen, share_of, share_of_trees
-from forecasting.city.task import Lesson
-from forecasting.city.trees import LEAST, Grove
+from forecasting.city.fit import FitPlan, chosen, stacking_weight, trees_weight
+from forecasting.city.task import CityTask
+from forecasting.city.trees import LEAST, FittedTrees
 from forecasting.intervals.conformal import calibrated
 from forecasting.registry.manifest import Manifest, read_manifest
 from forecasting.registry.versions import (
@@ -34,7 +34,7 @@ from forecasting.trees.forecaster import installed
 from forecasting.trees.onnx_trees import OnnxTrees, write_trees
 from pipelines.forecast.notes import unknown_years
 from pipelines.promotion.promotion import champion_of, former_of, judge, scores_of, span
-from pipelines.train.export import Service, service_of
+from pipelines.train.export import ServingForm, serving_form
 
 MADE = "%Y%m%d-%H%M%S"
 """How a version's name begins: when it was made, in UTC."""
@@ -74,7 +74,7 @@ class Trained:
         return f"version {self.manifest.version} {place}: {self.reason}"
 
 
-class Kind(NamedTuple):
+class MemberGroup(NamedTuple):
     """Networks that see the same.
 
     Attributes:
@@ -84,40 +84,40 @@ class Kind(NamedTuple):
         final: a state for each member that serves; none where the selected ones do.
     """
 
-    judged: Lesson
-    serving: Lesson
+    judged: CityTask
+    serving: CityTask
     selected: list[TrainingState]
     final: list[TrainingState]
 
 
 @dataclass(frozen=True)
-class Fits:
+class FitResults:
     """The fits that a version is made of.
 
     Attributes:
-        course: of the training.
+        plan: of the training.
         selected: a state for each member, by which its epochs were chosen.
         final: a state for each member that serves; none where the selected ones do.
-        grove: trees that may have a share in the forecast; None for none.
+        grown: trees that may have a share in the forecast; None for none.
     """
 
-    course: Course
+    plan: FitPlan
     selected: list[TrainingState]
     final: list[TrainingState]
-    grove: Grove | None = None
+    grown: FittedTrees | None = None
 
     @property
-    def kinds(self) -> "list[Kind]":
+    def kinds(self) -> "list[MemberGroup]":
         """The networks that see a context, and where there are any those on frames alone."""
-        course, each = self.course, self.course.each
-        judged = [course.lesson] if course.plain is None else [course.lesson, course.plain]
+        plan, each = self.plan, self.plan.each
+        judged = [plan.task] if plan.plain is None else [plan.task, plan.plain]
         found = []
-        for lesson, start in zip(judged, range(0, course.members, each), strict=True):
+        for task, start in zip(judged, range(0, plan.members, each), strict=True):
             if not (selected := self.selected[start : start + each]):
                 break
             final = self.final[start : start + each]
-            serving = course.final(start, selected[0]) if final else lesson
-            found.append(Kind(lesson, serving, selected, final))
+            serving = plan.final(start, selected[0]) if final else task
+            found.append(MemberGroup(task, serving, selected, final))
         return found
 
     @property
@@ -134,16 +134,18 @@ class Fits:
             }
             for kind, state in states
         ]
-        return {**asdict(self.course.recipe.training), "fits": fits}
+        return {**asdict(self.plan.recipe.training), "fits": fits}
 
 
-def keep_best(store: Store, city: City, fits: Fits, serve: str, stopped: bool) -> Trained:
+def save_and_judge(
+    store: Store, city: City, fits: FitResults, serve: str, stopped: bool
+) -> Trained:
     """Saves the fits as a version, judges it and promotes it if it is good enough.
 
     It is judged by the networks that know the training days alone; those that serve may know the
     validation days too.
     """
-    made = keep_candidate(store, city, fits, serve, stopped)
+    made = save_candidate(store, city, fits, serve, stopped)
     promoted, reason = judge(made.manifest.metrics)
     verdict = PROMOTED if promoted else REFUSED
     now = np.datetime64(pd.Timestamp.now("UTC").tz_localize(None), "s")
@@ -154,15 +156,17 @@ def keep_best(store: Store, city: City, fits: Fits, serve: str, stopped: bool) -
     return replace(made, promoted=promoted, reason=reason)
 
 
-def keep_candidate(store: Store, city: City, fits: Fits, serve: str, stopped: bool) -> Trained:
+def save_candidate(
+    store: Store, city: City, fits: FitResults, serve: str, stopped: bool
+) -> Trained:
     """Saves the fits as a version, with its errors on the validation days, and promotes nothing."""
-    judged, kinds = fits.course.lesson, fits.kinds
+    judged, kinds = fits.plan.task, fits.kinds
     (service, served, networks), *beside = _all_services(kinds, serve)
     service, trees, told = _with_trees(service, fits)
     facts, plain, alone = {**service.facts, **served.facts}, None, {}
-    notes = [UNFINISHED] if fits.course.recipe.plain and not beside else []
+    notes = [UNFINISHED] if fits.plan.recipe.raw_ensemble and not beside else []
     for theirs, last, more in beside:
-        share = share_of(judged, service.forecaster, theirs.forecaster)
+        share = stacking_weight(judged, service.forecaster, theirs.forecaster)
         if share < LEAST:
             notes.append(USELESS)
             continue
@@ -189,11 +193,11 @@ def keep_candidate(store: Store, city: City, fits: Fits, serve: str, stopped: bo
     return Trained(manifest, False, "it is to be judged", stopped, tuple(notes))
 
 
-Services = tuple[Service, Service, list[nn.Module]]
+ServingForms = tuple[ServingForm, ServingForm, list[nn.Module]]
 """How networks of a kind are judged, how they will serve, and those that will."""
 
 
-def _all_services(kinds: Sequence[Kind], serve: str) -> list[Services]:
+def _all_services(kinds: Sequence[MemberGroup], serve: str) -> list[ServingForms]:
     """Returns how the networks of each kind serve, all in one precision."""
     made = [_services(kind, serve) for kind in kinds]
     if len({served.facts.get("precision") for _, served, _ in made}) == 1:
@@ -204,20 +208,20 @@ def _all_services(kinds: Sequence[Kind], serve: str) -> list[Services]:
     return [(replace(service, notes=(*service.notes, *why)), served, networks), *rest]
 
 
-def _services(kind: Kind, serve: str) -> Services:
-    """Returns how the networks of a kind serve, in a precision as `service_of` takes it."""
+def _services(kind: MemberGroup, serve: str) -> ServingForms:
+    """Returns how the networks of a kind serve, in a precision as `serving_form` takes it."""
     known = [chosen(state) for state in kind.selected]
-    service = service_of(kind.judged, known, serve)
+    service = serving_form(kind.judged, known, serve)
     if not kind.final:
         return service, service, known
     networks = [chosen(state) for state in kind.final]
     precision = str(service.facts.get("precision", "float32"))
-    return service, service_of(kind.serving, networks, precision, judged=True), networks
+    return service, serving_form(kind.serving, networks, precision, judged=True), networks
 
 
 def _together(
-    first: Service, second: Service, facts: dict[str, Any]
-) -> tuple[Service, dict[str, Any]]:
+    first: ServingForm, second: ServingForm, facts: dict[str, Any]
+) -> tuple[ServingForm, dict[str, Any]]:
     """Returns how networks of both kinds serve, and what the manifest tells of it.
 
     Where one kind has no export that may serve, torch serves both.
@@ -231,45 +235,47 @@ def _together(
     return replace(first, models=models), {**facts, "difference": farthest}
 
 
-def _is_unseen(fits: Fits) -> bool:
+def _is_unseen(fits: FitResults) -> bool:
     """Returns whether there is weather that nobody asked to leave out, and that is not shown."""
-    lesson, recipe = fits.course.lesson, fits.course.recipe
-    shown = lesson.weather is None or lesson.context.config.weather
+    task, recipe = fits.plan.task, fits.plan.recipe
+    shown = task.weather is None or task.context.config.weather
     return not shown and "weather" not in recipe.without
 
 
-def _with_trees(service: Service, fits: Fits) -> tuple[Service, list[bytes], dict[str, Any]]:
+def _with_trees(
+    service: ServingForm, fits: FitResults
+) -> tuple[ServingForm, list[bytes], dict[str, Any]]:
     """Returns the service of the selection with the trees' share in it, and what is kept of them.
 
     They stay away, and a note says why, where the validation days give them no share or their export
     is not what they are.
     """
-    lesson, grove = fits.course.lesson, fits.grove
+    task, grown = fits.plan.task, fits.grown
 
-    def alone(reason: str) -> tuple[Service, list[bytes], dict[str, Any]]:
+    def alone(reason: str) -> tuple[ServingForm, list[bytes], dict[str, Any]]:
         note = f"networks serve without trees: {reason}"
         return replace(service, notes=(*service.notes, note)), [], {}
 
-    if grove is None:
-        if fits.course.recipe.trees:
+    if grown is None:
+        if fits.plan.recipe.trees:
             return alone("training was stopped before they were grown")
         return (service, [], {}) if installed() else alone("scikit-learn is not installed")
     try:
         judges, serving = (
             [write_trees(model) for model in trees.models]
-            for trees in (grove.selected, grove.final)
+            for trees in (grown.selected, grown.final)
         )
     except FlowcastError as error:
         return alone(str(error))
-    selected = replace(grove.selected, models=tuple(map(OnnxTrees, judges)))
-    share = share_of_trees(lesson, service.forecaster, selected)
+    selected = replace(grown.selected, models=tuple(map(OnnxTrees, judges)))
+    share = trees_weight(task, service.forecaster, selected)
     if share < LEAST:
         return alone("on the validation days they add nothing")
     facts = {
         "share": share,
-        "shares": list(grove.final.shares),
-        "history": grove.final.history,
-        "rounds": list(grove.rounds),
+        "shares": list(grown.final.shares),
+        "history": grown.final.history,
+        "rounds": list(grown.rounds),
     }
     return (
         replace(service, forecaster=service.forecaster.with_trees(selected, share)),
@@ -279,18 +285,18 @@ def _with_trees(service: Service, fits: Fits) -> tuple[Service, list[bytes], dic
 
 
 def starting_weights(
-    city: City, version: str, member: int, lesson: Lesson
+    city: City, version: str, member: int, task: CityTask
 ) -> dict[str, np.ndarray] | None:
-    """Returns the weights of a member of a version, None where they do not fit the lesson.
+    """Returns the weights of a member of a version, None where they do not fit the task.
 
     Raises:
         FlowcastError: the version cannot be read.
     """
     manifest = read_manifest(models_root(), city.name, version)
-    own, config = asdict(lesson.around) if lesson.around else {}, asdict(lesson.network)
+    own, config = asdict(task.around) if task.around else {}, asdict(task.network)
     # A forecaster that sees frames alone has none beside it, and may have been trained so itself.
     bare = not own and bool(manifest.plain)
-    ours = (lesson.name, config, manifest.around if bare else own)
+    ours = (task.name, config, manifest.around if bare else own)
     written = json.loads(json.dumps(ours))
     if [manifest.network, manifest.config, manifest.around] != list(written):
         return None
@@ -313,9 +319,9 @@ def _saved(manifest: Manifest, *parts: Any) -> Manifest:
 
 
 def _manifest(
-    city: City, fits: Fits, scores: dict[str, dict[str, float]], facts: dict[str, Any]
+    city: City, fits: FitResults, scores: dict[str, dict[str, float]], facts: dict[str, Any]
 ) -> Manifest:
-    judged, lesson = fits.course.lesson, fits.kinds[0].serving
+    judged, task = fits.plan.task, fits.kinds[0].serving
     digest = flow_hash(judged.known)
     made = f"{pd.Timestamp.now('UTC'):{MADE}}"
     return Manifest(
@@ -324,13 +330,13 @@ def _manifest(
         timezone=city.timezone,
         step=int(city.step / np.timedelta64(1, "s")),
         grid=city.grid,
-        network=lesson.name,
-        config=asdict(lesson.network),
-        around=asdict(lesson.around) if lesson.around else {},
-        context=context_fields(lesson.context),
+        network=task.name,
+        config=asdict(task.network),
+        around=asdict(task.around) if task.around else {},
+        context=context_fields(task.context),
         members=len(fits.kinds[0].selected),
         training=fits.training,
-        history=lesson.config.history,
+        history=task.config.history,
         selected=span(judged.train),
         # What follows the days that it was trained on chose its epochs: it is no judge either.
         trained=span(judged.known),

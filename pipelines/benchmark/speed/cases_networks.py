@@ -17,7 +17,7 @@ from forecasting.onnx_export.export import export
 from forecasting.profiling import cost
 from forecasting.profiling.cost import profile
 from forecasting.rollout.onnx_rollout import OnnxRollout
-from forecasting.training.batches import cut
+from forecasting.training.batches import cut_windows
 from forecasting.training.hardware import Computing, pick_device
 from forecasting.training.loop import Batch, fit
 from forecasting.training.state import TrainingConfig, TrainingState
@@ -172,7 +172,7 @@ def train_ours(setting: Setting, computing: Computing) -> Work:
     state = TrainingState.start(lambda: ours(setting.sizes), config, place)
     frames = frames_of(setting, HISTORY + HORIZON).flatten(0, 1).numpy()
     starts = np.tile(np.arange(setting.batch) * (HISTORY + HORIZON), ENDLESS)
-    feed = cut(frames, starts, HISTORY, HORIZON, place)
+    feed = cut_windows(frames, starts, HISTORY, HORIZON, place)
     computing = dataclasses.replace(computing, device=place.type)
     events = fit(state, feed, lambda _: 0.0, computing)
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from data import windows
 from data.city import City
 from data.flow import label
-from forecasting.training.batches import Cut
+from forecasting.training.batches import FrameWindows
 from pipelines.benchmark.speed.harness import Work, memory_from_now
 
 HISTORY, HORIZON = 4, 4
@@ -57,14 +57,14 @@ def prepare_one_by_one(archive: Archive) -> Work:
     return _preparation(archive, _copied)
 
 
-def cut_of(flow: xr.DataArray) -> Cut:
+def cut_of(flow: xr.DataArray) -> FrameWindows:
     """Returns all whole windows of a flow."""
     lags = tuple(range(HISTORY - 1, -1, -1))
     init_times = windows.whole(flow, lags, HORIZON)
     past = windows.positions(flow, init_times, -np.asarray(lags))
     future = windows.positions(flow, init_times, np.arange(1, HORIZON + 1))
     parts = torch.from_numpy(past), torch.from_numpy(future)
-    return Cut(torch.from_numpy(flow.values), *parts, torch.device("cpu"))
+    return FrameWindows(torch.from_numpy(flow.values), *parts, torch.device("cpu"))
 
 
 def _copied(flow: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:

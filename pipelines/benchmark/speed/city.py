@@ -18,7 +18,7 @@ from data.store.store import Store
 from forecasting.city.recipe import Recipe
 from forecasting.registry.manifest import MANIFEST
 from forecasting.training.hardware import Computing
-from pipelines.train.city import Means, train
+from pipelines.train.city import RunOptions, train
 from pipelines.train.version import Trained
 
 TOML = """
@@ -59,8 +59,8 @@ def _make(folder: Path, count: int, side: int, weeks: int) -> list[City]:
         for city in cities:
             flow = label(simulation.counts, simulation.time, city)
             store.flow.add(city, flow, source=Source("simulation", ""))
-        recipe = Recipe.asked(members=1, final=False, epochs=1, minutes=0.05)
-        *_, trained = train(store, cities[0], recipe, means=Means(Computing("cpu")))
+        recipe = Recipe.from_options(ensemble_size=1, refit=False, epochs=1, minutes=0.05)
+        *_, trained = train(store, cities[0], recipe, options=RunOptions(Computing("cpu")))
         assert isinstance(trained, Trained)
         for city in cities:
             _give(cities[0], trained.manifest.version, city)

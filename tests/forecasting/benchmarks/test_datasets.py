@@ -20,7 +20,7 @@ from forecasting.benchmarks import (
     TaxiBJConfig,
 )
 from forecasting.benchmarks.task import Task
-from forecasting.training.batches import Feed
+from forecasting.training.batches import WindowSource
 
 CPU = torch.device("cpu")
 COUNTS = {"train": 12, "validation": 5, "test": 6}
@@ -83,7 +83,7 @@ def opened(name: str, folder: Path, **changes: Any) -> Task:
     return DATASETS[name].open(dataclasses.replace(SIZES[name], **changes), folder, CPU)
 
 
-def contents(windows: Feed) -> set[bytes]:
+def contents(windows: WindowSource) -> set[bytes]:
     """Every frame that some windows hold, by its values."""
     past, future = windows.take(torch.arange(len(windows)))
     return {frame.numpy().tobytes() for frame in torch.cat([past, future], dim=1).flatten(0, 1)}
@@ -240,7 +240,7 @@ def test_the_published_sizes_are_those_of_the_papers() -> None:
 # Moving MNIST
 
 
-def lights(windows: Feed) -> set[int]:
+def lights(windows: WindowSource) -> set[int]:
     """The lights of all digits in some windows; each drawn digit has its own."""
     frames = torch.cat(windows.take(torch.arange(len(windows))), dim=1)
     return {int(value) for value in (frames * 255).round().unique()} - {0}

@@ -8,18 +8,18 @@ from torch import Tensor, nn
 
 from forecasting.benchmarks.frame_metrics import METRICS, frame_scores
 from forecasting.benchmarks.scoring import batches, persistence, predictor, score, squared_error
-from forecasting.training.batches import Cut
+from forecasting.training.batches import FrameWindows
 
 CPU = torch.device("cpu")
 HISTORY, HORIZON = 3, 2
 
 
-def windows(count: int, side: int = 8) -> Cut:
+def windows(count: int, side: int = 8) -> FrameWindows:
     """Windows of noise in [0, 1]; 16 go into a batch, so that 37 fill two and a part."""
     frames = torch.rand(count + 4, 2, side, side, generator=torch.Generator().manual_seed(0))
     start = torch.arange(count)[:, None]
     past, future = torch.arange(HISTORY), torch.arange(HISTORY, HISTORY + HORIZON)
-    return Cut(frames, start + past, start + future, CPU)
+    return FrameWindows(frames, start + past, start + future, CPU)
 
 
 def faded(past: Tensor, horizon: int) -> Tensor:
@@ -42,7 +42,7 @@ def test_the_mse_is_the_sum_over_cells_by_hand() -> None:
     # Every cell of 2 x 4 x 4 is off by 0.5 in the first frame and by 0.1 in the second.
     frames = torch.zeros(5, 2, 4, 4)
     frames[3], frames[4] = 0.5, 0.1
-    one = Cut(frames, torch.tensor([[0, 1, 2]]), torch.tensor([[3, 4]]), CPU)
+    one = FrameWindows(frames, torch.tensor([[0, 1, 2]]), torch.tensor([[3, 4]]), CPU)
     scores = score(persistence, one)
     assert scores["mse"]["by_frame"] == pytest.approx([32 * 0.25, 32 * 0.01])
     assert scores["mae"]["by_frame"] == pytest.approx([32 * 0.5, 32 * 0.1])

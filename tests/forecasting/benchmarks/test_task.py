@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from data.errors import FlowcastError
 from forecasting.benchmarks.task import Task, held_back, thinned
 from forecasting.networks.base import Frames
-from forecasting.training.batches import Cut, cut
+from forecasting.training.batches import FrameWindows, cut_windows
 
 CPU = torch.device("cpu")
 rising = st.sets(st.integers(0, 500), max_size=120).map(lambda numbers: np.array(sorted(numbers)))
@@ -65,8 +65,8 @@ def test_thinning_keeps_some_of_them_evenly_spread_from_the_first(
         assert len(starts) // len(kept) <= apart.min() <= apart.max() <= apart.min() + 1
 
 
-def windows(count: int) -> Cut:
-    return cut(np.zeros((9, 1, 2, 2), np.float32), np.arange(count), 3, 2, CPU)
+def windows(count: int) -> FrameWindows:
+    return cut_windows(np.zeros((9, 1, 2, 2), np.float32), np.arange(count), 3, 2, CPU)
 
 
 @pytest.mark.parametrize("empty", [0, 1, 2])

@@ -14,7 +14,7 @@ from forecasting.benchmarks.transforms import (
     changing_light,
     occlusion,
 )
-from forecasting.training.batches import Cut
+from forecasting.training.batches import FrameWindows
 
 HISTORY, HORIZON = 4, 3
 
@@ -196,11 +196,11 @@ def test_light_ends_at_white() -> None:
 # Feeds that are transformed
 
 
-def windows(count: int) -> Cut:
+def windows(count: int) -> FrameWindows:
     frames = torch.rand(count + 6, 1, 8, 8, generator=seeded(1))
     start = torch.arange(count)[:, None]
     past, future = torch.arange(HISTORY), torch.arange(HISTORY, HISTORY + HORIZON)
-    return Cut(frames, start + past, start + future, torch.device("cpu"))
+    return FrameWindows(frames, start + past, start + future, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
@@ -217,7 +217,7 @@ def test_a_transformed_feed_is_the_same_each_time_it_is_gone_through(name: str) 
 
 
 def test_every_batch_has_a_chance_of_its_own() -> None:
-    still = Cut(
+    still = FrameWindows(
         torch.ones(7, 1, 8, 8),
         torch.arange(HISTORY).expand(16, -1),
         torch.arange(HISTORY, HISTORY + HORIZON).expand(16, -1),

@@ -14,7 +14,7 @@ from data.errors import FlowcastError
 from data.flow import Split
 from data.weather import label_weather
 from forecasting.baselines import Persistence, Usual
-from forecasting.city.task import Lesson
+from forecasting.city.task import CityTask
 from forecasting.covariates.config import PARTS, PLAIN, ContextConfig
 from forecasting.networks import NETWORKS
 from forecasting.networks.base import Frames
@@ -55,20 +55,20 @@ def lesson_of(
     name: str,
     context: ContextConfig = EVERYTHING,
     weather: xr.DataArray | None = None,
-) -> Lesson:
+) -> CityTask:
     frames = Frames(2, GRID, history=4, horizon=CONFIG.horizon, output="identity", day=24)
     network = NETWORKS[name].config.quick(frames)
-    return Lesson.prepare(parts, name, network, CONFIG, context, weather)
+    return CityTask.prepare(parts, name, network, CONFIG, context, weather)
 
 
 @pytest.mark.parametrize("name", ["swinlstm-b", "simvp", "st-resnet"])
 def test_what_is_trained_on_is_what_a_live_forecast_would_show(
     parts: Split, weather: xr.DataArray, name: str
 ) -> None:
-    lesson = lesson_of(parts, name, weather=weather)
-    network, context = lesson.network, lesson.context
+    task = lesson_of(parts, name, weather=weather)
+    network, context = task.network, task.context
     lags, targets = network.lags(3), network.targets(3)
-    feed = lesson.feed(CPU)
+    feed = task.feed(CPU)
     init_times = windows.whole(parts.train, lags, targets[-1])
     assert len(feed) == len(init_times)
     last = torch.arange(len(feed))[-2 * WEEK :: 17]
@@ -87,16 +87,16 @@ def test_what_is_trained_on_is_what_a_live_forecast_would_show(
 
 
 def test_what_is_plain_is_fed_frames_alone(parts: Split) -> None:
-    lesson = lesson_of(parts, "swinlstm-b", PLAIN)
-    assert lesson.around is None
-    past, future = lesson.feed(CPU).take(torch.tensor([5]))
-    whole = torch.cat([past, future], dim=1)[0].numpy() * lesson.context.scale
+    task = lesson_of(parts, "swinlstm-b", PLAIN)
+    assert task.around is None
+    past, future = task.feed(CPU).take(torch.tensor([5]))
+    whole = torch.cat([past, future], dim=1)[0].numpy() * task.context.scale
     np.testing.assert_allclose(whole, parts.train.values[5:12], rtol=1e-5)
 
 
 def test_the_weight_makes_the_loss_one_of_vehicles(parts: Split) -> None:
-    lesson = lesson_of(parts, "swinlstm-b")
-    weight, scale = lesson.weight(CPU).numpy(), lesson.context.scale
+    task = lesson_of(parts, "swinlstm-b")
+    weight, scale = task.weight(CPU).numpy(), task.context.scale
     assert float((weight**2).mean()) == pytest.approx(1)
     np.testing.assert_allclose(weight / weight[0, 0, 0], scale / scale[0, 0, 0], rtol=1e-5)
 
@@ -116,14 +116,14 @@ class NoChange(nn.Module):
 def test_the_error_of_a_network_is_that_of_its_forecaster(
     parts: Split, weather: xr.DataArray, context: ContextConfig
 ) -> None:
-    lesson = lesson_of(parts, "swinlstm-b", context, weather)
+    task = lesson_of(parts, "swinlstm-b", context, weather)
     torch.manual_seed(0)
-    network = build_network(lesson.name, lesson.network, lesson.around).eval()
+    network = build_network(task.name, task.network, task.around).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    errors = lesson.errors(lesson.forecaster(network))
-    assert lesson.error(network) == pytest.approx(errors["all"], rel=1e-5)
+    errors = task.errors(task.forecaster(network))
+    assert task.error(network) == pytest.approx(errors["all"], rel=1e-5)
     assert list(errors) == ["lead 1", "lead 2", "lead 3", "all"]
     assert errors["all"] ** 2 == pytest.approx(
         np.mean([errors[f"lead {lead}"] ** 2 for lead in (1, 2, 3)])
@@ -131,13 +131,13 @@ def test_the_error_of_a_network_is_that_of_its_forecaster(
 
 
 def test_errors_are_the_root_of_the_mean_square_over_the_validation_days(parts: Split) -> None:
-    lesson = lesson_of(parts, "swinlstm-b", PLAIN)
+    task = lesson_of(parts, "swinlstm-b", PLAIN)
     both = xr.concat([parts.train, parts.validation], "time").values.astype(float)
     newest = np.arange(11 * WEEK - 1, 12 * WEEK - 3)  # the rows of the init_times that judge
     for lead in (1, 2, 3):
         error = np.sqrt(np.mean((both[newest + lead] - both[newest]) ** 2))
-        assert lesson.errors(Persistence())[f"lead {lead}"] == pytest.approx(error)
-    assert lesson.error(NoChange()) == pytest.approx(lesson.errors(Persistence())["all"])
+        assert task.errors(Persistence())[f"lead {lead}"] == pytest.approx(error)
+    assert task.error(NoChange()) == pytest.approx(task.errors(Persistence())["all"])
 
 
 def test_a_forecaster_that_needs_more_than_there_is_has_no_error(parts: Split) -> None:
@@ -145,38 +145,38 @@ def test_a_forecaster_that_needs_more_than_there_is_has_no_error(parts: Split) -
         def lags(self, horizon: int) -> tuple[int, ...]:
             return (100 * WEEK,)
 
-    lesson = lesson_of(parts, "swinlstm-b")
-    assert np.isnan(lesson.errors(Old())["all"])
-    assert lesson.errors(Usual(lesson.context.expected))["all"] > 0
+    task = lesson_of(parts, "swinlstm-b")
+    assert np.isnan(task.errors(Old())["all"])
+    assert task.errors(Usual(task.context.expected))["all"] > 0
 
 
 def test_the_validation_days_are_known_to_the_final_lesson_alone(
     parts: Split, weather: xr.DataArray
 ) -> None:
-    lesson = lesson_of(parts, "swinlstm-b", weather=weather)
+    task = lesson_of(parts, "swinlstm-b", weather=weather)
     changed = parts._replace(validation=parts.validation + 50)
     changed.validation.attrs = parts.validation.attrs
     other = lesson_of(changed, "swinlstm-b", weather=weather)
     for name in ("frames", "maps", "vector"):
-        np.testing.assert_array_equal(getattr(lesson.rows, name), getattr(other.rows, name))
-    np.testing.assert_array_equal(lesson.context.scale, other.context.scale)
-    assert lesson.context.typical == other.context.typical
-    final = lesson.final()
+        np.testing.assert_array_equal(getattr(task.rows, name), getattr(other.rows, name))
+    np.testing.assert_array_equal(task.context.scale, other.context.scale)
+    assert task.context.typical == other.context.typical
+    final = task.final()
     assert len(final.init_times) == 0
     assert len(final.rows.frames) == 12 * WEEK
     assert len(final.feed(CPU)) == len(windows.whole(final.known, (3, 2, 1, 0), 3))
     assert final.context.typical != other.final().context.typical
-    assert final.around == lesson.around
+    assert final.around == task.around
 
 
 def test_weather_that_only_the_validation_days_have_is_seen_by_the_final_lesson(
     parts: Split, weather: xr.DataArray
 ) -> None:
     late = weather[weather["time"].values > parts.validation["time"].values[0]]
-    lesson = lesson_of(parts, "swinlstm-b", weather=late)
-    final = lesson.final()
-    assert (lesson.context.weather, len(final.context.weather)) == ((), 2)
-    for one in (lesson, final):
+    task = lesson_of(parts, "swinlstm-b", weather=late)
+    final = task.final()
+    assert (task.context.weather, len(final.context.weather)) == ((), 2)
+    for one in (task, final):
         assert one.around is not None
         assert one.around.numbers == one.context.features
         *_, numbers = one.feed(CPU).take(torch.tensor([3]))

@@ -1,4 +1,4 @@
-"""Growing: trees beside the networks, their share, and what becomes of them in a version."""
+"""Trees beside the networks, their share, and what becomes of them in a version."""
 
 import shutil
 import threading
@@ -16,9 +16,9 @@ from data.errors import FlowcastError
 from data.flow import Split, split
 from data.paths import models_root
 from data.store.store import Store
-from forecasting.city.fit import Course, Fitted, fitted, share_of_trees
+from forecasting.city.fit import FitPlan, Fitted, fitted, trees_weight
 from forecasting.city.recipe import Recipe
-from forecasting.city.trees import Grove, Growing
+from forecasting.city.trees import FittedTrees, TreesProgress
 from forecasting.covariates.covariates import Context
 from forecasting.forecaster import label_forecast
 from forecasting.registry.manifest import read_manifest
@@ -26,13 +26,13 @@ from forecasting.registry.versions import load_version, verify
 from forecasting.training.hardware import Computing
 from forecasting.trees import forecaster as trees
 from forecasting.trees.forecaster import Trees
-from pipelines.train.city import Means, Progress, resume, train
+from pipelines.train.city import RunOptions, TrainingEvent, resume, train
 from pipelines.train.version import Trained
 from tests.conftest import MakeOnce
 
 pytest.importorskip("sklearn")
 CPU = Computing("cpu")
-QUICK: dict[str, Any] = {"members": 1, "epochs": 1, "history": 2, "horizon": 1, "batch": 128}
+QUICK: dict[str, Any] = {"ensemble_size": 1, "epochs": 1, "history": 2, "horizon": 1, "batch": 128}
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +42,14 @@ def grown_home(_trained_home: Path, make_once: MakeOnce) -> Path:
     def grow(home: Path) -> None:
         shutil.copytree(_trained_home, home)
         store = Store()
-        list(train(store, load_city("small"), Recipe.asked(trees=True, **QUICK), means=Means(CPU)))
+        list(
+            train(
+                store,
+                load_city("small"),
+                Recipe.from_options(trees=True, **QUICK),
+                options=RunOptions(CPU),
+            )
+        )
         store.close()
 
     return make_once("grown", grow)
@@ -66,7 +73,7 @@ def made(_trained_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitte
         city, store = load_city("small"), Store()
         parts = split(store.flow.read(city), city)
         store.close()
-        return fitted(parts, city, Recipe.asked(trees=True, **QUICK), computing=CPU)
+        return fitted(parts, city, Recipe.from_options(trees=True, **QUICK), computing=CPU)
 
 
 @pytest.fixture
@@ -79,8 +86,8 @@ def newest(home: Path) -> str:
     return max(path.parent.name for path in (home / "models/small").glob("2*/manifest.json"))
 
 
-def course(parts: Split, **asked: Any) -> Course:
-    return Course.prepare(parts, load_city("small"), Recipe.asked(**(QUICK | asked)))
+def plan(parts: Split, **asked: Any) -> FitPlan:
+    return FitPlan.prepare(parts, load_city("small"), Recipe.from_options(**(QUICK | asked)))
 
 
 # The share
@@ -113,19 +120,19 @@ class Ten:
 
 @pytest.mark.parametrize("ours", [0.0, 4.0, 30.0])
 def test_the_share_is_that_of_least_squares(parts: Split, ours: float) -> None:
-    lesson = course(parts, without=["anomaly"]).lesson
-    assert not isinstance(lesson.context, Context) or not lesson.context.config.anomaly
+    task = plan(parts, without=["anomaly"]).task
+    assert not isinstance(task.context, Context) or not task.context.config.anomaly
     others = Trees((Ten(),), (0.0,), history=2)
     # (ours + s (10 - ours)) is to be the mean of what was observed.
-    init_times = np.intersect1d(lesson.init_times, windows.whole(lesson.known, (1, 0), 1))
-    mean = float(windows.future(lesson.known, init_times, 1).values.mean())
+    init_times = np.intersect1d(task.init_times, windows.whole(task.known, (1, 0), 1))
+    mean = float(windows.future(task.known, init_times, 1).values.mean())
     expected = np.clip((mean - ours) / (10 - ours), 0, 1)
-    assert share_of_trees(lesson, Constant(ours), others) == pytest.approx(expected, abs=1e-5)
+    assert trees_weight(task, Constant(ours), others) == pytest.approx(expected, abs=1e-5)
 
 
 def test_where_both_say_the_same_the_networks_serve(parts: Split) -> None:
-    lesson = course(parts, without=["anomaly"]).lesson
-    assert share_of_trees(lesson, Constant(10.0), Trees((Ten(),), (0.0,), 2)) == 0.0
+    task = plan(parts, without=["anomaly"]).task
+    assert trees_weight(task, Constant(10.0), Trees((Ten(),), (0.0,), 2)) == 0.0
 
 
 # What is fitted
@@ -155,7 +162,7 @@ def test_the_forecast_is_the_networks_and_the_trees_by_their_shares(
 
 
 def test_the_test_days_are_not_looked_at(parts: Split, made: Fitted) -> None:
-    asked, other = Recipe.asked(trees=True, **QUICK), parts._replace(test=parts.test + 100)
+    asked, other = Recipe.from_options(trees=True, **QUICK), parts._replace(test=parts.test + 100)
     one, two = made, fitted(other, load_city("small"), asked, computing=CPU)
     for first, second in ((one.selected, two.selected), (one.forecaster, two.forecaster)):
         np.testing.assert_array_equal(
@@ -164,12 +171,14 @@ def test_the_test_days_are_not_looked_at(parts: Split, made: Fitted) -> None:
 
 
 def test_trees_are_grown_lead_by_lead_and_can_be_stopped(parts: Split) -> None:
-    grown = list(course(parts, trees=True).grow())
-    assert [one for one in grown if isinstance(one, Growing)] == [Growing(n, 2) for n in (1, 2)]
-    assert isinstance(grown[-1], Grove)
+    grown = list(plan(parts, trees=True).grow())
+    assert [one for one in grown if isinstance(one, TreesProgress)] == [
+        TreesProgress(n, 2) for n in (1, 2)
+    ]
+    assert isinstance(grown[-1], FittedTrees)
     stop = threading.Event()
     stop.set()
-    assert list(course(parts, trees=True).grow(stop)) == [Growing(1, 2)]
+    assert list(plan(parts, trees=True).grow(stop)) == [TreesProgress(1, 2)]
 
 
 # What becomes of them
@@ -208,7 +217,7 @@ def test_a_training_that_is_resumed_grows_the_same_trees(home: Path) -> None:
     city, store, name = load_city("small"), Store(), newest(home)
     before = read_manifest(models_root(), "small", name)
     shutil.rmtree(home / "models/small" / name)  # as if it had died before its version was made
-    events: list[Progress | Trained] = list(resume(store, city, means=Means(CPU)))
+    events: list[TrainingEvent | Trained] = list(resume(store, city, options=RunOptions(CPU)))
     assert isinstance(events[-1], Trained)
     again = events[-1].manifest
     assert again.trees["rounds"] == before.trees["rounds"]
@@ -216,8 +225,8 @@ def test_a_training_that_is_resumed_grows_the_same_trees(home: Path) -> None:
 
 
 def test_without_trees_a_version_is_of_networks_alone(small_home: Path) -> None:
-    asked = Recipe.asked(trees=False, **QUICK)
-    *_, made = train(Store(), load_city("small"), asked, means=Means(CPU))
+    asked = Recipe.from_options(trees=False, **QUICK)
+    *_, made = train(Store(), load_city("small"), asked, options=RunOptions(CPU))
     assert isinstance(made, Trained)
     assert (made.manifest.trees, made.notes) == ({}, ())
     assert not list((small_home / "models/small").glob("2*/trees-*"))

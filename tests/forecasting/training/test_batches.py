@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecasting.training.batches import Cut, cut
+from forecasting.training.batches import FrameWindows, cut_windows
 
 CPU = torch.device("cpu")
 
@@ -25,7 +25,7 @@ def test_windows_are_the_slices_of_the_frames_that_begin_at_their_starts(
     length = history + horizon
     frames = film(length + data.draw(st.integers(0, 20)))
     starts = data.draw(st.lists(st.integers(0, len(frames) - length), min_size=1, max_size=8))
-    windows = cut(frames, np.array(starts), history, horizon, CPU)
+    windows = cut_windows(frames, np.array(starts), history, horizon, CPU)
     assert len(windows) == len(starts)
     index = data.draw(st.lists(st.integers(0, len(starts) - 1), min_size=1, max_size=8))
     past, future = windows.take(torch.tensor(index))
@@ -39,7 +39,7 @@ def test_windows_are_the_slices_of_the_frames_that_begin_at_their_starts(
 
 def test_bytes_stand_for_0_to_1() -> None:
     frames = np.array([0, 51, 102, 255], dtype=np.uint8).reshape(4, 1, 1, 1)
-    past, future = cut(frames, np.array([0]), 3, 1, CPU).take(torch.tensor([0]))
+    past, future = cut_windows(frames, np.array([0]), 3, 1, CPU).take(torch.tensor([0]))
     assert past.dtype == future.dtype == torch.float32
     assert past.flatten().tolist() == pytest.approx([0, 0.2, 0.4])
     assert future.item() == 1
@@ -49,8 +49,8 @@ def test_windows_come_from_a_mapped_file_as_from_memory(tmp_path: Path) -> None:
     np.save(tmp_path / "frames.npy", film(9))
     mapped = np.load(tmp_path / "frames.npy", mmap_mode="c")
     index = torch.tensor([1, 0])
-    ours = cut(mapped, np.array([0, 4]), 3, 2, CPU).take(index)
-    theirs = cut(film(9), np.array([0, 4]), 3, 2, CPU).take(index)
+    ours = cut_windows(mapped, np.array([0, 4]), 3, 2, CPU).take(index)
+    theirs = cut_windows(film(9), np.array([0, 4]), 3, 2, CPU).take(index)
     assert torch.equal(ours[0], theirs[0])
     assert torch.equal(ours[1], theirs[1])
 
@@ -58,7 +58,7 @@ def test_windows_come_from_a_mapped_file_as_from_memory(tmp_path: Path) -> None:
 def test_the_past_may_lie_anywhere_before_the_future() -> None:
     # A network that sees the same slot yesterday has positions that are not next to one another.
     frames = torch.arange(10.0).view(10, 1, 1, 1)
-    windows = Cut(frames, torch.tensor([[0, 6, 7]]), torch.tensor([[8, 9]]), CPU)
+    windows = FrameWindows(frames, torch.tensor([[0, 6, 7]]), torch.tensor([[8, 9]]), CPU)
     past, future = windows.take(torch.tensor([0]))
     assert past.flatten().tolist() == [0, 6, 7]
     assert future.flatten().tolist() == [8, 9]

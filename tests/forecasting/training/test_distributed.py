@@ -15,11 +15,11 @@ from torch import nn
 
 from data.errors import FlowcastError
 from forecasting.rollout.torch_rollout import build_network
-from forecasting.training.batches import Cut, cut
+from forecasting.training.batches import FrameWindows, cut_windows
 from forecasting.training.checkpoint import load_checkpoint, save_checkpoint
 from forecasting.training.distributed import Group, joined
 from forecasting.training.hardware import Computing
-from forecasting.training.loop import Mark, NotFinite, fit
+from forecasting.training.loop import CheckpointDue, NotFinite, fit
 from forecasting.training.state import Epoch, TrainingConfig, TrainingState
 from tests.forecasting.tiny import TINY
 
@@ -31,12 +31,12 @@ def build() -> nn.Module:
     return build_network("swinlstm-b", TINY)
 
 
-def feed(count: int, spoilt: bool = False) -> Cut:
+def feed(count: int, spoilt: bool = False) -> FrameWindows:
     """Windows of noise; the last one holds a value that is no number where it is spoilt."""
     frames = np.random.default_rng(0).normal(size=(count + 4, 2, 4, 4)).astype(np.float32)
     if spoilt:
         frames[-1] = np.nan
-    return cut(frames, np.arange(count), 3, 2, CPU)
+    return cut_windows(frames, np.arange(count), 3, 2, CPU)
 
 
 def start() -> TrainingState:
@@ -73,7 +73,7 @@ def together(folder: Path) -> None:
             for event in fit(state, feed(11, spoilt=True), lambda network: 1.0, group=group):
                 marked = event
         except NotFinite as error:
-            assert isinstance(marked, Mark)
+            assert isinstance(marked, CheckpointDue)
             (folder / f"bad-{group.rank}").write_text(str(error))
 
 

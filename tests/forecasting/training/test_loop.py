@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from data.errors import FlowcastError
 from forecasting.rollout.torch_rollout import build_network
-from forecasting.training.batches import Cut, cut
+from forecasting.training.batches import FrameWindows, cut_windows
 from forecasting.training.checkpoint import load_checkpoint, save_checkpoint
 from forecasting.training.loop import Batch, fit, is_finished
 from forecasting.training.state import Epoch, TrainingConfig, TrainingState
@@ -38,13 +38,13 @@ def waves() -> Tensor:
     return torch.sin((slot + phase) * 2 * math.pi / 8)
 
 
-def feed(frames: Tensor) -> Cut:
-    return cut(frames.numpy(), STARTS.numpy(), CONFIG.history, CONFIG.horizon, CPU)
+def feed(frames: Tensor) -> FrameWindows:
+    return cut_windows(frames.numpy(), STARTS.numpy(), CONFIG.history, CONFIG.horizon, CPU)
 
 
-def steps(frames: Tensor) -> Cut:
+def steps(frames: Tensor) -> FrameWindows:
     """Each frame and the one after it."""
-    return cut(frames.numpy(), np.arange(len(frames) - 1), 1, 1, CPU)
+    return cut_windows(frames.numpy(), np.arange(len(frames) - 1), 1, 1, CPU)
 
 
 def always(error: float) -> Callable[[nn.Module], float]:
@@ -156,7 +156,7 @@ def test_the_loss_is_the_mean_square_of_all_outputs_of_the_rollout() -> None:
     # On frames that rise by 1 the outputs are one step behind, but for the last, which is two.
     state = TrainingState.start(Persistence, dataclasses.replace(CONFIG, epochs=1), CPU)
     frames = one_cell(0.0, 1, 2, 3, 4)
-    (batch, _) = fit(state, cut(frames.numpy(), np.array([0]), 3, 2, CPU), always(0))
+    (batch, _) = fit(state, cut_windows(frames.numpy(), np.array([0]), 3, 2, CPU), always(0))
     assert batch.loss == pytest.approx((1 + 1 + 1 + 4) / 4)
 
 
@@ -243,7 +243,7 @@ def test_errors_are_weighted_cell_by_cell() -> None:
     # Frames that rise by 1 and a weight of 3: the outputs are 1, 1, 1 and 2 behind.
     state = TrainingState.start(Persistence, dataclasses.replace(CONFIG, epochs=1), CPU)
     frames = one_cell(0.0, 1, 2, 3, 4)
-    windows = cut(frames.numpy(), np.array([0]), 3, 2, CPU)
+    windows = cut_windows(frames.numpy(), np.array([0]), 3, 2, CPU)
     (batch, _) = fit(state, windows, always(0), weight=torch.tensor([[[3.0]]]))
     assert batch.loss == pytest.approx((9 + 9 + 9 + 36) / 4)
 
@@ -251,7 +251,7 @@ def test_errors_are_weighted_cell_by_cell() -> None:
 def test_hubers_loss_can_be_trained_by() -> None:
     config = dataclasses.replace(CONFIG, epochs=1, loss="huber")
     state = TrainingState.start(Persistence, config, CPU)
-    windows = cut(one_cell(0.0, 1, 2, 3, 4).numpy(), np.array([0]), 3, 2, CPU)
+    windows = cut_windows(one_cell(0.0, 1, 2, 3, 4).numpy(), np.array([0]), 3, 2, CPU)
     (batch, _) = fit(state, windows, always(0))
     # Beyond 0.3 an error counts less half of that.
     assert batch.loss == pytest.approx((0.85 + 0.85 + 0.85 + 1.85) / 4)

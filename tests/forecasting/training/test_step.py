@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from data.errors import FlowcastError
 from forecasting.networks.base import Recurrent
 from forecasting.rollout.torch_rollout import build_network
-from forecasting.training.batches import Cut, cut
+from forecasting.training.batches import FrameWindows, cut_windows
 from forecasting.training.checkpoint import load_checkpoint, save_checkpoint
 from forecasting.training.hardware import Computing
-from forecasting.training.loop import Batch, Event, Halved, Mark, NotFinite, fit
+from forecasting.training.loop import Batch, BatchSplit, CheckpointDue, Event, NotFinite, fit
 from forecasting.training.state import Epoch, TrainingConfig, TrainingState
 from tests.forecasting.tiny import TINY
 
@@ -42,8 +42,8 @@ def frames() -> Tensor:
     return torch.sin((slot + phase) * 2 * math.pi / 8)
 
 
-def feed() -> Cut:
-    return cut(frames().numpy(), torch.arange(WINDOWS).numpy(), 3, 2, CPU)
+def feed() -> FrameWindows:
+    return cut_windows(frames().numpy(), torch.arange(WINDOWS).numpy(), 3, 2, CPU)
 
 
 def error_of(network: nn.Module) -> float:
@@ -117,7 +117,7 @@ class Leaky(Recurrent):
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch has no compiler here")
 def test_a_compiled_training_is_the_one_that_is_not() -> None:
     # One step of the recurrence: each variant that is compiled takes a compiler some seconds.
-    windows = cut(frames().numpy(), torch.arange(WINDOWS).numpy(), 1, 1, CPU)
+    windows = cut_windows(frames().numpy(), torch.arange(WINDOWS).numpy(), 1, 1, CPU)
     plain, compiled = start(Leaky, epochs=1), start(Leaky, epochs=1)
     train(plain, feed=windows)
     train(compiled, Computing(compiled=True), feed=windows)
@@ -156,7 +156,7 @@ def test_a_batch_that_does_not_fit_goes_through_in_parts_and_trains_the_same() -
     losses = [[epoch.loss for epoch in state.history] for state in (roomy, tight)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
     # Eight do not fit, nor four; two do, and the smaller batch goes through by them as well.
-    assert [event for event in events if isinstance(event, Halved)] == [Halved(2, 8)]
+    assert [event for event in events if isinstance(event, BatchSplit)] == [BatchSplit(2, 8)]
     assert isinstance(tight.network, Greedy)
     assert tight.network.seen[:6] == [8, 4, 2, 2, 2, 2]
 
@@ -195,7 +195,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_named(
     # An epoch has three steps; the fifth of all is the second of the second epoch.
     with pytest.raises(NotFinite, match=r"loss of epoch 2 .* at step 2 of 3 is not finite"):
         events.extend(fit(state, Spoiling(5), error_of))
-    assert events[-1] == Mark(2, 1, 3)
+    assert events[-1] == CheckpointDue(2, 1, 3)
     save_checkpoint(path, state, FACTS)
     loaded = load_checkpoint(path, build_random, CPU, FACTS)
     train(loaded)  # as if that step had never been
@@ -262,7 +262,7 @@ def test_a_training_goes_on_from_any_step_bit_for_bit(
         steps += isinstance(event, Batch)
         if steps == stopped_at:
             stop.set()
-        if isinstance(event, Mark):
+        if isinstance(event, CheckpointDue):
             save_checkpoint(path, first, FACTS)
     assert steps == stopped_at
     torch.rand(7)
@@ -286,7 +286,7 @@ def test_a_validation_is_broken_off_and_done_anew(tmp_path: Path) -> None:
             stop.set()
 
     *_, last = fit(state, feed(), endless, stop=stop)
-    assert last == Mark(1, 3, 3)
+    assert last == CheckpointDue(1, 3, 3)
     save_checkpoint(path, state, FACTS)
     loaded = load_checkpoint(path, build, CPU, FACTS)
     events = train(loaded)
@@ -296,8 +296,8 @@ def test_a_validation_is_broken_off_and_done_anew(tmp_path: Path) -> None:
 
 def test_an_epoch_of_its_own_is_marked_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("forecasting.training.loop.SECONDS_BETWEEN_MARKS", 0.0)
-    marks = [event for event in train(start(epochs=1)) if isinstance(event, Mark)]
-    assert marks == [Mark(1, 1, 3), Mark(1, 2, 3), Mark(1, 3, 3)]
+    marks = [event for event in train(start(epochs=1)) if isinstance(event, CheckpointDue)]
+    assert marks == [CheckpointDue(1, 1, 3), CheckpointDue(1, 2, 3), CheckpointDue(1, 3, 3)]
 
 
 def test_the_best_epoch_so_far_can_be_made_the_last_one() -> None:

@@ -25,13 +25,13 @@ from forecasting.networks import NETWORKS, Network
 from forecasting.networks.base import NetworkConfig
 from forecasting.profiling import cost
 from forecasting.training.hardware import Computing
-from forecasting.training.loop import Batch, Mark
+from forecasting.training.loop import Batch, CheckpointDue
 from forecasting.training.state import Epoch
 from pipelines.benchmark.plan import Plan, open_task, plan
 from pipelines.benchmark.result import Finished, load_network, read_result
 from pipelines.benchmark.run import run
 from pipelines.forecast.live import forecast
-from pipelines.train.city import Means, train
+from pipelines.train.city import RunOptions, train
 from pipelines.train.version import Trained
 
 CPU = torch.device("cpu")
@@ -305,7 +305,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(digits: Path, tmp_pat
             events.append(event)
             if isinstance(event, Batch) and event.epoch == 2:
                 stop.set()
-    assert isinstance(events[-1], Mark)
+    assert isinstance(events[-1], CheckpointDue)
     assert not (halted / "result.json").exists()
     with pytest.raises(FlowcastError, match="holds an unfinished run; add --resume"):
         next(run(on_digits(), digits, halted, computing=ON_CPU))
@@ -543,8 +543,8 @@ def test_a_network_of_three_lines_is_trained_for_a_city_and_forecasts(
 ) -> None:
     city, store = load_city("small"), Store()
     # The version's name has the second and the seed.
-    recipe = Recipe.asked(network=fading, members=1, trees=False, epochs=1, seed=7)
-    *_, trained = train(store, city, recipe, means=Means(ON_CPU))
+    recipe = Recipe.from_options(network=fading, ensemble_size=1, trees=False, epochs=1, seed=7)
+    *_, trained = train(store, city, recipe, options=RunOptions(ON_CPU))
     assert isinstance(trained, Trained)
     made = forecast(store, city, 3, model=trained.manifest.version)
     assert made.attrs["forecaster"] == fading

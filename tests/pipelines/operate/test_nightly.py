@@ -1,7 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,12 +26,12 @@ from pipelines.forecast.champion import load_champion, problems
 from pipelines.operate import nightly as nights
 from pipelines.operate.nightly import KEPT, Night, nightly, prune, settle
 from pipelines.promotion.gates import Gate
-from pipelines.train.city import Means, train
+from pipelines.train.city import RunOptions, train
 from pipelines.train.version import Trained
 
 HORIZON = 4
-RECIPE = Recipe.asked(members=1, final=False, trees=False, epochs=1, batch=128)
-MEANS = Means(Computing("cpu"))
+RECIPE = Recipe.from_options(ensemble_size=1, refit=False, trees=False, epochs=1, batch=128)
+OPTIONS = RunOptions(Computing("cpu"))
 
 
 class Place(NamedTuple):
@@ -46,7 +46,7 @@ class Place(NamedTuple):
         """The version that was trained."""
         return str(self.store.promotions.champion(self.city))
 
-    def settled(self, version: str) -> Night:
+    def resolved(self, version: str) -> Night:
         """What becomes of a candidate."""
         return settle(self.store, self.city, version, now=self.now, until=self.now, horizon=HORIZON)
 
@@ -97,7 +97,7 @@ def keep(share: float) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray
 
 def test_one_as_good_as_the_champion_is_promoted(place: Place) -> None:
     former, version = place.champion, made(place, same)
-    night = place.settled(version)
+    night = place.resolved(version)
     failed = [gate for gate in night.gates if not gate.passed and not gate.name.startswith("band")]
     assert failed == []
     if night.promoted:  # the bands of two epochs may be what fails
@@ -111,7 +111,7 @@ def test_one_as_good_as_the_champion_is_promoted(place: Place) -> None:
 )
 def test_a_bad_candidate_is_refused_with_its_reason(place: Place, change: Any, gate: str) -> None:
     former = place.champion
-    night = place.settled(made(place, change))
+    night = place.resolved(made(place, change))
     assert not night.promoted
     assert night.reason.startswith(gate)
     assert place.champion == former
@@ -132,13 +132,15 @@ def test_one_that_was_trained_on_shifted_data_is_refused(
         other = Store()
         shifted = flow.copy(data=np.roll(flow.values, (11, 2), axis=(0, 3)))
         other.flow.add(place.city, shifted, source=Source("shifted.h5", ""))
-        thorough = Recipe.asked(members=1, final=False, trees=False, epochs=4, learning_rate=0.01)
-        trained = list(train(other, place.city, thorough, means=MEANS))[-1]
+        thorough = Recipe.from_options(
+            ensemble_size=1, refit=False, trees=False, epochs=4, learning_rate=0.01
+        )
+        trained = list(train(other, place.city, thorough, options=OPTIONS))[-1]
         other.close()
     assert isinstance(trained, Trained)
     version = trained.manifest.version
     shutil.copytree(elsewhere / "models" / "small" / version, models_root() / "small" / version)
-    night = place.settled(version)
+    night = place.resolved(version)
     assert not night.promoted
     assert {"overall", "peak hours"} & {gate.name for gate in night.gates if not gate.passed}
 
@@ -148,7 +150,7 @@ def test_a_constant_candidate_is_refused(place: Place) -> None:
         still = {name: np.zeros_like(one) for name, one in tensors.items() if "network" in name}
         return tensors | still | {"context.usual": np.full_like(tensors["context.usual"], 30.0)}
 
-    night = place.settled(made(place, constant))
+    night = place.resolved(made(place, constant))
     assert not night.promoted and night.reason.startswith("baseline")
 
 
@@ -162,7 +164,7 @@ def altered(version: str) -> None:
 def test_one_whose_files_were_altered_before_judging_does_not_serve(place: Place) -> None:
     version = made(place, same)
     altered(version)
-    night = place.settled(version)
+    night = place.resolved(version)
     assert not night.promoted and night.reason.startswith("files")
     assert "SHA-256" in night.reason
     assert place.champion != version
@@ -179,7 +181,7 @@ def test_one_whose_files_were_altered_after_judging_does_not_serve(
         return found
 
     monkeypatch.setattr("pipelines.operate.nightly.judged", judged_and_altered)
-    night = place.settled(version)
+    night = place.resolved(version)
     assert not night.promoted and night.reason.startswith("files, once judged")
     assert place.champion != version
 
@@ -202,7 +204,7 @@ def test_one_whose_manifest_was_altered_after_judging_does_not_serve(
         return [Gate("overall", True, 1.0, 2.0, "as it was judged")]
 
     monkeypatch.setattr("pipelines.operate.nightly.judged", judged_and_altered)
-    night = place.settled(version)
+    night = place.resolved(version)
     assert not night.promoted and "not the manifest that was judged" in night.reason
     assert problems(place.store, place.city, version)
 
@@ -226,14 +228,14 @@ def test_a_night_that_is_told_to_end_judges_nothing_and_goes_on_later(place: Pla
             place.city,
             place.now,
             recipe=RECIPE,
-            means=Means(Computing("cpu"), stop=stop),
+            options=RunOptions(Computing("cpu"), stop=stop),
             days=7,
         ):
             if isinstance(event, Epoch):  # what the signal to terminate does in a job
                 stop.hurried = True
                 stop.set()
     assert place.store.promotions.decisions(place.city)["version"].tolist() == [place.champion]
-    events = nightly(place.store, place.city, place.now, recipe=RECIPE, means=MEANS, days=7)
+    events = nightly(place.store, place.city, place.now, recipe=RECIPE, options=OPTIONS, days=7)
     *_, night = events
     assert isinstance(night, Night)
     assert night.version in place.store.promotions.decisions(place.city)["version"].tolist()
@@ -243,13 +245,13 @@ def test_one_without_its_weights_or_manifest_is_refused(place: Place) -> None:
     for name in ("weights.safetensors", "manifest.json"):
         version = made(place, same)
         (models_root() / "small" / version / name).unlink()
-        night = place.settled(version)
+        night = place.resolved(version)
         assert not night.promoted and night.reason.startswith("files")
 
 
 def test_one_that_knows_the_days_it_is_judged_by_is_not_judged(place: Place) -> None:
     until = f"{place.now}Z"
-    night = place.settled(made(place, same, trained=[until, until]))
+    night = place.resolved(made(place, same, trained=[until, until]))
     assert not night.promoted
     assert night.reason.startswith("it could not be judged: small has 0 whole windows")
 
@@ -258,7 +260,7 @@ def test_a_champion_that_is_gone_need_not_be_beaten(place: Place) -> None:
     shutil.rmtree(models_root() / "small" / place.champion)
     place.store.promotions.promote(place.city, "20200101-000000-abcd00", "gone")
     # No version is left to copy: one is trained.
-    events = nightly(place.store, place.city, place.now, recipe=RECIPE, means=MEANS, days=7)
+    events = nightly(place.store, place.city, place.now, recipe=RECIPE, options=OPTIONS, days=7)
     night = [event for event in events if isinstance(event, Night)][-1]
     assert not any(gate.name in ("overall", "peak hours") for gate in night.gates)
 
@@ -268,7 +270,7 @@ def test_a_champion_that_is_gone_need_not_be_beaten(place: Place) -> None:
 
 def test_a_night_trains_on_frozen_days_and_judges_by_later_ones(place: Place) -> None:
     until = place.now - np.timedelta64(30, "h")
-    events = list(nightly(place.store, place.city, until, recipe=RECIPE, means=MEANS, days=5))
+    events = list(nightly(place.store, place.city, until, recipe=RECIPE, options=OPTIONS, days=5))
     night = events[-1]
     assert isinstance(night, Night)
     assert not any(isinstance(event, Trained) for event in events)
@@ -287,13 +289,13 @@ def test_a_night_trains_on_frozen_days_and_judges_by_later_ones(place: Place) ->
 def test_a_night_that_was_interrupted_goes_on_with_the_same_days(
     place: Place, on_sqlite: None
 ) -> None:
-    two = Recipe.asked(members=2, final=False, trees=False, epochs=1, batch=128)
-    events = nightly(place.store, place.city, place.now - 7200, recipe=two, means=MEANS, days=5)
+    two = Recipe.from_options(ensemble_size=2, refit=False, trees=False, epochs=1, batch=128)
+    events = nightly(place.store, place.city, place.now - 7200, recipe=two, options=OPTIONS, days=5)
     for event in events:
         if type(event).__name__ == "Epoch":  # the first member is done
             break
     events.close()  # type: ignore[attr-defined]
-    again = list(nightly(place.store, place.city, place.now, recipe=two, means=MEANS, days=5))
+    again = list(nightly(place.store, place.city, place.now, recipe=two, options=OPTIONS, days=5))
     assert sum(type(event).__name__ == "Epoch" for event in again) == 1
     night = again[-1]
     assert isinstance(night, Night)
@@ -304,18 +306,20 @@ def test_a_night_that_was_interrupted_goes_on_with_the_same_days(
 
 @pytest.mark.parametrize("count", [3_000, 20_000])
 def test_a_night_goes_on_however_many_windows_there_are(count: int) -> None:
-    recipe = replace(Recipe.asked(), until="2026-05-01T06:00:00")
-    settled = asdict(replace(recipe, until="2026-05-01T05:00:00").settled(count))
-    last = Recipe.of(json.loads(json.dumps(settled)))
+    recipe = replace(Recipe.from_options(), until="2026-05-01T06:00:00")
+    settled = replace(recipe, until="2026-05-01T05:00:00").resolved(count).to_fields()
+    last = Recipe.from_fields(json.loads(json.dumps(settled)))
     assert nights._same_night(last, recipe, load_city("nyc"))
     other = replace(recipe, optimizer="muon" if count < 10_000 else "adamw")
     assert not nights._same_night(last, other, load_city("nyc"))
 
 
 def test_a_night_may_begin_with_the_champions_weights(place: Place, on_sqlite: None) -> None:
-    recipe = Recipe.asked(members=1, final=False, trees=False, epochs=1, learning_rate=0.0)
+    recipe = Recipe.from_options(
+        ensemble_size=1, refit=False, trees=False, epochs=1, learning_rate=0.0
+    )
     events = nightly(
-        place.store, place.city, place.now, recipe=recipe, means=MEANS, days=7, warm=True
+        place.store, place.city, place.now, recipe=recipe, options=OPTIONS, days=7, warm=True
     )
     night = [event for event in events if isinstance(event, Night)][-1]
     weights = [
@@ -330,7 +334,7 @@ def test_a_night_that_may_begin_with_a_champion_that_is_gone_begins_anew(
     place: Place, on_sqlite: None
 ) -> None:
     shutil.rmtree(models_root() / "small" / place.champion)
-    events = nightly(place.store, place.city, place.now, recipe=RECIPE, means=MEANS, warm=True)
+    events = nightly(place.store, place.city, place.now, recipe=RECIPE, options=OPTIONS, warm=True)
     night = [event for event in events if isinstance(event, Night)][-1]
     assert night.gates
 
@@ -340,7 +344,7 @@ def test_a_champion_whose_manifest_is_no_good_need_not_be_beaten(place: Place, t
     version, path = made(place, same), models_root() / "small" / place.champion / "manifest.json"
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps(manifest | {"trained": [manifest["trained"][0], time]}))
-    night = place.settled(version)
+    night = place.resolved(version)
     assert {"finite", "baseline persistence"} <= {gate.name for gate in night.gates}
     assert "overall" not in {gate.name for gate in night.gates}
 
@@ -365,7 +369,7 @@ def test_a_version_is_verified_file_by_file(place: Place) -> None:
 
 
 def test_training_by_hand_keeps_its_judgement(place: Place) -> None:
-    trained = list(train(place.store, place.city, RECIPE, means=MEANS))[-1]
+    trained = list(train(place.store, place.city, RECIPE, options=OPTIONS))[-1]
     assert isinstance(trained, Trained)
     last = place.store.promotions.decisions(place.city).iloc[-1]
     assert (last["version"], last["reason"]) == (trained.manifest.version, trained.reason)

@@ -32,14 +32,16 @@ from pipelines.ingest.replay import archived, begin, play, town
 from pipelines.operate.due_times import nightly_slot
 from pipelines.operate.nightly import nightly
 from pipelines.operate.update import update
-from pipelines.train.city import Means
+from pipelines.train.city import RunOptions
 
 DAYS = int(os.environ.get("FLOWCAST_REHEARSAL_DAYS", "1"))
 KILLS = int(os.environ.get("FLOWCAST_REHEARSAL_KILLS", "4"))
 EPOCHS = int(os.environ.get("FLOWCAST_REHEARSAL_EPOCHS", "1"))
 CITY = os.environ.get("FLOWCAST_REHEARSAL_CITY", "small")
 HORIZON = 3
-RECIPE = Recipe.asked(members=1, final=False, trees=False, epochs=EPOCHS, horizon=HORIZON)
+RECIPE = Recipe.from_options(
+    ensemble_size=1, refit=False, trees=False, epochs=EPOCHS, horizon=HORIZON
+)
 HELD = 3
 """Days by which candidates are judged."""
 
@@ -107,8 +109,8 @@ def work(job: str, name: str, now: np.datetime64) -> None:
     if job == "step":
         update(store, city, now, horizon=HORIZON, wall=time.time() + 60)
     else:
-        means = Means(Computing("cpu"))
-        for event in nightly(store, city, now, recipe=RECIPE, means=means, days=HELD):
+        options = RunOptions(Computing("cpu"))
+        for event in nightly(store, city, now, recipe=RECIPE, options=options, days=HELD):
             assert event is not None
     store.runs.finish(claim, now, DONE)
     store.close()

@@ -23,20 +23,20 @@ from data.paths import models_root
 from data.store.ingests import Source
 from data.store.store import Store
 from forecasting.baselines import BASELINES
-from forecasting.city.fit import Course
+from forecasting.city.fit import FitPlan
 from forecasting.city.recipe import Recipe
-from forecasting.city.task import Lesson
+from forecasting.city.task import CityTask
 from forecasting.ensemble import NeuralForecaster
 from forecasting.registry.manifest import versions
 from forecasting.registry.versions import load_version, verify
-from forecasting.training.batches import Cut
+from forecasting.training.batches import FrameWindows
 from forecasting.training.checkpoint import read_facts
 from forecasting.training.hardware import Computing
 from forecasting.training.loop import Batch
 from forecasting.training.state import Epoch
 from pipelines.train import export
-from pipelines.train.city import Begun, Means, Progress, resume, train
-from pipelines.train.export import Service
+from pipelines.train.city import FitStarted, RunOptions, TrainingEvent, resume, train
+from pipelines.train.export import ServingForm
 from pipelines.train.version import Trained, starting_weights
 
 CPU = Computing("cpu")
@@ -50,15 +50,17 @@ QUICK = {"history": 2, "horizon": 1, "batch": 128}
 
 def single(**asked: Any) -> Recipe:
     """One network, which knows the training days alone."""
-    return Recipe.asked(members=1, final=False, trees=False, **asked)
+    return Recipe.from_options(ensemble_size=1, refit=False, trees=False, **asked)
 
 
 def double(**asked: Any) -> Recipe:
     """Two networks, whose epochs are chosen before they see the validation days too."""
-    return Recipe.asked(network="convlstm", members=2, epochs=2, trees=False, **QUICK, **asked)
+    return Recipe.from_options(
+        network="convlstm", ensemble_size=2, epochs=2, trees=False, **QUICK, **asked
+    )
 
 
-def finish(events: Iterator[Progress | Trained]) -> Trained:
+def finish(events: Iterator[TrainingEvent | Trained]) -> Trained:
     *_, last = events
     assert isinstance(last, Trained)
     return last
@@ -96,7 +98,7 @@ def test_the_test_days_are_never_touched_by_training(small_home: Path) -> None:
     ).read_bytes()
     other = Store(f"sqlite:///{small_home / 'other.db'}")
     other.flow.add(city, changed, source=Source("changed", ""))
-    trained = finish(train(other, city, single(epochs=2), means=Means(CPU)))
+    trained = finish(train(other, city, single(epochs=2), options=RunOptions(CPU)))
     again = models_root() / "small" / trained.manifest.version / "weights.safetensors"
     assert again.read_bytes() == first
 
@@ -104,25 +106,27 @@ def test_the_test_days_are_never_touched_by_training(small_home: Path) -> None:
 def test_any_network_is_trained_and_kept_with_its_own_slots(small_home: Path) -> None:
     city, store = load_city("small"), Store()
     recipe = single(network="st-resnet", epochs=1, horizon=2)
-    trained = finish(train(store, city, recipe, means=Means(CPU)))
+    trained = finish(train(store, city, recipe, options=RunOptions(CPU)))
     version = trained.manifest.version
     loaded = load_version(models_root(), city, version)
     # Three slots of closeness, and those of the leads a day and a week before; hourly slots.
     assert loaded.lags(2) == (167, 166, 23, 22, 2, 1, 0)
     assert loaded.name == trained.manifest.network == "st-resnet"
     with pytest.raises(FlowcastError, match="no network 'lstm'; there is swinlstm-b"):
-        next(train(store, city, single(network="lstm"), means=Means(CPU)))
+        next(train(store, city, single(network="lstm"), options=RunOptions(CPU)))
 
 
 def test_a_training_killed_after_an_epoch_goes_on_as_if_it_never_was(small_home: Path) -> None:
     city, store = load_city("small"), Store()
     recipe = single(epochs=3, seed=5, optimizer="muon", **QUICK)
-    finish(train(store, city, recipe, means=Means(CPU)))
+    finish(train(store, city, recipe, options=RunOptions(CPU)))
     whole = contents(small_home)
-    for progress in train(store, city, recipe, means=Means(CPU)):
+    for progress in train(store, city, recipe, options=RunOptions(CPU)):
         if isinstance(progress, Batch) and progress.epoch == 2 and progress.done > 100:
             break  # the process dies in the middle of the second epoch
-    assert len([e for e in resume(store, city, means=Means(CPU)) if isinstance(e, Epoch)]) == 2
+    assert (
+        len([e for e in resume(store, city, options=RunOptions(CPU)) if isinstance(e, Epoch)]) == 2
+    )
     assert contents(small_home) == whole
 
 
@@ -130,7 +134,9 @@ def test_a_stopped_training_keeps_its_best_epoch_and_can_go_on(small_home: Path)
     city, store = load_city("small"), Store()
     stop = threading.Event()
     events = []
-    for event in train(store, city, single(epochs=9, seed=3, **QUICK), means=Means(CPU, stop=stop)):
+    for event in train(
+        store, city, single(epochs=9, seed=3, **QUICK), options=RunOptions(CPU, stop=stop)
+    ):
         events.append(event)
         if isinstance(event, Epoch):
             stop.set()
@@ -139,7 +145,7 @@ def test_a_stopped_training_keeps_its_best_epoch_and_can_go_on(small_home: Path)
     (told,) = events[-1].manifest.training["fits"]
     assert (told["kind"], told["seed"], told["chosen_epoch"]) == ("selection", 3, 1)
     assert load_version(models_root(), city, events[-1].manifest.version).lags(4)
-    again = finish(resume(store, city, epochs=2, means=Means(CPU)))
+    again = finish(resume(store, city, epochs=2, options=RunOptions(CPU)))
     assert not again.stopped
     assert len(again.manifest.training["fits"][0]["history"]) == 2
 
@@ -150,7 +156,7 @@ def test_a_training_that_ends_with_its_minutes_was_not_stopped(
     # The clock is looked at again later, when a further epoch may seem to fit in after all.
     monkeypatch.setattr("pipelines.train.city.is_finished", lambda state: False)
     trained = finish(
-        train(Store(), load_city("small"), single(epochs=1, **QUICK), means=Means(CPU))
+        train(Store(), load_city("small"), single(epochs=1, **QUICK), options=RunOptions(CPU))
     )
     assert not trained.stopped
 
@@ -162,7 +168,7 @@ def test_a_training_stopped_before_its_first_epoch_says_that_nothing_was_kept(
     stop.set()
     before = versions(models_root(), "small")
     with pytest.raises(FlowcastError, match="before its first epoch"):
-        list(train(Store(), load_city("small"), single(), means=Means(CPU, stop=stop)))
+        list(train(Store(), load_city("small"), single(), options=RunOptions(CPU, stop=stop)))
     assert versions(models_root(), "small") == before
 
 
@@ -170,7 +176,7 @@ def test_a_version_that_is_no_better_than_the_champion_stays_a_candidate(small_h
     city, store = load_city("small"), Store()
     champion = store.promotions.champion(city)
     recipe = single(epochs=1, learning_rate=1e-7, batch=128)
-    trained = finish(train(store, city, recipe, means=Means(CPU)))
+    trained = finish(train(store, city, recipe, options=RunOptions(CPU)))
     assert not trained.promoted
     assert "not below the" in trained.reason
     assert store.promotions.champion(city) == champion
@@ -178,7 +184,7 @@ def test_a_version_that_is_no_better_than_the_champion_stays_a_candidate(small_h
 
 
 def test_champion_and_candidate_are_judged_alike(small_home: Path) -> None:
-    again = finish(train(Store(), load_city("small"), single(epochs=2), means=Means(CPU)))
+    again = finish(train(Store(), load_city("small"), single(epochs=2), options=RunOptions(CPU)))
     scores = again.manifest.metrics  # the same training once more
     assert scores["champion"] == pytest.approx(scores["candidate"])
     assert not again.promoted
@@ -189,12 +195,12 @@ def test_one_training_of_a_city_runs_at_a_time(small_home: Path) -> None:
         filelock.FileLock(small_home / "models/small/training/training.lock"),
         pytest.raises(FlowcastError, match="another training of small is under way"),
     ):
-        next(iter(train(Store(), load_city("small"), single(), means=Means(CPU))))
+        next(iter(train(Store(), load_city("small"), single(), options=RunOptions(CPU))))
 
 
 def test_resuming_a_finished_training_says_how_to_get_more_epochs(small_home: Path) -> None:
     with pytest.raises(FlowcastError, match=r"all of its 2 epochs.*--epochs"):
-        list(resume(Store(), load_city("small"), means=Means(CPU)))
+        list(resume(Store(), load_city("small"), options=RunOptions(CPU)))
 
 
 def test_a_training_killed_before_its_version_was_written_gets_it_by_resuming(
@@ -203,15 +209,15 @@ def test_a_training_killed_before_its_version_was_written_gets_it_by_resuming(
     city, store = load_city("small"), Store()
     lost = small_home / "models" / "small" / str(store.promotions.champion(city))
     shutil.rmtree(lost)
-    again = finish(resume(store, city, means=Means(CPU)))
+    again = finish(resume(store, city, options=RunOptions(CPU)))
     assert versions(models_root(), "small") == [again.manifest.version]
     with pytest.raises(FlowcastError, match="all of its 2 epochs"):
-        list(resume(store, city, means=Means(CPU)))
+        list(resume(store, city, options=RunOptions(CPU)))
 
 
 def test_resuming_where_nothing_was_trained_is_a_sentence(flowcast_home: Path) -> None:
     with pytest.raises(FlowcastError, match=r"no training to go on with .*without --resume"):
-        list(resume(Store(), load_city("demo"), means=Means(CPU)))
+        list(resume(Store(), load_city("demo"), options=RunOptions(CPU)))
 
 
 def test_resuming_after_the_flow_changed_is_refused(small_home: Path) -> None:
@@ -220,12 +226,12 @@ def test_resuming_after_the_flow_changed_is_refused(small_home: Path) -> None:
     flow.attrs = store.flow.read(city).attrs
     store.flow.add(city, flow, source=Source("corrected", ""), replace=True)
     with pytest.raises(FlowcastError, match=r"the flow has changed.*without --resume"):
-        list(resume(store, city, epochs=9, means=Means(CPU)))
+        list(resume(store, city, epochs=9, options=RunOptions(CPU)))
 
 
 def test_a_device_that_is_not_there_is_a_sentence(small_home: Path) -> None:
     with pytest.raises(FlowcastError, match="no device 'tpu9'"):
-        list(train(Store(), load_city("small"), single(), means=Means(Computing("tpu9"))))
+        list(train(Store(), load_city("small"), single(), options=RunOptions(Computing("tpu9"))))
 
 
 # Several fits
@@ -238,21 +244,21 @@ def kept_forecast(home: Path, trained: Trained) -> NeuralForecaster:
 @pytest.fixture(scope="module")
 def _whole(
     _trained_home: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, list[Progress | Trained]]:
+) -> tuple[Path, list[TrainingEvent | Trained]]:
     """A home with a training of two networks, never interrupted, and what it told."""
     home = tmp_path_factory.mktemp("whole") / "home"
     shutil.copytree(_trained_home, home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLOWCAST_HOME", str(home))
-        events = list(train(Store(), load_city("small"), double(), means=Means(CPU)))
+        events = list(train(Store(), load_city("small"), double(), options=RunOptions(CPU)))
     return home, events
 
 
 def test_every_member_is_fitted_twice_and_the_final_fits_take_the_epochs_found(
-    _whole: tuple[Path, list[Progress | Trained]],
+    _whole: tuple[Path, list[TrainingEvent | Trained]],
 ) -> None:
     _, events = _whole
-    begun = [(e.number, e.count, e.kind, e.seed) for e in events if isinstance(e, Begun)]
+    begun = [(e.number, e.count, e.kind, e.seed) for e in events if isinstance(e, FitStarted)]
     assert begun == [
         (1, 4, "selection", 0),
         (2, 4, "selection", 1),
@@ -275,7 +281,7 @@ def test_every_member_is_fitted_twice_and_the_final_fits_take_the_epochs_found(
 
 
 def test_what_serves_knows_the_validation_days_and_what_is_judged_does_not(
-    _whole: tuple[Path, list[Progress | Trained]],
+    _whole: tuple[Path, list[TrainingEvent | Trained]],
 ) -> None:
     home, events = _whole
     trained = events[-1]
@@ -298,28 +304,28 @@ def test_what_serves_knows_the_validation_days_and_what_is_judged_does_not(
         assert ours != {name: saved[f"selection-{member}"][f"best.{name}"] for name in ours}
 
 
-def in_final(event: Progress | Trained, seen: list[Progress | Trained]) -> bool:
-    begun = [one for one in seen if isinstance(one, Begun)]
+def in_final(event: TrainingEvent | Trained, seen: list[TrainingEvent | Trained]) -> bool:
+    begun = [one for one in seen if isinstance(one, FitStarted)]
     return isinstance(event, Batch) and begun[-1].number == 4 and event.done > 100
 
 
-def between(event: Progress | Trained, seen: list[Progress | Trained]) -> bool:
-    return isinstance(event, Begun) and event.number == 3
+def between(event: TrainingEvent | Trained, seen: list[TrainingEvent | Trained]) -> bool:
+    return isinstance(event, FitStarted) and event.number == 3
 
 
 @pytest.mark.parametrize("moment", [in_final, between])
 def test_a_training_killed_in_any_of_its_fits_goes_on_as_if_it_never_was(
     small_home: Path,
-    _whole: tuple[Path, list[Progress | Trained]],
-    moment: Callable[[Progress | Trained, list[Progress | Trained]], bool],
+    _whole: tuple[Path, list[TrainingEvent | Trained]],
+    moment: Callable[[TrainingEvent | Trained, list[TrainingEvent | Trained]], bool],
 ) -> None:
     city, store = load_city("small"), Store()
-    seen: list[Progress | Trained] = []
-    for event in train(store, city, double(), means=Means(CPU)):
+    seen: list[TrainingEvent | Trained] = []
+    for event in train(store, city, double(), options=RunOptions(CPU)):
         if moment(event, seen):
             break
         seen.append(event)
-    again = finish(resume(store, city, means=Means(CPU)))
+    again = finish(resume(store, city, options=RunOptions(CPU)))
     assert contents(small_home) == contents(_whole[0])
     ours, theirs = (
         (home / "models/small" / one.manifest.version / "weights.safetensors").read_bytes()
@@ -329,12 +335,12 @@ def test_a_training_killed_in_any_of_its_fits_goes_on_as_if_it_never_was(
 
 
 def test_a_training_stopped_in_a_final_fit_serves_what_was_selected_and_can_go_on(
-    small_home: Path, _whole: tuple[Path, list[Progress | Trained]]
+    small_home: Path, _whole: tuple[Path, list[TrainingEvent | Trained]]
 ) -> None:
     city, store = load_city("small"), Store()
     stop = threading.Event()
-    events: list[Progress | Trained] = []
-    for event in train(store, city, double(), means=Means(CPU, stop=stop)):
+    events: list[TrainingEvent | Trained] = []
+    for event in train(store, city, double(), options=RunOptions(CPU, stop=stop)):
         if in_final(event, events):
             stop.set()
         events.append(event)
@@ -342,21 +348,21 @@ def test_a_training_stopped_in_a_final_fit_serves_what_was_selected_and_can_go_o
     assert first.stopped
     assert [fit["kind"] for fit in first.manifest.training["fits"]] == ["selection"] * 2
     assert len(kept_forecast(small_home, first).rollouts) == 2
-    again = finish(resume(store, city, means=Means(CPU)))
+    again = finish(resume(store, city, options=RunOptions(CPU)))
     assert not again.stopped
     assert contents(small_home) == contents(_whole[0])
     assert again.manifest.metrics["candidate"] == first.manifest.metrics["candidate"]
     with pytest.raises(FlowcastError, match=r"all of its 2 epochs.*--epochs"):
-        list(resume(store, city, means=Means(CPU)))
+        list(resume(store, city, options=RunOptions(CPU)))
 
 
 def test_more_epochs_train_every_member_on_and_the_final_fits_anew(
-    small_home: Path, _whole: tuple[Path, list[Progress | Trained]]
+    small_home: Path, _whole: tuple[Path, list[TrainingEvent | Trained]]
 ) -> None:
     shutil.rmtree(small_home)
     shutil.copytree(_whole[0], small_home)
     city, store = load_city("small"), Store()
-    events = list(resume(store, city, epochs=3, means=Means(CPU)))
+    events = list(resume(store, city, epochs=3, options=RunOptions(CPU)))
     again = finish(iter(events))
     fits = again.manifest.training["fits"]
     assert [len(fit["history"]) for fit in fits[:2]] == [3, 3]
@@ -373,7 +379,7 @@ def test_a_version_of_another_format_is_no_hindrance(small_home: Path) -> None:
     version = str(store.promotions.champion(city))
     path = models_root() / "small" / version / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
-    again = finish(resume(store, city, means=Means(CPU)))
+    again = finish(resume(store, city, options=RunOptions(CPU)))
     assert again.promoted  # over a champion that cannot serve
     assert again.manifest.version != version
 
@@ -381,10 +387,14 @@ def test_a_version_of_another_format_is_no_hindrance(small_home: Path) -> None:
 def test_parts_of_the_context_can_be_left_out(small_home: Path) -> None:
     city, store = load_city("small"), Store()
     parts = ["anomaly", "expected", "yesterday", "hour", "holiday", "weather", "place"]
-    bare = finish(train(store, city, single(epochs=1, without=parts, **QUICK), means=Means(CPU)))
+    bare = finish(
+        train(store, city, single(epochs=1, without=parts, **QUICK), options=RunOptions(CPU))
+    )
     assert bare.manifest.around == {}
     assert kept_forecast(small_home, bare).memory(4) == ()
-    less = finish(train(store, city, single(epochs=1, without=["hour"], **QUICK), means=Means(CPU)))
+    less = finish(
+        train(store, city, single(epochs=1, without=["hour"], **QUICK), options=RunOptions(CPU))
+    )
     assert less.manifest.context["config"]["hour"] is False
     assert less.manifest.around["numbers"] == 4  # of holidays
     assert less.manifest.config_hash != bare.manifest.config_hash
@@ -401,7 +411,7 @@ def test_a_version_made_in_the_second_of_another_takes_a_later_one(small_home: P
     ]
     for folder in taken:
         shutil.copytree(root / former, folder)
-    made = finish(train(store, city, asked, means=Means(CPU)))
+    made = finish(train(store, city, asked, options=RunOptions(CPU)))
     assert made.manifest.version == max(versions(models_root(), "small")) > taken[-1].name
     assert store.promotions.champion(city) == (made.manifest.version if made.promoted else former)
     for folder in taken:
@@ -414,13 +424,15 @@ def test_a_version_made_in_the_second_of_another_takes_a_later_one(small_home: P
 
 def mixed(**asked: Any) -> Recipe:
     """A network of each kind."""
-    return Recipe.asked(members=1, plain=True, trees=False, epochs=1, **QUICK, **asked)
+    return Recipe.from_options(
+        ensemble_size=1, raw_ensemble=True, trees=False, epochs=1, **QUICK, **asked
+    )
 
 
 def test_a_second_kind_of_networks_is_trained_kept_and_gone_on_with(small_home: Path) -> None:
     city, store = load_city("small"), Store()
-    events = list(train(store, city, mixed(final=True), means=Means(CPU)))
-    begun = [(e.number, e.count, e.kind) for e in events if isinstance(e, Begun)]
+    events = list(train(store, city, mixed(refit=True), options=RunOptions(CPU)))
+    begun = [(e.number, e.count, e.kind) for e in events if isinstance(e, FitStarted)]
     kinds = ["selection", "selection", "final", "final"]
     assert begun == [(number, 4, kind) for number, kind in enumerate(kinds, start=1)]
     trained = finish(iter(events))
@@ -432,16 +444,16 @@ def test_a_second_kind_of_networks_is_trained_kept_and_gone_on_with(small_home: 
     assert loaded.plain.runtime == loaded.runtime == "onnxruntime float32"
     assert verify(models_root(), "small", manifest.version) == []
     whole = contents(small_home)
-    killed = train(store, city, mixed(final=True), means=Means(CPU))
-    next(e for e in killed if isinstance(e, Begun) and e.number == 2)
+    killed = train(store, city, mixed(refit=True), options=RunOptions(CPU))
+    next(e for e in killed if isinstance(e, FitStarted) and e.number == 2)
     killed.close()
-    again = finish(resume(store, city, means=Means(CPU)))
+    again = finish(resume(store, city, options=RunOptions(CPU)))
     assert contents(small_home) == whole
     assert again.manifest.plain == manifest.plain
     # Each kind of a warm start begins with its own weights.
-    course = Course.prepare(split(store.flow.read(city), city), city, mixed())
+    plan = FitPlan.prepare(split(store.flow.read(city), city), city, mixed())
     weights = [
-        starting_weights(city, manifest.version, member, course.selection(member))
+        starting_weights(city, manifest.version, member, plan.selection(member))
         for member in range(2)
     ]
     for member, one in enumerate(weights):
@@ -457,7 +469,7 @@ def test_networks_on_frames_alone_that_add_nothing_stay_away(
 ) -> None:
     monkeypatch.setattr("pipelines.train.version.LEAST", 1.1)
     city = load_city("small")
-    trained = finish(train(Store(), city, mixed(final=False), means=Means(CPU)))
+    trained = finish(train(Store(), city, mixed(refit=False), options=RunOptions(CPU)))
     assert (trained.manifest.plain, trained.manifest.networks) == ({}, 1)
     assert "networks on frames alone stay away: on the validation days they add nothing" in (
         trained.notes
@@ -469,15 +481,15 @@ def test_networks_on_frames_alone_that_add_nothing_stay_away(
 def test_int8_that_does_not_do_for_one_kind_serves_neither(
     small_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measured(lesson: Lesson, networks: Sequence[nn.Module], exact: Service) -> Service:
-        if lesson.around is not None:
-            return measure(lesson, networks, exact)
+    def measured(task: CityTask, networks: Sequence[nn.Module], exact: ServingForm) -> ServingForm:
+        if task.around is not None:
+            return measure(task, networks, exact)
         return replace(exact, notes=("float32 serves: as if int8 changed too much",))
 
     measure = export._measured
     monkeypatch.setattr(export, "_measured", measured)
-    means = Means(CPU, serve="int8")
-    trained = finish(train(Store(), load_city("small"), mixed(final=False), means=means))
+    options = RunOptions(CPU, serve="int8")
+    trained = finish(train(Store(), load_city("small"), mixed(refit=False), options=options))
     assert trained.manifest.plain
     assert trained.manifest.export["precision"] == "float32"
     assert "float32 serves: as if int8 changed too much" in trained.notes
@@ -489,8 +501,8 @@ def test_int8_that_does_not_do_for_one_kind_serves_neither(
 
 def test_a_training_stopped_before_its_second_kind_serves_the_first(small_home: Path) -> None:
     stop = threading.Event()
-    events: list[Progress | Trained] = []
-    for event in train(Store(), load_city("small"), mixed(), means=Means(CPU, stop=stop)):
+    events: list[TrainingEvent | Trained] = []
+    for event in train(Store(), load_city("small"), mixed(), options=RunOptions(CPU, stop=stop)):
         events.append(event)
         if isinstance(event, Epoch):
             stop.set()
@@ -503,15 +515,15 @@ def test_a_training_stopped_before_its_second_kind_serves_the_first(small_home: 
 def test_a_second_kind_that_comes_to_no_finite_end_costs_no_more_than_itself(
     small_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoilt(self: Lesson, device: torch.device) -> Cut:
+    def spoilt(self: CityTask, device: torch.device) -> FrameWindows:
         cut = feed(self, device)
         if self.around is None:
             cut.frames.fill_(torch.nan)
         return cut
 
-    feed = Lesson.feed
-    monkeypatch.setattr(Lesson, "feed", spoilt)
-    trained = finish(train(Store(), load_city("small"), mixed(), means=Means(CPU)))
+    feed = CityTask.feed
+    monkeypatch.setattr(CityTask, "feed", spoilt)
+    trained = finish(train(Store(), load_city("small"), mixed(), options=RunOptions(CPU)))
     assert (trained.stopped, trained.manifest.plain) == (False, {})
     assert len(trained.manifest.training["fits"]) == 2  # that of the selection, and the final one
     assert "no networks on frames alone have a share" in trained.notes[0]
@@ -522,6 +534,6 @@ def test_a_training_that_began_before_there_was_a_second_kind_goes_on(small_home
     path = small_home / CHECKPOINT
     recipe = json.loads(read_facts(path)["recipe"])
     assert "plain" not in recipe  # as it was written then
-    assert Recipe.of(recipe).plain is False
-    more = resume(store, city, epochs=3, means=Means(CPU))
+    assert Recipe.from_fields(recipe).raw_ensemble is False
+    more = resume(store, city, epochs=3, options=RunOptions(CPU))
     assert len([event for event in more if isinstance(event, Epoch)]) == 1

@@ -15,11 +15,11 @@ from data.paths import models_root
 from data.store.store import Store
 from forecasting.registry.manifest import versions
 from forecasting.training.hardware import Computing
-from pipelines.train.city import Means, resume
+from pipelines.train.city import RunOptions, resume
 from pipelines.train.trainer import main
 from pipelines.train.version import Trained
 
-ON_CPU = Means(Computing("cpu"))
+ON_CPU = RunOptions(Computing("cpu"))
 CHECKPOINT = "models/small/training/selection-0.safetensors"
 SINGLE = ["--members", "1", "--no-final", "--no-trees"]
 COMMAND = [sys.executable, "-m", "app.cli", "train"]
@@ -31,12 +31,12 @@ from data.store.store import Store
 from forecasting.computing import Computing
 from forecasting.training import Batch
 from pipelines.fitting import Recipe
-from pipelines.train import Means, train
+from pipelines.train import RunOptions, train
 
 with stopping_on_interrupt() as stop:
-    means = Means(Computing("cpu"), stop=stop)
-    recipe = Recipe.asked(members=1, final=False, trees=False, epochs=2)
-    for event in train(Store(), load_city("small"), recipe, means=means):
+    options = RunOptions(Computing("cpu"), stop=stop)
+    recipe = Recipe.from_options(ensemble_size=1, refit=False, trees=False, epochs=2)
+    for event in train(Store(), load_city("small"), recipe, options=options):
         if isinstance(event, Batch) and (event.epoch, event.done) == (2, 192):
             os.kill(os.getpid(), signal.SIGTERM)
 """
@@ -70,7 +70,7 @@ def ended(command: list[str], number: int) -> tuple[int, str]:
 
 
 def goes_on(home: Path) -> tuple[Trained, dict[str, bytes]]:
-    *_, trained = resume(Store(), load_city("small"), means=ON_CPU)
+    *_, trained = resume(Store(), load_city("small"), options=ON_CPU)
     assert isinstance(trained, Trained)
     return trained, {name: value.tobytes() for name, value in load_file(home / CHECKPOINT).items()}
 
