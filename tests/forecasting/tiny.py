@@ -1,6 +1,6 @@
 """The smallest SwinLSTM-B that has everything, for tests of training."""
 
-from forecasting.networks import SwinLSTMConfig
+from forecasting.networks.swinlstm_b import SwinLSTMConfig
 
 TINY = SwinLSTMConfig(
     grid=(4, 4),

@@ -20,7 +20,7 @@ from data.weather import label_weather
 from forecasting.covariates.config import PLAIN, ContextConfig
 from forecasting.covariates.covariates import study
 from forecasting.ensemble import NeuralForecaster
-from forecasting.networks import SwinLSTMConfig
+from forecasting.networks.swinlstm_b import SwinLSTMConfig
 from forecasting.networks.with_covariates import ContextualStep, Surroundings
 from forecasting.onnx_export.export import export
 from forecasting.registry.manifest import MANIFEST, Manifest, read_manifest, versions
