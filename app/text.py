@@ -10,6 +10,7 @@ from rich.text import Text
 
 from data.city import City
 from data.clock import local, stamp
+from data.formats.reading import REPAIRS
 from data.intervals import band
 
 if TYPE_CHECKING:  # They load what a forecast can do without.
@@ -214,11 +215,7 @@ def _heading(forecast: xr.DataArray, city: City) -> str:
 
 
 def _repair_lines(repairs: dict[str, int]) -> list[str]:
-    from data.formats.reading import REPAIRS  # it loads h5py, which a forecast can do without
-    from data.weather import REPAIRS as OF_WEATHER
-
-    texts = REPAIRS | OF_WEATHER
-    return [f"  {texts.get(key, key)}: {count:,}" for key, count in repairs.items()]
+    return [f"  {REPAIRS.get(key, key)}: {count:,}" for key, count in repairs.items()]
 
 
 def _iso(time: np.ndarray, city: City) -> list[str]:

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and their hashes."""
+"""Files: atomic writes, locks, hashes."""
 
 import hashlib
 import os
@@ -11,15 +11,15 @@ from data.errors import FlowcastError, NotNowError
 
 
 @contextmanager
-def write_whole(path: Path) -> Iterator[Path]:
-    """Gives a temporary file beside `path` that takes its place once it is written and synced.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Gives a temporary file beside `path`, which replaces `path` once it is written and synced.
 
     Raises:
         FlowcastError: the disk is full or the folder may not be written; `path` is as it was.
     """
     temporary: Path | None = None
     try:
-        make_folder(path.parent)
+        ensure_folder(path.parent)
         handle, name = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
         )
@@ -41,21 +41,21 @@ def write_whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def only_one(lock: Path, taken: str) -> Iterator[None]:
-    """Keeps every other process out while it lasts; a process that dies lets go of it.
+def exclusive_lock(lock: Path, busy: str) -> Iterator[None]:
+    """Holds a lock that no other process holds; it ends with the process at the latest.
 
     Raises:
-        NotNowError: another one holds `lock`, and the sentence begins with `taken`.
+        NotNowError: another one holds `lock`, and the sentence begins with `busy`.
         FlowcastError: it may not be written.
     """
     import filelock  # it loads more than all else that a forecast needs of this module
 
-    make_folder(lock.parent)
-    held = filelock.FileLock(lock)
+    ensure_folder(lock.parent)
+    file_lock = filelock.FileLock(lock)
     try:
-        held.acquire(timeout=0)
+        file_lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise NotNowError(f"{taken}; wait for it, or end it first") from None
+        raise NotNowError(f"{busy}; wait for it, or end it first") from None
     except OSError as error:
         raise FlowcastError(
             f"the lock {lock} cannot be taken ({error.strerror}); give this user the right to write it"
@@ -63,10 +63,10 @@ def only_one(lock: Path, taken: str) -> Iterator[None]:
     try:
         yield
     finally:
-        held.release()
+        file_lock.release()
 
 
-def make_folder(folder: Path) -> None:
+def ensure_folder(folder: Path) -> None:
     """Makes the folder and those above it where they are missing.
 
     Raises:

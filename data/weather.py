@@ -9,7 +9,6 @@ those of a flow of the city.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -20,28 +19,8 @@ from data.flow import attributes
 
 DIMS = ("time", "variable")
 VARIABLE = re.compile(r"[a-z][a-z0-9_]{0,63}")
-MOST_VARIABLES = 64
 CURRENT = np.timedelta64(25, "h")
 """How long a value counts where none follows: a day, with the hour that one a year is longer."""
-REPAIRS = {
-    "missing": "values of the weather that are missing",
-    "trace": "values T of the weather, a trace, taken as 0.005",
-    "no_numbers": "columns of the weather without any number left out",
-    "duplicates_last": "records of the weather that stood more than once, the last taken",
-}
-
-
-@dataclass(frozen=True)
-class WeatherReading:
-    """What a file says of the weather in a city.
-
-    Attributes:
-        weather: checked, at least one value of it.
-        repairs: how often each of `REPAIRS`, or of those of a flow, was needed, where it was.
-    """
-
-    weather: xr.DataArray
-    repairs: dict[str, int]
 
 
 def label_weather(
@@ -85,48 +64,6 @@ def _validate(weather: xr.DataArray) -> xr.DataArray:
     if not (np.diff(weather["time"].values) > np.timedelta64(0, "s")).all():  # NaT does not rise
         raise FlowcastError("the times of weather rise strictly")
     return weather
-
-
-def reading_of(
-    values: np.ndarray,
-    time: np.ndarray,
-    variables: Sequence[str],
-    city: City,
-    repairs: dict[str, int],
-) -> WeatherReading:
-    """Returns the records sorted, each time once: of several rows the last of the file.
-
-    Args:
-        values: rows as the file has them, dims `(row, variable)`.
-        time: when each was known, UTC; NaT for rows that are left out.
-        variables: their names.
-        city: where it was measured.
-        repairs: what was needed so far.
-
-    Raises:
-        FlowcastError: no value is left, or there are too many variables.
-    """
-    if len(variables) > MOST_VARIABLES:
-        raise FlowcastError(
-            f"{len(variables)} variables are more than {MOST_VARIABLES}; leave those out that hardly "
-            f"bear on traffic"
-        )
-    rows = np.flatnonzero(~np.isnat(time) & np.isfinite(values).any(axis=1))
-    if not len(rows):
-        raise FlowcastError(f"none of {len(time):,} records has a time and a value; get it anew")
-    order = rows[np.argsort(time[rows], kind="stable")]
-    last = np.r_[np.diff(time[order]) > np.timedelta64(0, "s"), True]
-    following = order[np.minimum(np.arange(len(order)) + 1, len(order) - 1)]
-    same = ((values[order] == values[following]) | np.isnan(values[order])).all(axis=1)
-    kept = order[last]
-    counted = repairs | {
-        "missing": np.isnan(values[kept]).sum(),
-        "unsorted": (np.diff(time[rows]) < np.timedelta64(0, "s")).sum(),
-        "duplicates_equal": (~last & same).sum(),
-        "duplicates_last": (~last & ~same).sum(),
-    }
-    weather = label_weather(values[kept], time[kept], variables, city)
-    return WeatherReading(weather, {name: int(count) for name, count in counted.items() if count})
 
 
 def known(weather: xr.DataArray, init_times: np.ndarray) -> xr.DataArray:

@@ -236,13 +236,13 @@ def _lived_in_home(_trained_home: Path, make_once: MakeOnce) -> Path:
 
         from data.city import load_city
         from data.store.store import Store
-        from pipelines.ingest.replay import archived, begin, play, town
+        from pipelines.ingest.replay import from_archive, play, store_past, target_city
         from pipelines.operate.update import update
 
         shutil.copytree(_trained_home, home)
         store, source = Store(), load_city("small")
-        city = town(source, "small-live")
-        _, flow = begin(store, source, city, archived(store, source, None))
+        city = target_city(source, "small-live")
+        _, flow = store_past(store, source, city, from_archive(store, source, None))
         for now in play(flow[:26], city):
             update(store, city, now, horizon=3, wall=time.time() + 60)
         store.close()

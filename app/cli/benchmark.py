@@ -97,14 +97,14 @@ def table(
     markdown: Annotated[Path | None, typer.Option(help="Write the table as Markdown.")] = None,
 ) -> None:
     """Joins the results of runs into one table, the published figures beside them, marked so."""
-    from data.files import write_whole
+    from data.files import atomic_write
     from pipelines.benchmark.table import as_csv, as_markdown
     from pipelines.benchmark.table import table as join
 
     joined = join(folders)
     for path, text in ((csv, as_csv(joined)), (markdown, as_markdown(joined))):
         if path is not None:
-            with write_whole(path) as temporary:
+            with atomic_write(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
             ERR.print(f"wrote {path}", markup=False)
     OUT.print(as_markdown(joined), markup=False, end="")

@@ -22,6 +22,7 @@ from app.cli.options import (
     print_table,
 )
 from data.city import City, load_city
+from data.clock import stamp
 from data.errors import FlowcastError
 
 CitiesOption = Annotated[
@@ -140,10 +141,10 @@ def replay(
     from pipelines.ingest import replay as run
 
     place, store = load_city(city), Store()
-    other = run.town(place, into or f"{city}-live")
+    other = run.target_city(place, into or f"{city}-live")
     first = parse_time(begin, place) if begin else None
-    chosen = run.filed(paths, place, first) if paths else run.archived(store, place, first)
-    stored, flow = run.begin(store, place, other, chosen)
+    chosen = run.from_files(paths, place, first) if paths else run.from_archive(store, place, first)
+    stored, flow = run.store_past(store, place, other, chosen)
     ERR.print(
         f"{stored:,} slots before are stored; {len(flow):,} are played into {other.name}, one every "
         f"{_seconds(place) / speed:.3g} s; "
@@ -151,7 +152,7 @@ def replay(
         markup=False,
     )
     for now in run.play(flow, other):
-        OUT.print(run.told(now, place), markup=False)
+        OUT.print(stamp(now, place.timezone), markup=False)
         time.sleep(_seconds(place) / speed)
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from app.charts.curves import by_frame, growth, learning_curve, panels
 from app.charts.frames import animation, strips
-from data.files import write_whole
+from data.files import atomic_write
 from forecasting.benchmarks.frame_metrics import METRICS
 from pipelines.benchmark.cost import Cost, Series
 from pipelines.benchmark.experiments import COST, COST_QUESTION, Outcome
@@ -30,7 +30,7 @@ def write_pictures(finished: Finished) -> None:
     channels = ("inflow", "outflow") if samples["past"].shape[2] == 2 else ()
     _save(finished.folder / "samples.png", strips(**samples, names=names, channels=channels))
     first = {part: frames[0] for part, frames in samples.items()}
-    with write_whole(finished.folder / "samples.gif") as temporary:
+    with atomic_write(finished.folder / "samples.gif") as temporary:
         temporary.write_bytes(animation(**first, channels=channels))
     _save(finished.folder / CURVE, learning_curve(result["epochs"]))
 
@@ -71,7 +71,7 @@ def write_cost(folder: Path, rows: Sequence[Cost]) -> list[Path]:
     paths = [folder / name for name in ("cost.json", "cost.md", "cost.png")]
     texts = [json.dumps(finite([asdict(row) for row in rows]), indent=1), growth_markdown(rows)]
     for path, text in zip(paths, texts, strict=False):
-        with write_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     _save(paths[2], growth(growth_panels(rows), GROWTH_TITLE))
     return paths
@@ -102,5 +102,5 @@ def _mean(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _save(path: Path, figure: Figure) -> None:
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=DOTS_PER_INCH)

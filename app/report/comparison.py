@@ -15,7 +15,7 @@ from app.cli.options import ERR
 from data.city import City
 from data.clock import duration
 from data.errors import FlowcastError
-from data.files import make_folder, write_whole
+from data.files import atomic_write, ensure_folder
 from data.store.store import Store
 from pipelines.compare.comparison import Held, hold
 from pipelines.compare.contest_processes import Began, Ended
@@ -150,16 +150,16 @@ def _write(folder: Path, found: Standings, content: dict[str, Any]) -> Iterator[
     """Writes table and plots and yields their paths."""
     from app.charts.comparison import charts
 
-    make_folder(folder)
+    ensure_folder(folder)
     texts = {
         "table.json": json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False),
         "table.md": as_markdown(content),
     }
     for name, text in texts.items():
-        with write_whole(folder / name) as temporary:
+        with atomic_write(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
         yield folder / name
     for name, figure in charts(found):
-        with write_whole(folder / f"{name}.png") as temporary:
+        with atomic_write(folder / f"{name}.png") as temporary:
             figure.savefig(temporary, dpi=DOTS_PER_INCH)
         yield folder / f"{name}.png"

@@ -10,7 +10,7 @@ import xarray as xr
 from data.city import City
 from data.clock import local
 from data.errors import FlowcastError
-from data.files import write_whole
+from data.files import atomic_write
 from data.intervals import EDGES, band, without_band
 
 BOUNDS = ("flow_lower", "flow_upper")
@@ -31,7 +31,7 @@ def export_forecast(
     Raises:
         FlowcastError: the file cannot be written.
     """
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         EXPORTS[path.suffix.lower()](temporary, forecast, city, newest)
 
 

@@ -1,103 +1,109 @@
-"""Readers: which function reads which format, and the files that a path stands for.
+"""READERS: every format that flowcast ingests, and the files that a path stands for.
 
-A city's flow is in the format that its TOML names, or in tables, CSV or Parquet, which tell by their
-columns what they hold. Its weather may stand beside it: in CSV files, and in HDF5 files that tell
-themselves that they hold weather.
+A format is its module here and its line in `READERS`; nothing else knows names of files. A file of
+HDF5 is read by the reader that the TOML of its city names first; one whose content is of another format
+goes to the next that accepts it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from data.city import City
 from data.errors import FlowcastError
-from data.formats.reading import Reading
-from data.formats.sandbox.read_in_child import HoldsWeather
-from data.formats.tables import is_flow_table, names_flow, open_flow_table
-from data.formats.taxibj import open_taxibj
-from data.formats.taxibj_weather import open_meteorology
+from data.formats.reading import OtherFormat, Reader, Reading, WeatherReading
+from data.formats.tables import is_flow_csv, is_parquet, open_flow_table
+from data.formats.taxibj import is_hdf5, open_taxibj
+from data.formats.taxibj_weather import open_taxibj_weather
 from data.formats.weather_csv import is_weather_csv, open_weather_csv
-from data.weather import WeatherReading
 
-READERS: dict[str, Callable[[Path, City], Reading]] = {"taxibj": open_taxibj}
-SUFFIXES = (".h5", ".hdf5")
-TABLES = (".csv", ".parquet")
+READERS: dict[str, Reader] = {
+    "taxibj": Reader("flow as HDF5 (TaxiBJ)", (".h5", ".hdf5"), is_hdf5, open_taxibj),
+    "csv": Reader("flow as CSV", (".csv",), is_flow_csv, open_flow_table),
+    "parquet": Reader("flow as Parquet", (".parquet",), is_parquet, open_flow_table),
+    "weather-csv": Reader("weather as CSV", (".csv",), is_weather_csv, open_weather_csv),
+    "taxibj-weather": Reader(
+        "weather as HDF5 (TaxiBJ)", (".h5", ".hdf5"), is_hdf5, open_taxibj_weather
+    ),
+}
 
 
-def reader_of(city: City) -> Callable[[Path, City], Reading]:
-    """Returns the function that reads the files of `city`.
+def suffixes() -> tuple[str, ...]:
+    """Returns with what the names of all files that can be ingested end."""
+    return tuple(dict.fromkeys(one for reader in READERS.values() for one in reader.suffixes))
+
+
+def check_reader(city: City) -> None:
+    """Checks that the reader that the TOML of `city` names exists.
 
     Raises:
-        FlowcastError: its TOML names a reader that there is not.
+        FlowcastError: it does not.
     """
     if city.reader not in READERS:
         raise FlowcastError(
             f"the TOML of {city.name} names the reader {city.reader!r}; there is {', '.join(READERS)}"
         )
-    return READERS[city.reader]
 
 
 def read_file(path: Path, city: City) -> Reading | WeatherReading:
     """Returns the flow or the weather that a file holds.
 
     Raises:
-        FlowcastError: the file is refused, or the city names a reader that there is not.
+        FlowcastError: the file is refused, or the city names a reader that does not exist.
     """
-    if path.suffix.lower() in TABLES:
-        if is_flow_table(path) or names_flow(path):  # a column that lacks is told by its reader
-            return open_flow_table(path, city)
-        return open_weather_csv(path, city)
-    try:
-        return reader_of(city)(path, city)
-    except HoldsWeather:
-        return open_meteorology(path, city)
+    check_reader(city)
+    for key in sorted(READERS, key=lambda key: key != city.reader):
+        if READERS[key].accepts(path):
+            try:
+                return READERS[key].read(path, city)
+            except OtherFormat:
+                continue
+    raise _unknown(path)
 
 
 def input_files(paths: Iterable[Path]) -> list[Path]:
-    """Returns the files that `paths` stand for, those of a folder by name.
-
-    They are files as given, and of folders the HDF5 files and the tables of flow or weather.
+    """Returns the files that `paths` stand for: files as given, those of a folder by name.
 
     Raises:
-        FlowcastError: a path is missing, a folder has no such file, or a file is an `.npz`.
+        FlowcastError: a path is missing, a file is of no format in `READERS`, or a folder has none.
     """
     return [file for path in paths for file in _files(path)]
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return _files_of(path)
-    if not path.is_file():
-        raise FlowcastError(
-            f"{path} does not exist; name a file or a folder of {_suffixes()} files or tables (CSV, Parquet)"
-        )
-    if path.suffix.lower() == ".npz":
-        raise FlowcastError(
-            f"{path} holds no times and serves benchmarks only, never a city's archive; "
-            f"name {_suffixes()} files"
-        )
-    return [path]
-
-
-def _files_of(folder: Path) -> list[Path]:
+    if path.is_file():
+        if not (_has_suffix(path) or _is_accepted(path)):
+            raise _unknown(path)
+        return [path]
+    if not path.is_dir():
+        raise FlowcastError(f"{path} does not exist; name a file or a folder of files")
     files = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.is_file() and not path.name.startswith(".") and _serves(path)
+        file
+        for file in sorted(path.iterdir())
+        if file.is_file()
+        and not file.name.startswith(".")
+        and _has_suffix(file)
+        and _is_accepted(file)
     ]
     if not files:
         raise FlowcastError(
-            f"the folder {folder} has no {_suffixes()} file and no table of flow or weather; name one "
-            f"that has"
+            f"the folder {path} has no file that can be ingested ({_titles()}); name another"
         )
     return files
 
 
-def _serves(path: Path) -> bool:
-    suffix = path.suffix.lower()
-    return suffix in SUFFIXES or (
-        suffix in TABLES and (is_flow_table(path) or is_weather_csv(path))
+def _has_suffix(path: Path) -> bool:
+    return path.name.lower().endswith(suffixes())
+
+
+def _is_accepted(path: Path) -> bool:
+    return any(reader.accepts(path) for reader in READERS.values())
+
+
+def _unknown(path: Path) -> FlowcastError:
+    return FlowcastError(
+        f"{path} is of no format that can be ingested ({_titles()}); convert it, or name another file"
     )
 
 
-def _suffixes() -> str:
-    return " or ".join(SUFFIXES)
+def _titles() -> str:
+    return ", ".join(reader.title for reader in READERS.values())

@@ -1,4 +1,4 @@
-"""Pieces of a table of flow: some rows of a CSV or Parquet file at a time, however long it is."""
+"""Chunks of a table of flow: some rows of a CSV or Parquet file at a time, however long it is."""
 
 import csv
 import warnings
@@ -11,48 +11,58 @@ import pandas as pd
 from data.errors import FlowcastError
 
 COLUMNS = ("time", "y", "x", "inflow", "outflow")
-ROWS = 2**18
-"""Rows of a piece."""
-MOST_ROWS = 50_000_000
-MOST_BYTES = 2 * 2**30
-LEAST_ROW = 12
+CHUNK_ROWS = 2**18
+MAX_ROWS = 50_000_000
+MAX_BYTES = 2 * 2**30
+MIN_ROW_BYTES = 12
 """Bytes of the shortest row that a CSV file can have."""
-LONGEST = 64
+MAX_TEXT_BYTES = 64
 """Bytes of a text in a Parquet file: one of 1 GB can stand there once, for millions of rows."""
 
 
-class Pieces(NamedTuple):
-    """A table of flow, read while it is gone through.
+class Chunks(NamedTuple):
+    """A table of flow, read lazily.
 
     Attributes:
-        tables: of some rows with the columns `COLUMNS`, as they stand in the file.
-        most: rows that it can have.
+        tables: some rows each with the columns `COLUMNS`, in the order of the file.
+        max_rows: upper bound of its rows.
     """
 
     tables: Iterator[pd.DataFrame]
-    most: int
+    max_rows: int
 
 
-def pieces(path: Path) -> Pieces:
-    """Returns the pieces of a file.
+def csv_header(path: Path) -> set[str]:
+    """Returns the names of the columns of a CSV file in small letters; none of any other file."""
+    if path.suffix.lower() != ".csv":
+        return set()
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            return {cell.strip().strip('"').lower() for cell in file.readline(2**16).split(",")}
+    except OSError:
+        return set()
+
+
+def open_chunks(path: Path) -> Chunks:
+    """Returns the chunks of a file.
 
     Raises:
-        FlowcastError: it is refused; so while it is gone through.
+        FlowcastError: it is refused; also raised while it is read.
     """
-    if (size := path.stat().st_size) > MOST_BYTES:
+    if (size := path.stat().st_size) > MAX_BYTES:
         raise _too_large(size)
     if path.suffix.lower() == ".parquet":
-        return Pieces(_readable(_parquet(path)), MOST_ROWS)
-    return Pieces(_readable(_csv(path)), min(MOST_ROWS, size // LEAST_ROW))
+        return Chunks(_readable(_parquet(path)), MAX_ROWS)
+    return Chunks(_readable(_csv(path)), min(MAX_ROWS, size // MIN_ROW_BYTES))
 
 
 def _readable(tables: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Yields tables until one cannot be read."""
+    """Yields tables; an error of a parser is a refusal."""
     try:
         yield from tables
     except (FlowcastError, MemoryError):
         raise
-    except Exception as error:  # what a damaged Parquet file makes of Arrow is documented nowhere
+    except Exception as error:  # Arrow documents no error of damaged files
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FlowcastError(f"cannot be read ({text}); get it anew from its source") from error
 
@@ -71,7 +81,7 @@ def _csv(path: Path) -> Iterator[pd.DataFrame]:
             index_col=False,
             dtype={"time": str},
             encoding="utf-8-sig",
-            chunksize=ROWS,
+            chunksize=CHUNK_ROWS,
         )
         with reader:
             for table in reader:
@@ -86,7 +96,7 @@ def _check_lines(path: Path) -> None:
             if len(block) == 2**20 and b"\n" not in block and b"\r" not in block:
                 raise FlowcastError("has a line of a MB; write a row for every cell")
             last = block[-1:]
-    # The newest rows of a file that is cut off would be read as if it ended there.
+    # A file that is cut off would be read as if it ended there.
     if last not in (b"\n", b"\r"):
         raise FlowcastError("does not end with a line break, so its end may lack; get it anew")
 
@@ -99,13 +109,13 @@ def _parquet(path: Path) -> Iterator[pd.DataFrame]:
     columns = {field.name.strip().lower(): field for field in schema}
     texts = [columns[name].name for name in COLUMNS if _is_text(columns[name].type)]
     with parquet.ParquetFile(path, read_dictionary=texts, page_checksum_verification=True) as file:
-        if (rows := file.metadata.num_rows) > MOST_ROWS:
-            raise FlowcastError(f"has {rows:,} rows, more than {MOST_ROWS:,}; split it by years")
+        if (rows := file.metadata.num_rows) > MAX_ROWS:
+            raise FlowcastError(f"has {rows:,} rows, more than {MAX_ROWS:,}; split it by years")
         groups = (file.metadata.row_group(n) for n in range(file.num_row_groups))
-        if (size := sum(group.total_byte_size for group in groups)) > MOST_BYTES:
+        if (size := sum(group.total_byte_size for group in groups)) > MAX_BYTES:
             raise _too_large(size)
         names = [columns[name].name for name in COLUMNS]
-        for batch in file.iter_batches(ROWS, columns=names):
+        for batch in file.iter_batches(CHUNK_ROWS, columns=names):
             arrays = {name: batch.column(columns[name].name) for name in COLUMNS}
             yield pd.DataFrame({name: _series(name, array) for name, array in arrays.items()})
 
@@ -113,12 +123,12 @@ def _parquet(path: Path) -> Iterator[pd.DataFrame]:
 def _names(header: list[str]) -> list[str]:
     """Returns the names of the columns in small letters."""
     names = [name.strip().lower() for name in header]
-    if lacking := [name for name in COLUMNS if name not in names]:
+    if missing := [name for name in COLUMNS if name not in names]:
         raise FlowcastError(
-            f"has no column {lacking[0]}; a table of flow has {', '.join(COLUMNS)}, a row a cell"
+            f"has no column {missing[0]}; a table of flow has {', '.join(COLUMNS)}, a row a cell"
         )
-    if twice := [name for name in COLUMNS if names.count(name) > 1]:
-        raise FlowcastError(f"has the column {twice[0]} more than once; rename or remove one")
+    if repeated := [name for name in COLUMNS if names.count(name) > 1]:
+        raise FlowcastError(f"has the column {repeated[0]} more than once; rename or remove one")
     return names
 
 
@@ -138,8 +148,10 @@ def _series(name: str, array: Any) -> pd.Series:
     kind, types = array.type, pa.types
     if _is_text(kind):
         texts = array.dictionary if types.is_dictionary(kind) else array
-        if (compute.max(compute.binary_length(texts)).as_py() or 0) > LONGEST:
-            raise FlowcastError(f"has a text of more than {LONGEST} bytes in its column {name}")
+        if (compute.max(compute.binary_length(texts)).as_py() or 0) > MAX_TEXT_BYTES:
+            raise FlowcastError(
+                f"has a text of more than {MAX_TEXT_BYTES} bytes in its column {name}"
+            )
     elif name == "time":
         if not (types.is_timestamp(kind) or types.is_date(kind)):
             raise FlowcastError(f"has a time of the type {kind}; write timestamps or ISO 8601")
@@ -158,5 +170,5 @@ def _series(name: str, array: Any) -> pd.Series:
 
 def _too_large(size: int) -> FlowcastError:
     return FlowcastError(
-        f"has {size / 2**20:,.0f} MiB, more than {MOST_BYTES / 2**20:,.0f}; split it by years"
+        f"has {size / 2**20:,.0f} MiB, more than {MAX_BYTES / 2**20:,.0f}; split it by years"
     )

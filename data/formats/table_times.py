@@ -1,4 +1,4 @@
-"""Times of tables of flow: texts of ISO 8601 -> UTC, if they tell a moment at which a slot begins."""
+"""Times of tables of flow: texts of ISO 8601 -> UTC, each the start of a slot."""
 
 import re
 
@@ -21,13 +21,15 @@ def moments_of(column: pd.Series, city: City) -> tuple[np.ndarray, bool]:
     """Returns the times of rows, UTC, and whether they have an offset.
 
     Raises:
-        FlowcastError: they are no times, tell no moment, or no slot begins at one of them.
+        FlowcastError: they are no times, ambiguous, or not the start of a slot.
     """
     place, unique = pd.factorize(column, use_na_sentinel=False)
     found = [_match(str(one)) for one in unique]
     marked = [one["offset"] is not None for one in found]
     if len({*marked}) > 1:
-        raise FlowcastError("has times with and without an offset; write all of one kind")
+        raise FlowcastError(
+            "has times with and without an offset; write all with one, or all without"
+        )
     texts = [f"{one['day']}T{one['time'] or '00:00'}{_offset(one['offset'])}" for one in found]
     try:
         parsed = pd.to_datetime(pd.Series(texts), utc=marked[0], format="ISO8601")
@@ -35,8 +37,8 @@ def moments_of(column: pd.Series, city: City) -> tuple[np.ndarray, bool]:
         raise _none(str(error).splitlines()[0][:80]) from error
     if marked[0]:
         parsed = parsed.dt.tz_localize(None)
-    told = parsed.to_numpy().astype("datetime64[s]")
-    moments = told if marked[0] else _told_apart(told, city)
+    parsed_times = parsed.to_numpy().astype("datetime64[s]")
+    moments = parsed_times if marked[0] else _unambiguous(parsed_times, city)
     _check_grid_of_time(moments, city)
     return np.asarray(moments[place]), marked[0]
 
@@ -56,20 +58,24 @@ def _offset(text: str | None) -> str:
 
 def _none(text: str) -> FlowcastError:
     return FlowcastError(
-        f"has a time that is none ({text}); write it like 2016-03-20T08:00 or "
+        f"has no time in its column time but {text}; write it like 2016-03-20T08:00 or "
         f"2016-03-20T08:00+08:00"
     )
 
 
-def _told_apart(shown: np.ndarray, city: City) -> np.ndarray:
-    """Returns when clocks showed times that they show just once."""
-    zoned = pd.DatetimeIndex(shown).tz_localize(city.timezone, ambiguous="NaT", nonexistent="NaT")
+def _unambiguous(wall: np.ndarray, city: City) -> np.ndarray:
+    """Returns wall times in UTC.
+
+    Raises:
+        FlowcastError: one is ambiguous or does not exist.
+    """
+    zoned = pd.DatetimeIndex(wall).tz_localize(city.timezone, ambiguous="NaT", nonexistent="NaT")
     if (unknown := zoned.isna()).any():
         raise FlowcastError(
-            f"has the time {pd.Timestamp(shown[unknown][0]):%Y-%m-%d %H:%M}, which clocks in "
-            f"{city.timezone} showed twice or never; write its times with an offset, such as +01:00"
+            f"has the time {pd.Timestamp(wall[unknown][0]):%Y-%m-%d %H:%M}, which is ambiguous "
+            f"or does not exist in {city.timezone}; write its times with an offset, such as +01:00"
         )
-    return utc(shown, city.timezone)
+    return utc(wall, city.timezone)
 
 
 def _check_grid_of_time(moments: np.ndarray, city: City) -> None:

@@ -2,7 +2,7 @@
 
 Their columns are `time` (start of the slot, ISO 8601, with an offset or as the city's clocks showed
 it), `y` and `x` (row and column from 0), `inflow` and `outflow` (vehicles per step). Every slot has a row
-for each of its cells: one that lacks some was not written whole, and what is not there is not 0.
+for each of its cells: a missing cell is not 0, and a slot with one was not written whole.
 """
 
 from pathlib import Path
@@ -14,10 +14,10 @@ import xarray as xr
 from data.city import City
 from data.clock import stamp
 from data.errors import FlowcastError
-from data.files import write_whole
+from data.files import atomic_write
 from data.flow import CHANNELS, label, possible
 from data.formats.reading import Reading
-from data.formats.table_chunks import COLUMNS, pieces
+from data.formats.table_chunks import COLUMNS, csv_header, open_chunks
 from data.formats.table_times import moments_of
 
 CELLS = ("y", "x")
@@ -26,8 +26,8 @@ CELLS = ("y", "x")
 def open_flow_table(path: Path, city: City) -> Reading:
     """Returns the flow of a CSV or Parquet file and what was repaired in it.
 
-    A file of a few KB can hold millions of rows: they are read in pieces, and no more memory is taken
-    than the slots need that so many rows can fill.
+    A file of a few KB can hold millions of rows: they are read in chunks, and memory grows with the
+    slots that the rows can fill.
 
     Raises:
         FlowcastError: the file is refused; the sentence says why and what to do.
@@ -49,58 +49,52 @@ def write_flow_csv(path: Path, flow: xr.DataArray) -> None:
     table = flow.drop_attrs().to_dataset("channel").reset_coords(drop=True).to_dataframe()
     rows = table.reset_index()
     rows["time"] = rows["time"].dt.strftime("%Y-%m-%dT%H:%MZ")
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         rows[list(COLUMNS)].to_csv(temporary, index=False)
 
 
-def is_flow_table(path: Path) -> bool:
-    """Returns whether a file is Parquet by its name, or CSV whose header names the columns."""
-    return path.suffix.lower() == ".parquet" or _header(path) >= {*CHANNELS}
+def is_flow_csv(path: Path) -> bool:
+    """Returns whether a file is CSV and its header has a column of flow, or those of cells and times."""
+    names = csv_header(path)
+    return not names.isdisjoint(CHANNELS) or names >= {"time", *CELLS}
 
 
-def names_flow(path: Path) -> bool:
-    """Returns whether the header of a CSV file names any column that only tables of flow have."""
-    return not _header(path).isdisjoint({*CHANNELS, "y", "x"})
-
-
-def _header(path: Path) -> set[str]:
-    """Returns the names of the columns of a CSV file, none of one that cannot be read."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            return {cell.strip().strip('"').lower() for cell in file.readline(2**16).split(",")}
-    except OSError:
-        return set()
+def is_parquet(path: Path) -> bool:
+    """Returns whether a file is Parquet, by its name."""
+    return path.suffix.lower() == ".parquet"
 
 
 def _reading(path: Path, city: City) -> Reading:
     """Returns the flow of all rows."""
-    tables, most = pieces(path)
-    slots = _Slots(city, most)
-    marked = set()
-    for table in tables:
+    chunks, max_rows = open_chunks(path)
+    slots = _Slots(city, max_rows)
+    offsets = set()
+    for table in chunks:
         if table.empty:
             continue
         moments, offset = moments_of(table["time"], city)
-        marked.add(offset)
+        offsets.add(offset)
         slots.fill(moments, *_numbers(table, city))
-    if not marked:
+    if not offsets:
         raise FlowcastError("has no row beneath its header; get it anew from its source")
-    if len(marked) > 1:
-        raise FlowcastError("has times with and without an offset; write all of one kind")
+    if len(offsets) > 1:
+        raise FlowcastError(
+            "has times with and without an offset; write all with one, or all without"
+        )
     return slots.reading()
 
 
 class _Slots:
-    """Slots that are filled piece by piece.
+    """Slots that are filled chunk by chunk.
 
     Args:
         city: whose grid they have.
-        most: rows that may come; there are no more slots than these fill.
+        max_rows: of the file; there are no more slots than these fill.
     """
 
-    def __init__(self, city: City, most: int) -> None:
+    def __init__(self, city: City, max_rows: int) -> None:
         self.city, self.cells = city, city.grid[0] * city.grid[1]
-        self.most = most // self.cells
+        self.max_slots = max_rows // self.cells
         self.place: dict[int, int] = {}  # of a slot, by its time in seconds
         self.values = np.empty((0, self.cells, len(CHANNELS)), np.float32)
         self.named = np.empty((0, self.cells), bool)
@@ -116,7 +110,7 @@ class _Slots:
             values: vehicles per step, a column a channel.
 
         Raises:
-            FlowcastError: a cell of a slot comes again with other values, or cells lack.
+            FlowcastError: a cell of a slot is given again with other values, or cells are missing.
         """
         unique, index = np.unique(moments, return_inverse=True)
         for second in unique.astype(np.int64).tolist():
@@ -138,14 +132,14 @@ class _Slots:
         self.newest = moments[-1]
 
     def _make_room(self) -> None:
-        """Makes place for the slots that are known, twice as much as there was."""
-        if (count := len(self.place)) > self.most:
+        """Makes room for the known slots, at least twice as much as before."""
+        if (count := len(self.place)) > self.max_slots:
             raise FlowcastError(
                 f"has {count:,} slots or more, and fewer rows than their {self.cells:,} cells each; "
                 f"write a row for every cell, 0 where nothing moves"
             )
         if count > len(self.rows):
-            more = min(self.most, max(count, 2 * len(self.rows))) - len(self.rows)
+            more = min(self.max_slots, max(count, 2 * len(self.rows))) - len(self.rows)
             self.values = np.pad(self.values, ((0, more), (0, 0), (0, 0)))
             self.named = np.pad(self.named, ((0, more), (0, 0)))
             self.rows = np.pad(self.rows, (0, more))
@@ -159,9 +153,9 @@ class _Slots:
         times = np.array([*self.place], dtype=np.int64).astype("datetime64[s]")
         order = np.argsort(times)
         times, named = times[order], self.named[order]
-        if lacking := int((~named).sum()):
+        if missing := int((~named).sum()):
             raise FlowcastError(
-                f"lacks {lacking:,} cells of its {len(times):,} slots, the first of "
+                f"lacks {missing:,} cells of its {len(times):,} slots, the first of "
                 f"{self._stamp(times[~named.all(axis=1)][0])}; write a row for every cell, 0 where "
                 f"nothing moves"
             )
@@ -188,7 +182,7 @@ def _numbers(table: pd.DataFrame, city: City) -> tuple[np.ndarray, np.ndarray]:
     """Returns the cell of each row, counted row by row, and the values.
 
     Raises:
-        FlowcastError: a cell lies outside the grid, or there is something else than numbers.
+        FlowcastError: a cell lies outside the grid, or a cell holds no number.
     """
     columns = {name: _column(table[name], name) for name in COLUMNS[1:]}
     for name, size in zip(CELLS, city.grid, strict=True):
@@ -205,7 +199,7 @@ def _numbers(table: pd.DataFrame, city: City) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _column(column: pd.Series, name: str) -> np.ndarray:
-    """Returns numbers, NaN where nothing stands."""
+    """Returns numbers, NaN where a cell is empty."""
     if pd.api.types.is_bool_dtype(column):
         raise FlowcastError(f"has true and false in its column {name}; write numbers there")
     numbers = pd.to_numeric(column, errors="coerce")

@@ -3,7 +3,7 @@
 `data` is `(slots, 2, rows, columns)`, inflow and outflow in vehicles per step; `date` is
 `YYYYMMDDSS`, the slot of the day in the city's wall time (`taxibj_dates.py`). The layout is that of
 Zhang, Zheng and Qi (AAAI 2017, arXiv 1610.00081). Files of others are opened in a child process
-(`sandbox.py`); what can be repaired is repaired and counted, anything else is refused whole.
+(`sandbox/`); what can be repaired is repaired and counted, anything else is refused whole.
 """
 
 import io
@@ -16,30 +16,42 @@ import xarray as xr
 
 from data.city import City
 from data.errors import FlowcastError
-from data.files import write_whole
+from data.files import atomic_write
 from data.flow import label, possible
 from data.formats.reading import Reading
-from data.formats.sandbox.read_in_child import Contents, read_apart
-from data.formats.taxibj_dates import dates as dates
-from data.formats.taxibj_dates import times
+from data.formats.sandbox.read_in_child import Contents, read_flow_in_child
+from data.formats.taxibj_dates import dates, times
 
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 EXPECTED = "expected flow"
 CHUNK_BYTES = 2**20
+
+
+def is_hdf5(path: Path) -> bool:
+    """Returns whether a file is HDF5, by its name or its first bytes."""
+    if path.suffix.lower() in (".h5", ".hdf5"):
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(len(SIGNATURE)) == SIGNATURE
+    except OSError:
+        return False
 
 
 def open_taxibj(path: Path, city: City) -> Reading:
     """Returns the flow of a file in the TaxiBJ layout and what was repaired in it.
 
     Raises:
+        OtherFormat: it holds weather.
         FlowcastError: the file is refused; the sentence says why and what to do.
     """
-    contents = read_apart(path, city.grid)
+    contents = read_flow_in_child(path, city.grid)
     try:
-        flow, repairs, doubtful = _repaired(contents, city)
+        flow, repairs, ambiguous = _repaired(contents, city)
     except FlowcastError as error:
         raise FlowcastError(f"{path}: {error}") from error
     series = "expected" if contents.content == EXPECTED else "observed"
-    return Reading(flow, series, repairs, doubtful)
+    return Reading(flow, series, repairs, ambiguous)
 
 
 def write_taxibj(
@@ -72,11 +84,11 @@ def write_taxibj(
         file.create_dataset("date", data=dates(time, city))
         if content:
             file.attrs["content"] = content
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(image.getbuffer())
 
 
-class _Once(NamedTuple):
+class _Unique(NamedTuple):
     """Every slot once, in the order of time."""
 
     values: np.ndarray
@@ -88,8 +100,8 @@ class _Once(NamedTuple):
 def _repaired(
     contents: Contents, city: City
 ) -> tuple[xr.DataArray, dict[str, int], dict[np.datetime64, np.datetime64]]:
-    """Returns the flow, the repairs that it needed, and its slots that may be others."""
-    time, twice, other = times(contents.dates, city)
+    """Returns the flow, its repairs, and its ambiguous slots."""
+    time, ambiguous, second = times(contents.dates, city)
     exists = ~np.isnat(time)
     finite = possible(contents.values)
     usable = np.flatnonzero(exists & finite)
@@ -98,8 +110,8 @@ def _repaired(
             f"none of {len(time):,} slots can be used: {(~finite).sum():,} have NaN, infinite or "
             f"impossible values, {(~exists).sum():,} a local time that does not exist; get the file anew"
         )
-    once = _each_once(contents.values, time, usable, city)
-    empty = np.asarray(~once.values.any(axis=(1, 2, 3)))
+    unique = _unique(contents.values, time, usable, city)
+    empty = np.asarray(~unique.values.any(axis=(1, 2, 3)))
     drop_empty = city.empty == "missing"
     kept = ~empty if drop_empty else np.ones_like(empty)
     if not kept.any():
@@ -111,34 +123,35 @@ def _repaired(
         "negative": (contents.values < 0)[usable].sum(),
         "not_finite": (~finite).sum(),
         "skipped_hour": (~exists).sum(),
-        "repeated_hour": twice.sum(),
+        "repeated_hour": ambiguous.sum(),
         "unsorted": _unsorted(time[usable]),
-        "duplicates_equal": once.equal,
-        "duplicates_merged": once.merged,
+        "duplicates_equal": unique.equal,
+        "duplicates_merged": unique.merged,
         "empty_dropped" if drop_empty else "empty_kept": empty.sum(),
     }
-    flow = label(once.values if kept.all() else once.values[kept], once.time[kept], city)
-    doubtful = _doubtful(flow["time"].values, time, other, city)
-    return flow, {name: int(count) for name, count in repairs.items() if count}, doubtful
+    flow = label(unique.values if kept.all() else unique.values[kept], unique.time[kept], city)
+    unresolved = _unresolved(flow["time"].values, time, second, city)
+    return flow, {name: int(count) for name, count in repairs.items() if count}, unresolved
 
 
-def _doubtful(
-    there: np.ndarray, time: np.ndarray, other: np.ndarray, city: City
+def _unresolved(
+    stored: np.ndarray, time: np.ndarray, second: np.ndarray, city: City
 ) -> dict[np.datetime64, np.datetime64]:
-    """Returns the slots that may be of the second pass of an hour: none before them tells.
+    """Returns the second times of ambiguous slots, by the first, where the slot before is missing.
 
-    Where the slot before stands in the file, they follow it, and so in a file of a whole day.
+    Where the slot before stands in the file, as in a file of a whole day, they follow it.
     """
-    second = dict(zip(time[~np.isnat(other)], other[~np.isnat(other)], strict=True))
+    known = ~np.isnat(second)
+    second_times = dict(zip(time[known], second[known], strict=True))
     found: dict[np.datetime64, np.datetime64] = {}
-    for slot in sorted({*second} & {*there}):
+    for slot in sorted({*second_times} & {*stored}):
         before = slot - city.step
-        if before in found or before not in there:
-            found[slot] = second[slot]
+        if before in found or before not in stored:
+            found[slot] = second_times[slot]
     return found
 
 
-def _each_once(values: np.ndarray, time: np.ndarray, usable: np.ndarray, city: City) -> _Once:
+def _unique(values: np.ndarray, time: np.ndarray, usable: np.ndarray, city: City) -> _Unique:
     """Returns the usable slots sorted, without negative values, and copies of a slot made one."""
     order = usable[np.argsort(time[usable], kind="stable")]
     first = np.flatnonzero(np.r_[True, np.diff(time[order]) > np.timedelta64(0, "s")])
@@ -159,11 +172,11 @@ def _each_once(values: np.ndarray, time: np.ndarray, usable: np.ndarray, city: C
     for slot, group in differing.items():
         result[slot] = _merged(group, city)
     equal = int((copies > 1).sum()) - len(differing)
-    return _Once(result, time[order[first]], equal, len(differing))
+    return _Unique(result, time[order[first]], equal, len(differing))
 
 
 def _merged(group: np.ndarray, city: City) -> np.ndarray:
-    """Returns one slot made of its differing copies by the city's rule; equal copies count once."""
+    """Returns one slot made of its differing copies by the city's rule; equal copies count unique."""
     match city.duplicates:
         case "sum":
             return np.asarray(np.unique(group, axis=0).sum(axis=0))

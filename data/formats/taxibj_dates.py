@@ -22,13 +22,13 @@ class Times(NamedTuple):
 
     Attributes:
         time: start of each slot, `datetime64[s]`, NaT where the wall time does not exist.
-        twice: whether the clocks showed the wall time twice.
-        other: where they did and it stands once, its second time, else NaT.
+        ambiguous: whether clocks showed the wall time twice, because they were set back.
+        second: its second time where it is ambiguous and stands once in the file, else NaT.
     """
 
     time: np.ndarray
-    twice: np.ndarray
-    other: np.ndarray
+    ambiguous: np.ndarray
+    second: np.ndarray
 
 
 def dates(time: np.ndarray, city: City) -> np.ndarray:
@@ -62,37 +62,40 @@ def digits(city: City) -> int:
 def times(labels: np.ndarray, city: City) -> Times:
     """Returns the UTC times of `labels`, fixed-length bytes in the order of their file.
 
-    A wall time that the clocks showed twice and that stands exactly twice in the file is first the
-    one, then the other; else it is the first, and where it stands alone it may be the other.
+    An ambiguous wall time that stands exactly twice in the file is its first time, then its second;
+    else it is the first, and where it stands once it may be the second.
 
     Raises:
         FlowcastError: dates that cannot be read, or slots that the city's day does not have.
     """
     wall = _wall(labels, city)
-    first, second = shown(wall, city.timezone)
-    twice = (first != second) & ~np.isnat(first)
-    time = np.where(twice & (place_of_two(wall) == 2), second, first)
+    first, second = utc_of_wall(wall, city.timezone)
+    ambiguous = (first != second) & ~np.isnat(first)
+    time = np.where(ambiguous & (occurrence(wall) == 2), second, first)
     _, group, count = np.unique(wall, return_inverse=True, return_counts=True)
-    alone = twice & (count[group] == 1) & (city.step <= HOUR)
-    return Times(time, twice, np.where(alone, second, np.datetime64("NaT", "s")))
+    alone = ambiguous & (count[group] == 1) & (city.step <= HOUR)
+    return Times(time, ambiguous, np.where(alone, second, np.datetime64("NaT", "s")))
 
 
-def shown(wall: np.ndarray, timezone: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns when clocks first and last showed wall times, UTC, NaT for those they skipped."""
+def utc_of_wall(wall: np.ndarray, timezone: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the first and the second UTC time of wall times; NaT where they do not exist.
+
+    Both are equal but for ambiguous wall times.
+    """
     daylight, standard = (_utc(wall, timezone, first) for first in (True, False))
     return np.minimum(daylight, standard), np.maximum(daylight, standard)
 
 
 def _utc(wall: np.ndarray, timezone: str, daylight: bool) -> np.ndarray:
-    """Returns wall times in UTC, NaT where the clocks skipped them."""
+    """Returns wall times in UTC, NaT where they do not exist."""
     zoned = pd.DatetimeIndex(wall).tz_localize(
         timezone, ambiguous=np.full(len(wall), daylight), nonexistent="NaT"
     )
     return np.asarray(zoned.tz_convert("UTC").tz_localize(None), dtype="datetime64[s]")
 
 
-def place_of_two(wall: np.ndarray) -> np.ndarray:
-    """Returns 1 and 2 for the first and second of exactly two equal wall times, 0 for all others."""
+def occurrence(wall: np.ndarray) -> np.ndarray:
+    """Returns 1 and 2 for the first and second of exactly two equal wall times, else 0."""
     _, first, group, count = np.unique(
         wall, return_index=True, return_inverse=True, return_counts=True
     )

@@ -13,9 +13,9 @@ import numpy as np
 from data.city import City
 from data.clock import Clock
 from data.errors import FlowcastError
-from data.formats.sandbox.read_in_child import read_weather_apart
+from data.formats.reading import WeatherReading, weather_reading
+from data.formats.sandbox.read_in_child import read_weather_in_child
 from data.formats.taxibj_dates import times
-from data.weather import WeatherReading, reading_of
 
 TYPES = (
     *("sunny", "cloudy", "overcast", "rainy", "sprinkle", "moderate_rain", "heavy_rain"),
@@ -25,13 +25,13 @@ TYPES = (
 VARIABLES = ("temperature", "wind_speed", *TYPES)
 
 
-def open_meteorology(path: Path, city: City) -> WeatherReading:
+def open_taxibj_weather(path: Path, city: City) -> WeatherReading:
     """Returns the weather of a file like `BJ_Meteorology.h5` and what was repaired in it.
 
     Raises:
         FlowcastError: the file is refused; the sentence says why and what to do.
     """
-    contents = read_weather_apart(path)
+    contents = read_weather_in_child(path)
     try:
         values = contents.values.copy()
         types = values[:, 2:]
@@ -44,11 +44,11 @@ def open_meteorology(path: Path, city: City) -> WeatherReading:
             )
         types[~types.any(axis=1)] = np.nan  # no type at all
         values[~np.isfinite(values)] = np.nan
-        shown, twice, _ = times(contents.dates, city)
-        exists = ~np.isnat(shown)
-        over = np.full_like(shown, "NaT")
-        over[exists] = Clock(city.step, city.timezone).time(shown[exists], np.ones(1, dtype=int))
-        repairs = {"skipped_hour": int((~exists).sum()), "repeated_hour": int(twice.sum())}
-        return reading_of(values, over, VARIABLES, city, repairs)
+        start, ambiguous, _ = times(contents.dates, city)
+        exists = ~np.isnat(start)
+        end = np.full_like(start, "NaT")
+        end[exists] = Clock(city.step, city.timezone).time(start[exists], np.ones(1, dtype=int))
+        repairs = {"skipped_hour": int((~exists).sum()), "repeated_hour": int(ambiguous.sum())}
+        return weather_reading(values, end, VARIABLES, city, repairs)
     except FlowcastError as error:
         raise FlowcastError(f"{path}: {error}") from error

@@ -21,12 +21,14 @@ import pandas as pd
 from data.city import City
 from data.clock import utc
 from data.errors import FlowcastError
-from data.formats.taxibj_dates import YEARS, place_of_two, shown
-from data.weather import VARIABLE, WeatherReading, reading_of
+from data.formats.reading import WeatherReading, weather_reading
+from data.formats.table_chunks import COLUMNS, csv_header
+from data.formats.taxibj_dates import YEARS, occurrence, utc_of_wall
+from data.weather import VARIABLE
 
-MOST_BYTES = 32 * 2**20
+MAX_BYTES = 32 * 2**20
 TRACE = "0.005"
-"""Half of the least that a rain gauge in hundredths of an inch shows."""
+"""Half of the smallest reading of a rain gauge in hundredths of an inch."""
 MISSING = ("", "na", "nan", "null", "none", "m", "-")
 NO_WEATHER = ("time", "date", "day", "holiday", "")
 DAY_FIRST = re.compile(r"(\d{1,2})[-./](\d{1,2})[-./](\d{4})")
@@ -45,21 +47,18 @@ def open_weather_csv(path: Path, city: City) -> WeatherReading:
 
 
 def is_weather_csv(path: Path) -> bool:
-    """Returns whether the first line of the file names a column `time` or `date` and another."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            names = [_name(cell) for cell in file.readline(2**16).split(",")]
-    except OSError:
-        return False
-    return len(names) > 1 and not {"time", "date"}.isdisjoint(names)
+    """Returns whether a file is CSV and its header has `time` or `date`, another column, and no flow."""
+    names = csv_header(path)
+    has_time = not {"time", "date"}.isdisjoint(names)
+    return len(names) > 1 and has_time and names.isdisjoint({*COLUMNS} - {"time"})
 
 
 def _table(path: Path) -> tuple[list[str], list[list[str]]]:
     """Returns the names of the columns and the rows, all of one length."""
     try:
-        if (size := path.stat().st_size) > MOST_BYTES:
+        if (size := path.stat().st_size) > MAX_BYTES:
             raise FlowcastError(
-                f"has {size / 2**20:,.0f} MiB, more than {MOST_BYTES / 2**20:.0f}; split it by years"
+                f"has {size / 2**20:,.0f} MiB, more than {MAX_BYTES / 2**20:.0f}; split it by years"
             )
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file, strict=True) if row]
@@ -84,7 +83,7 @@ def _name(cell: str) -> str:
 
 
 def _reading(names: list[str], rows: list[list[str]], city: City) -> WeatherReading:
-    """Returns what the rows hold."""
+    """Returns the weather of the rows."""
     _check_names(names)
     texts = {
         name: [cell.strip().lower() for cell in column]
@@ -98,14 +97,13 @@ def _reading(names: list[str], rows: list[list[str]], city: City) -> WeatherRead
         raise FlowcastError("has no column of numbers beside its times; name a file of weather")
     repairs["no_numbers"] = len(variables) - len(used)
     repairs["trace"] = sum(texts[name].count("t") for name in used)
-    return reading_of(np.stack([*used.values()], axis=1), time, [*used], city, repairs)
+    return weather_reading(np.stack([*used.values()], axis=1), time, [*used], city, repairs)
 
 
 def _check_names(names: list[str]) -> None:
     if {"time", "date"}.isdisjoint(names):
         raise FlowcastError(
-            "has no column time or date, so it is no weather; name the column of its times so, "
-            "with commas between the columns"
+            "has no column time or date; name the column of its times so, with commas between columns"
         )
     if twice := [name for name, count in Counter(names).items() if name and count > 1]:
         raise FlowcastError(f"has the column {twice[0]} more than once; rename or remove one")
@@ -117,14 +115,14 @@ def _check_names(names: list[str]) -> None:
 
 
 def _times(texts: Sequence[str], city: City) -> tuple[np.ndarray, dict[str, int]]:
-    """Returns when the records were known, UTC, and what moved clocks made of them."""
+    """Returns when the records were known, UTC, and the repairs that changes of the clocks needed."""
     read = _read("time", "2016-01-31T13:00, with or without an offset", texts, _moment)
     local = np.array([moment.tzinfo is None for moment in read])
     wall = _array([moment for moment in read if moment.tzinfo is None])
-    first, second = shown(wall, city.timezone)
+    first, second = utc_of_wall(wall, city.timezone)
     time = np.empty(len(read), dtype="datetime64[s]")
-    # which of two is not known where one stands alone: the later, lest it be seen too early
-    time[local] = np.where(place_of_two(wall) == 1, first, second)
+    # A single ambiguous time counts as the later one, so that no forecast sees it too early.
+    time[local] = np.where(occurrence(wall) == 1, first, second)
     time[~local] = _array(
         [moment.astimezone(UTC).replace(tzinfo=None) for moment in read if moment.tzinfo]
     )
@@ -163,10 +161,10 @@ def _array(moments: list[datetime]) -> np.ndarray:
 def _read(
     name: str, form: str, texts: Sequence[str], of: Callable[[str], datetime]
 ) -> list[datetime]:
-    """Returns what the cells of the column `name` mean.
+    """Returns the times that the cells of the column `name` mean.
 
     Raises:
-        FlowcastError: with the number of those that mean nothing.
+        FlowcastError: some mean none.
     """
     read: list[datetime] = []
     wrong = []

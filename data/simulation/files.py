@@ -7,7 +7,7 @@ import numpy as np
 
 from data.city import City
 from data.clock import local
-from data.files import make_folder, write_whole
+from data.files import atomic_write, ensure_folder
 from data.formats.taxibj import EXPECTED, write_taxibj
 from data.simulation.simulate import simulate
 
@@ -22,7 +22,7 @@ def write_simulation(folder: Path, city: City, weeks: int, seed: int) -> list[Pa
         FlowcastError: the simulation is too short or too large, or a file cannot be written.
     """
     simulation = simulate(city, weeks, seed)
-    make_folder(folder)
+    ensure_folder(folder)
     minutes = city.step / np.timedelta64(60, "s")
     size = f"M{city.grid[0]}x{city.grid[1]}_T{minutes:g}"
     years = local(simulation.time, city.timezone).year.to_numpy()
@@ -35,7 +35,7 @@ def write_simulation(folder: Path, city: City, weeks: int, seed: int) -> list[Pa
     expected = folder / "expected.h5"
     write_taxibj(expected, simulation.expected, simulation.time, city, content=EXPECTED)
     description = folder / f"{city.name}.toml"
-    with write_whole(description) as temporary:
+    with atomic_write(description) as temporary:
         temporary.write_text(_toml(city), encoding="utf-8")
     return [*counts, expected, description]
 

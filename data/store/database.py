@@ -18,7 +18,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from data.errors import StoreError
-from data.files import make_folder
+from data.files import ensure_folder
 from data.paths import database_file
 from data.store.columns import as_times
 from data.store.messages import EXAMPLE, NAMED, NOT_OURS, PATIENCE, place, sentences
@@ -52,7 +52,7 @@ def default_url() -> sa.URL:
             )
         return url
     path = database_file()
-    make_folder(path.parent)
+    ensure_folder(path.parent)
     return sa.URL.create("sqlite", database=str(path))  # a path may hold "?" and "%"
 
 

@@ -22,7 +22,7 @@ import filelock
 import numpy as np
 
 from data.errors import FlowcastError
-from data.files import make_folder, sync
+from data.files import ensure_folder, sync
 
 LAYOUT = 1  # of the cache's folder; another number reads everything anew
 FRAMES = "frames.npy"
@@ -109,7 +109,7 @@ def cached_clips(
     clips = _kept(entry, digest)
     if clips is not None:
         return clips
-    make_folder(entry.parent)
+    ensure_folder(entry.parent)
     try:
         with filelock.FileLock(entry.with_name(f".{entry.name}.lock")):
             return _kept(entry, digest) or _keep(entry, digest, read())

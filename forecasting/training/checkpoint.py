@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from data.errors import FlowcastError
-from data.files import write_whole
+from data.files import atomic_write
 from forecasting.training.state import Epoch, TrainingConfig, TrainingState
 
 ANEW = "train without --resume"
@@ -41,7 +41,7 @@ def save_checkpoint(path: Path, state: TrainingState, facts: dict[str, str]) -> 
         "seconds": json.dumps(state.seconds),
     }
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(save(whole, metadata))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from data.errors import FlowcastError
-from data.files import make_folder, write_whole
+from data.files import atomic_write, ensure_folder
 from data.paths import benchmarks_folder
 from forecasting.benchmarks import DATASETS
 from forecasting.benchmarks.scoring import persistence, predictor, squared_error
@@ -289,7 +289,7 @@ def _write(
     series: dict[str, Series],
 ) -> Outcome:
     """Writes the tables, and the facts last."""
-    make_folder(folder)
+    ensure_folder(folder)
     texts = {
         "table.md": markdown,
         "table.csv": csv,
@@ -297,7 +297,7 @@ def _write(
     }
     for name, text in texts.items():
         if text:
-            with write_whole(folder / name) as temporary:
+            with atomic_write(folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
     return Outcome(folder, facts, results, series)
 

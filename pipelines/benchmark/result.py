@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from data.errors import FlowcastError
-from data.files import write_whole
+from data.files import atomic_write
 from forecasting.benchmarks.scoring import persistence, predictor, score
 from forecasting.benchmarks.task import Task
 from forecasting.networks import NETWORKS, config_of
@@ -165,11 +165,11 @@ def finish(
         },
     }
     samples = _samples(network, task.test, _shown(task))
-    with write_whole(folder / WEIGHTS) as temporary:
+    with atomic_write(folder / WEIGHTS) as temporary:
         temporary.write_bytes(save({key: value.contiguous() for key, value in state.best.items()}))
-    with write_whole(folder / SAMPLED) as temporary:
+    with atomic_write(folder / SAMPLED) as temporary:
         np.savez_compressed(temporary, allow_pickle=False, **samples)
-    with write_whole(folder / RESULT) as temporary:
+    with atomic_write(folder / RESULT) as temporary:
         temporary.write_text(json.dumps(finite(result), indent=1), encoding="utf-8")
     return Finished(folder, finite(result), samples)
 

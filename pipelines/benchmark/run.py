@@ -15,7 +15,7 @@ from pathlib import Path
 from torch import nn
 
 from data.errors import FlowcastError
-from data.files import only_one
+from data.files import exclusive_lock
 from forecasting.benchmarks.scoring import predictor, squared_error
 from forecasting.benchmarks.task import Task
 from forecasting.networks import NETWORKS, write_network
@@ -63,7 +63,7 @@ def run(
     config = network_config(chosen, task)
     facts = _facts(chosen, task, config, computing)
     cost.reset_peak_memory(place)
-    with only_one(folder / ".lock", f"another run is writing {folder}"):
+    with exclusive_lock(folder / ".lock", f"another run is writing {folder}"):
         _check_folder(folder, resume)
         if (folder / RESULT).exists():
             yield read_finished(folder, facts)

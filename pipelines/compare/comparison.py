@@ -15,7 +15,7 @@ from data import windows
 from data.city import City
 from data.clock import Clock, stamp
 from data.errors import FlowcastError
-from data.files import make_folder, only_one
+from data.files import ensure_folder, exclusive_lock
 from data.flow import split
 from data.paths import comparisons_folder
 from data.store.store import Store
@@ -69,9 +69,9 @@ def hold(
     init_times = _windows(flow, city, plan)
     folder = comparisons_folder(city.name) / key_of(archive, plan)
     paths = {run: folder / run.file(plan) for run in runs}
-    make_folder(folder)
+    ensure_folder(folder)
     failed: dict[str, str] = {}
-    with only_one(folder / ".lock", f"another contest of {city.name} is under way"):
+    with exclusive_lock(folder / ".lock", f"another contest of {city.name} is under way"):
         for stray in folder.glob(".*.npz.*"):
             stray.unlink()  # of a run that was ended while it wrote
         left = {run: path for run, path in paths.items() if read(path, flow) is None}

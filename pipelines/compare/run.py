@@ -19,7 +19,7 @@ import xarray as xr
 
 from data import windows
 from data.clock import Clock
-from data.files import write_whole
+from data.files import atomic_write
 from data.flow import split
 from forecasting.forecaster import Forecaster
 from forecasting.metrics import sums_by_window
@@ -113,7 +113,7 @@ def make(archive: Archive, run: Run, plan: Plan, path: Path) -> None:
     arrays = {"facts": np.array(json.dumps(facts)), **_small("test", forecast)}
     errors = errors_by_window(forecast, flow)
     arrays |= {name: errors[name].values for name in SUMS}
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         np.savez(temporary, allow_pickle=False, **arrays, **_small("validation", aside))
 
 

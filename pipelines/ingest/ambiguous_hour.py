@@ -1,8 +1,8 @@
-"""The repeated hour: which of two slots a file means that names the time alone, which clocks showed twice.
+"""The ambiguous hour: which of two slots a file means whose local time occurs twice.
 
-The TaxiBJ layout tells slots by the city's clocks. A file of a live feed has one slot or some, and that of
-the hour before clocks were set back has the same label as that of the hour after. What the archive holds
-tells them apart: the first that comes is the first, and one with other values is the second.
+The TaxiBJ layout names slots by local time. A file of a live feed has one slot or a few, and that of the
+hour before clocks are set back has the same label as that of the hour after. The archive decides: the
+first to be ingested is the first, and one with other values is the second.
 """
 
 import numpy as np
@@ -16,11 +16,11 @@ from data.formats.reading import Reading
 from data.store.store import Store
 
 
-def told_apart(store: Store, city: City, reading: Reading) -> xr.DataArray:
-    """Returns the flow of a reading, its doubtful slots at their times.
+def resolve_ambiguous(store: Store, city: City, reading: Reading) -> xr.DataArray:
+    """Returns the flow of a reading, its ambiguous slots at their times.
 
-    Slots that follow one another are of the same pass. They are of the second one where the archive
-    holds the first otherwise, or the second equally.
+    Consecutive slots belong to the same pass of the hour. It is the second pass where the archive has
+    other values at the first, or equal ones at the second.
 
     Args:
         store: with the archive.
@@ -28,22 +28,23 @@ def told_apart(store: Store, city: City, reading: Reading) -> xr.DataArray:
         reading: of a file.
 
     Raises:
-        FlowcastError: the archive holds both otherwise, so that it is not known which is corrected.
+        FlowcastError: the archive has other values at both, so that it is not known which is corrected.
     """
     flow = reading.flow
     times = flow["time"].values.copy()
-    for slots in _runs(np.array([*reading.doubtful], dtype="datetime64[s]"), city.step):
-        seconds = np.array([reading.doubtful[slot] for slot in slots])
+    ambiguous = np.array([*reading.ambiguous], dtype="datetime64[s]")
+    for slots in _consecutive(ambiguous, city.step):
+        seconds = np.array([reading.ambiguous[slot] for slot in slots])
         values = flow.values[np.searchsorted(flow["time"].values, slots)]
         first, second = (
-            _equal(store, city, reading.series, passed, values) for passed in (slots, seconds)
+            _is_stored(store, city, reading.series, times_of_pass, values)
+            for times_of_pass in (slots, seconds)
         )
         if first is False and second is False:
-            shown = stamp(slots[0], city.timezone)
+            wall = stamp(slots[0], city.timezone)
             raise FlowcastError(
-                f"has the slot {shown}, which clocks in {city.timezone} showed twice, and both are "
-                f"stored with other values; write it as CSV or Parquet with an offset, such as "
-                f"{slots[0]}Z"
+                f"has the slot {wall}, which is ambiguous in {city.timezone}, and both are stored with "
+                f"other values; write it as CSV or Parquet with an offset, such as {slots[0]}Z"
             )
         if first is False or (first is None and second):
             times[np.searchsorted(flow["time"].values, slots)] = seconds
@@ -51,17 +52,17 @@ def told_apart(store: Store, city: City, reading: Reading) -> xr.DataArray:
     return label(flow.values[order], times[order], city)
 
 
-def _runs(slots: np.ndarray, step: np.timedelta64) -> list[np.ndarray]:
-    """Returns slots in parts that follow one another."""
+def _consecutive(slots: np.ndarray, step: np.timedelta64) -> list[np.ndarray]:
+    """Returns runs of consecutive slots."""
     return np.split(slots, np.flatnonzero(np.diff(slots) > step) + 1) if len(slots) else []
 
 
-def _equal(
+def _is_stored(
     store: Store, city: City, series: str, slots: np.ndarray, values: np.ndarray
 ) -> bool | None:
-    """Returns whether the stored ones of the slots have these values, None where none is stored."""
+    """Returns whether those slots that are stored have these values, None where none is stored."""
     stored = store.flow.read(city, series, first=slots[0], last=slots[-1])
-    there = np.isin(slots, stored["time"].values)
-    if not there.any():
+    known = np.isin(slots, stored["time"].values)
+    if not known.any():
         return None
-    return bool((stored.sel(time=slots[there]).values == values[there]).all())
+    return bool((stored.sel(time=slots[known]).values == values[known]).all())

@@ -11,18 +11,17 @@ from data.city import City
 from data.clock import stamp
 from data.errors import FlowcastError, NotNowError, StoreError
 from data.files import sha256
-from data.formats.reading import Reading
-from data.formats.registry import input_files, read_file, reader_of
+from data.formats.reading import Reading, WeatherReading
+from data.formats.registry import check_reader, input_files, read_file
 from data.store.ingests import Added, Source
 from data.store.store import Store
-from data.weather import WeatherReading
 from pipelines import log
-from pipelines.ingest.ambiguous_hour import told_apart
+from pipelines.ingest.ambiguous_hour import resolve_ambiguous
 
-SKEW = np.timedelta64(300, "s")
-"""By how much the clock of who sends files may be ahead of ours."""
-SOON = np.timedelta64(2, "D")
-"""By how much slots may lie ahead of a clock that is behind."""
+CLOCK_SKEW = np.timedelta64(300, "s")
+"""How far the clock of a sender may be ahead of ours."""
+RETRIED_AHEAD = np.timedelta64(2, "D")
+"""Slots up to this far ahead are retried: the clock of this host may be behind."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Ingested:
         series: `observed`, `expected` or `weather`.
         added: slots, or records of the weather, that were new, stored already, replaced.
         repairs: count by key in `REPAIRS`.
-        refused: why nothing of it was stored, "" where it was taken.
+        refused: why nothing of it was stored, "" where it was stored.
         variables: of the weather.
     """
 
@@ -49,33 +48,33 @@ class Ingested:
 def ingest(
     store: Store, city: City, paths: Iterable[Path], *, replace: bool = False
 ) -> Iterator[Ingested]:
-    """Takes files and folders into the city's archive and yields what became of each file.
+    """Ingests files and folders into the city's archive and yields what became of each file.
 
-    A refused file is recorded and yielded; those after it are taken all the same.
+    A refused file is recorded and yielded; those after it are ingested all the same.
 
     Args:
-        store: that takes them.
+        store: that they go to.
         city: whose reader, grid and rules hold.
-        paths: files, or folders whose files are taken in the order of their names.
-        replace: whether slots that are stored with another value take the new one; weather always
+        paths: files, or folders, whose files are ingested in the order of their names.
+        replace: whether slots that are stored with another value take the new one, as weather always
             does.
 
     Raises:
-        FlowcastError: a path is missing, or the city names a reader that there is not.
+        FlowcastError: a path is missing, or the city names a reader that does not exist.
         NotNowError: a file cannot be read at the moment, by no fault of its own.
         StoreError: the store cannot be written; the files yielded before are in it.
     """
-    reader_of(city)  # a wrong TOML refuses no file
+    check_reader(city)  # a wrong TOML refuses no file
     for path in input_files(paths):
         yield ingest_file(store, city, path, replace=replace)
 
 
 def ingest_file(store: Store, city: City, path: Path, *, replace: bool = False) -> Ingested:
-    """Takes a file into the city's archive and returns what became of it; a refusal is recorded.
+    """Ingests a file into the city's archive and returns what became of it; a refusal is recorded.
 
     Args:
-        store: that takes it.
-        city: whose reader, grid and rules hold; there is such a reader.
+        store: that it goes to.
+        city: whose reader, grid and rules hold.
         path: of the file.
         replace: as in `ingest`.
 
@@ -100,7 +99,7 @@ def refuse(store: Store, city: City, source: Source, reason: str) -> Ingested:
 
 
 def _read(path: Path, city: City) -> Reading | WeatherReading:
-    """Returns what a file holds; one that leads a reader into a bug of ours is refused too."""
+    """Returns what a file holds; a file that shows a bug in a reader is refused too."""
     try:
         return read_file(path, city)
     except (FlowcastError, MemoryError):
@@ -110,8 +109,8 @@ def _read(path: Path, city: City) -> Reading | WeatherReading:
     except Exception as error:
         log.fail(repr(error), traceback=True, city=city.name, path=str(path))
         raise FlowcastError(
-            f"{path} holds something that no reader knows ({error!r}); get it anew from its source, or "
-            f"report it as a bug of flowcast"
+            f"{path} cannot be read ({error!r}); get it anew from its source, or report it as a bug of "
+            f"flowcast"
         ) from error
 
 
@@ -126,7 +125,7 @@ def _stored(
         return Ingested(path, "weather", added, reading.repairs, variables=variables)
     try:
         _check_past(city, reading.flow["time"].values)
-        flow = told_apart(store, city, reading) if reading.doubtful else reading.flow
+        flow = resolve_ambiguous(store, city, reading) if reading.ambiguous else reading.flow
     except StoreError:
         raise
     except FlowcastError as error:
@@ -143,20 +142,18 @@ def _stored(
 
 
 def _check_past(city: City, times: np.ndarray) -> None:
-    """Refuses slots that are still to come: they would be taken for the newest from then on.
+    """Refuses slots in the future: they would count as the newest from then on.
 
     Raises:
-        NotNowError: they come within days, so that the clock of this host may be behind.
-        FlowcastError: they come later.
+        NotNowError: they lie a few days ahead, so that the clock of this host may be behind.
+        FlowcastError: they lie further ahead.
     """
-    ahead = times[-1] - (np.datetime64(int(time.time()), "s") + SKEW)
+    ahead = times[-1] - (np.datetime64(int(time.time()), "s") + CLOCK_SKEW)
     if ahead <= np.timedelta64(0, "s"):
         return
-    text = f"its slot {stamp(times[-1], city.timezone)} is still to come"
-    if ahead <= SOON:
-        raise NotNowError(
-            f"{text}; is the clock of this host right, and the timezone of {city.name}?"
-        )
+    text = f"its slot {stamp(times[-1], city.timezone)} lies in the future"
+    if ahead <= RETRIED_AHEAD:
+        raise NotNowError(f"{text}; check the clock of this host, and the timezone of {city.name}")
     raise FlowcastError(f"{text}; correct the dates, or get it anew")
 
 
@@ -164,7 +161,9 @@ def _hash(path: Path) -> str:
     try:
         return sha256(path)
     except FileNotFoundError as error:
-        raise FlowcastError(f"{path} is gone; put it back, or name another") from error
+        raise FlowcastError(
+            f"{path} does not exist any more; put it back, or name another file"
+        ) from error
     except OSError as error:
         raise NotNowError(
             f"{path} cannot be read ({error.strerror}); give this user the right to read it"

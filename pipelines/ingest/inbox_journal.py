@@ -1,121 +1,135 @@
-"""Visits: what is known of files of an inbox that are not put away yet, beside it in a JSON file.
+"""The journal of an inbox: how far each of its files is ingested, in a JSON file beside it.
 
-A file of which somebody died while he read it, or that was taken in and could not be moved, is still
-there at the next look. It is known by name, inode, size and time: one that is written anew is another.
-Of the newest files that were put away size and time are kept, by which is seen who was still writing.
+A file whose reader died, or that is stored and could not be moved, is still there at the next look.
+A file is known by name, inode, size and time; one that is rewritten is another. Of the newest files that
+were moved to `done/` or `refused/` size, time and SHA-256 are kept: a later change shows that somebody
+was still writing.
 """
 
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.files import sha256, write_whole
+from data.files import atomic_write, sha256
 
-MOST_AWAY = 200
-"""Files that were put away of which size and time are kept."""
+MAX_MOVED = 200
+"""Files that were moved whose size and time are kept."""
 
 
 @dataclass(frozen=True)
-class Visit:
-    """What is known of a file.
+class JournalEntry:
+    """How far a file is ingested.
 
     Attributes:
-        begun: how often its reading was begun and not ended.
-        refused: why it was refused, "" where it was taken in; None where neither is known.
+        attempts: processes that began to read it and did not end.
+        refusal: why it was refused, "" where it was stored; None where neither is known.
     """
 
-    begun: int = 0
-    refused: str | None = None
+    attempts: int = 0
+    refusal: str | None = None
 
 
 @dataclass
-class Visits:
-    """The visits of an inbox.
+class Journal:
+    """The journal of an inbox.
 
     Attributes:
-        path: where they are kept.
-        known: by the marks of files.
-        away: of the newest files that were put away, by their paths: size, time, SHA-256 where it is
-            known.
+        path: of its file.
+        entries: by the fingerprints of files.
+        moved: of the newest files in `done/` and `refused/`, by path: size, time, and SHA-256 where it
+            is known.
     """
 
     path: Path
-    known: dict[str, Visit] = field(default_factory=dict)
-    away: dict[str, list[int | str]] = field(default_factory=dict)
+    entries: dict[str, JournalEntry] = field(default_factory=dict)
+    moved: dict[str, list[int | str]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path) -> "Visits":
-        """Returns what is kept; a file of visits that cannot be read tells nothing."""
+    def read(cls, path: Path) -> "Journal":
+        """Returns the journal at `path`; an empty one where it cannot be read."""
         try:
             table = json.loads(path.read_text(encoding="utf-8"))
-            known = {str(key): Visit(**visit) for key, visit in table["known"].items()}
-            away = {str(key): [*told] for key, told in table["away"].items()}
+            entries = {
+                str(key): JournalEntry(int(one["begun"]), one["refused"])
+                for key, one in table["known"].items()
+            }
+            moved = {str(key): [*facts] for key, facts in table["away"].items()}
         except (OSError, ValueError, TypeError, AttributeError, KeyError):
-            known, away = {}, {}
-        return cls(path, known, away)
+            entries, moved = {}, {}
+        return cls(path, entries, moved)
 
-    def of_these(self, files: Iterable[Path]) -> "Visits":
-        """Returns the visits without what is known of other files than these."""
-        there = {mark(file) for file in files}
-        known = {key: visit for key, visit in self.known.items() if key in there}
-        return Visits(self.path, known, self.away)
+    def keep_only(self, files: Iterable[Path]) -> None:
+        """Drops the entries of all other files; it is written with the next entry."""
+        present = {fingerprint(file) for file in files}
+        self.entries = {key: entry for key, entry in self.entries.items() if key in present}
 
-    def of(self, file: Path) -> Visit:
-        """Returns what is known of a file."""
-        return self.known.get(mark(file) or "", Visit())
+    def entry(self, file: Path) -> JournalEntry:
+        """Returns the entry of a file."""
+        return self.entries.get(fingerprint(file) or "", JournalEntry())
 
     def changed(self) -> list[Path]:
-        """Returns the files of which size or time have changed since they were put away."""
-        found = [
+        """Returns the files whose size or time has changed since they were moved."""
+        paths = [
             Path(path)
-            for path, told in self.away.items()
-            if _told(Path(path)) not in ([], told[:2])
+            for path, facts in self.moved.items()
+            if _size_and_time(Path(path)) not in ([], facts[:2])
         ]
-        return [path for path in found if path.is_file()]
+        return [path for path in paths if path.is_file()]
 
-    def is_touched(self, path: Path) -> bool:
-        """Returns whether a file that was put away holds what it held then, and keeps its new time.
+    def is_only_touched(self, path: Path) -> bool:
+        """Returns whether a file that was moved still has its content; its new time is kept then.
 
         Raises:
-            FlowcastError: that cannot be written.
+            FlowcastError: the journal cannot be written.
         """
-        kept, now = self.away.get(os.fspath(path), []), _told(path)
-        if len(kept) < 3 or _hash(path) != kept[2]:
+        facts, now = self.moved.get(os.fspath(path), []), _size_and_time(path)
+        if len(facts) < 3 or _hash(path) != facts[2]:
             return False
-        # Of a time before it was read: what somebody writes meanwhile is seen at the next look.
-        self.away[os.fspath(path)] = [*now, kept[2]]
+        # The time was taken before the hash: a change since is seen at the next look.
+        self.moved[os.fspath(path)] = [*now, facts[2]]
         self._write()
         return True
 
-    def keep(self, key: str, visit: Visit) -> None:
-        """Keeps what is known now of the file with this mark.
+    def keep(self, key: str, entry: JournalEntry) -> None:
+        """Writes the entry of the file with this fingerprint.
 
         Raises:
-            FlowcastError: it cannot be written.
+            FlowcastError: the journal cannot be written.
         """
-        self.known[key] = visit
+        self.entries[key] = entry
         self._write()
 
-    def keep_away(self, path: Path, was: str) -> None:
-        """Keeps that the file with the mark `was` lies at `path` now, and what it holds.
+    def keep_moved(self, path: Path, key: str) -> None:
+        """Writes that the file with the fingerprint `key` lies at `path` now.
 
         Raises:
-            FlowcastError: it cannot be written.
+            FlowcastError: the journal cannot be written.
         """
-        told = [int(one) for one in was.rsplit(" ", 2)[1:]]
+        facts: list[int | str] = [int(one) for one in key.rsplit(" ", 2)[1:]]
         digest = _hash(path)
-        # What was written since is not what was taken in.
-        same = digest and _told(path) == told
-        self.away[os.fspath(path)] = [*told, digest] if same else [*told]
-        self.away = dict([*self.away.items()][-MOST_AWAY:])
+        unchanged = digest and _size_and_time(path) == facts  # else the hash is of other content
+        self.moved[os.fspath(path)] = [*facts, digest] if unchanged else facts
+        self.moved = dict([*self.moved.items()][-MAX_MOVED:])
         self._write()
 
     def _write(self) -> None:
-        known = {key: asdict(visit) for key, visit in self.known.items()}
-        with write_whole(self.path) as temporary:
-            temporary.write_text(json.dumps({"known": known, "away": self.away}), encoding="utf-8")
+        known = {
+            key: {"begun": entry.attempts, "refused": entry.refusal}
+            for key, entry in self.entries.items()
+        }
+        with atomic_write(self.path) as temporary:
+            temporary.write_text(json.dumps({"known": known, "away": self.moved}), encoding="utf-8")
+
+
+def fingerprint(file: Path) -> str | None:
+    """Returns name, inode, size and time of a file as a text, None where it is gone."""
+    try:
+        stat = file.stat(follow_symlinks=False)
+    except OSError:
+        return None
+    return f"{os.fspath(file.name)!r} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns}"
 
 
 def _hash(path: Path) -> str:
@@ -126,19 +140,10 @@ def _hash(path: Path) -> str:
         return ""
 
 
-def _told(path: Path) -> list[int | str]:
+def _size_and_time(path: Path) -> list[int | str]:
     """Returns size and time of a file, nothing where it is gone."""
     try:
-        told = path.stat(follow_symlinks=False)
+        stat = path.stat(follow_symlinks=False)
     except OSError:
         return []
-    return [told.st_size, told.st_mtime_ns]
-
-
-def mark(file: Path) -> str | None:
-    """Returns what tells a file from all others, None where it is gone."""
-    try:
-        told = file.stat(follow_symlinks=False)
-    except OSError:
-        return None
-    return f"{os.fspath(file.name)!r} {told.st_ino} {told.st_size} {told.st_mtime_ns}"
+    return [stat.st_size, stat.st_mtime_ns]

@@ -11,24 +11,24 @@ import xarray as xr
 from data.city import NAME, City, city_files, load_city
 from data.clock import Clock, stamp, wall
 from data.errors import FlowcastError
-from data.files import write_whole
+from data.files import atomic_write
 from data.flow import no_flow, split
 from data.formats.reading import Reading
 from data.formats.registry import input_files, read_file
 from data.formats.tables import write_flow_csv
 from data.formats.taxibj import write_taxibj
-from data.formats.taxibj_dates import shown
+from data.formats.taxibj_dates import utc_of_wall
 from data.paths import city_file
 from data.store.ingests import Source
 from data.store.store import Store
-from pipelines.ingest.inbox import inbox
+from pipelines.ingest.inbox import open_inbox
 
 
-def town(city: City, name: str) -> City:
-    """Returns the city that an archive is played into, and makes its TOML where there is none.
+def target_city(city: City, name: str) -> City:
+    """Returns the city that a flow is played into; its TOML is made where it does not exist.
 
     Raises:
-        FlowcastError: it is the city itself, or another kind of city.
+        FlowcastError: it is the city itself, or has another grid, step or timezone.
     """
     if name == city.name:
         raise FlowcastError(
@@ -36,20 +36,20 @@ def town(city: City, name: str) -> City:
         )
     files = city_files()
     if not NAME.fullmatch(name):
-        load_city(name)  # which says what names are like
+        load_city(name)  # it says what names may be
     if name not in files:
-        with write_whole(city_file(name)) as temporary:
+        with atomic_write(city_file(name)) as temporary:
             shutil.copyfile(files[city.name], temporary)
     other = load_city(name)
     if (other.grid, other.step, other.timezone) != (city.grid, city.step, city.timezone):
         raise FlowcastError(
-            f"{name} has another grid, step or timezone than {city.name}; name a city that is not there "
-            f"yet, and it is made"
+            f"{name} has another grid, step or timezone than {city.name}; name a city that does not "
+            f"exist yet, and it is made"
         )
     return other
 
 
-def archived(store: Store, city: City, first: np.datetime64 | None) -> xr.DataArray:
+def from_archive(store: Store, city: City, first: np.datetime64 | None) -> xr.DataArray:
     """Returns the flow of an archive that is to be played.
 
     Args:
@@ -68,7 +68,7 @@ def archived(store: Store, city: City, first: np.datetime64 | None) -> xr.DataAr
     )
 
 
-def filed(paths: Iterable[Path], city: City, first: np.datetime64 | None) -> xr.DataArray:
+def from_files(paths: Iterable[Path], city: City, first: np.datetime64 | None) -> xr.DataArray:
     """Returns the flow of files that is to be played; of a slot that several hold, the last one's.
 
     Args:
@@ -94,14 +94,16 @@ def filed(paths: Iterable[Path], city: City, first: np.datetime64 | None) -> xr.
     return played
 
 
-def begin(store: Store, city: City, into: City, flow: xr.DataArray) -> tuple[int, xr.DataArray]:
-    """Stores what lies before the first slot that is played, and returns what is left to play.
+def store_past(
+    store: Store, city: City, into: City, flow: xr.DataArray
+) -> tuple[int, xr.DataArray]:
+    """Stores what lies before the first slot that is played; returns what is left to play.
 
     Args:
         store: with the archive of the city, if any.
         city: whose flow it is.
         into: city that it is played into; slots up to the newest that it has are not played.
-        flow: dims `(time, channel, y, x)`, as `archived` or `filed` returns it.
+        flow: dims `(time, channel, y, x)`, of `from_archive` or `from_files`.
 
     Returns:
         number of slots stored, and the flow to play.
@@ -126,22 +128,17 @@ def play(flow: xr.DataArray, into: City) -> Iterator[np.datetime64]:
     Raises:
         FlowcastError: the inbox cannot be written.
     """
-    clock, folder = Clock(into.step, into.timezone), inbox(into)
+    clock, folder = Clock(into.step, into.timezone), open_inbox(into)
     for at, time in enumerate(flow["time"].values):
         slot = flow[at : at + 1]
         path = folder / f"{into.name}-{pd.Timestamp(time):%Y%m%dT%H%MZ}.h5"
-        if _shown_twice(time, into):  # the TaxiBJ layout names it as another one
+        if _is_ambiguous(time, into):  # the TaxiBJ layout would name the other slot too
             write_flow_csv(path.with_suffix(".csv"), slot)
         else:
             write_taxibj(path, slot.values, slot["time"].values, into)
         yield clock.after(time, 1)
 
 
-def _shown_twice(time: np.datetime64, city: City) -> bool:
-    first, second = shown(wall(np.array([time]), city.timezone), city.timezone)
+def _is_ambiguous(time: np.datetime64, city: City) -> bool:
+    first, second = utc_of_wall(wall(np.array([time]), city.timezone), city.timezone)
     return bool(first[0] != second[0])
-
-
-def told(time: np.datetime64, city: City) -> str:
-    """Returns a time for people."""
-    return stamp(time, city.timezone)

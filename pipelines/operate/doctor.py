@@ -10,13 +10,13 @@ from data import windows
 from data.city import City, city_files, load_city
 from data.clock import Clock, duration, stamp
 from data.errors import FlowcastError
-from data.formats.registry import SUFFIXES, TABLES
+from data.formats.registry import suffixes
 from data.paths import home, models_root
 from data.store.runs import FAILED, RUNNING
 from data.store.store import Store
 from forecasting.registry.manifest import read_manifest
 from pipelines.forecast.champion import problems
-from pipelines.ingest.inbox import strange, untaken
+from pipelines.ingest.inbox import stale, unrecognized
 from pipelines.operate.job import LIMITS
 
 WELL, WARNING, FAILURE = "ok", "warning", "failure"
@@ -212,18 +212,18 @@ def _drift(store: Store, city: City) -> Finding:
 
 
 def _inbox(city: City, now: np.datetime64) -> Finding:
-    """Returns whether files lie in the inbox that nobody takes in."""
+    """Returns whether files lie in the inbox that are not ingested."""
     try:
-        left = untaken(city, float(now.astype("datetime64[s]").astype(np.int64)) - UNTAKEN)
+        left = stale(city, float(now.astype("datetime64[s]").astype(np.int64)) - UNTAKEN)
     except (FlowcastError, OSError) as error:
         return Finding("inbox", city.name, FAILURE, str(error))
     if left:
         text = f"{len(left)} files wait for {duration(UNTAKEN)} or longer, the first {left[0]!r}"
         return Finding("inbox", city.name, WARNING, text, float(len(left)), "files")
-    if others := strange(city):
+    if others := unrecognized(city):
         text = (
-            f"{len(others)} names are never taken in, the first {others[0]!r}: links, folders, and files "
-            f"of other kinds than {', '.join((*SUFFIXES, *TABLES))}; take them away"
+            f"{len(others)} names are never ingested, the first {others[0]!r}: links, folders, and files "
+            f"of other kinds than {', '.join(suffixes())}; take them away"
         )
         return Finding("inbox", city.name, WARNING, text, float(len(others)), "files")
     return Finding("inbox", city.name, WELL, "no file waits", 0.0, "files")

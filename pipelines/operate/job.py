@@ -22,7 +22,7 @@ from data.store.runs import DONE, FAILED, Claim
 from data.store.store import Store
 from forecasting.training.interrupt import Stop
 from pipelines import log
-from pipelines.ingest.inbox import fresh
+from pipelines.ingest.inbox import pending
 from pipelines.operate.due_times import AT, slot_of
 
 LIMITS = {"step": 600.0, "arrival": 600.0, "nightly": 4 * 3600.0}
@@ -103,7 +103,7 @@ def run(
 def _is_more(store: Store, city: City) -> bool:
     """Returns whether something came that no step has made all of."""
     died = store.runs.is_unfinished("arrival", city.name, present(), LIMITS["arrival"])
-    return died or bool(fresh(city, time.time()))
+    return died or bool(pending(city, time.time()))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from data.city import City
-from data.files import write_whole
+from data.files import atomic_write
 from data.store.store import Store
 from pipelines.operate.doctor import FAILURE, WARNING, Finding, examine
 
@@ -27,7 +27,7 @@ def write_metrics(path: Path, store: Store, cities: Sequence[City], now: np.date
     Raises:
         FlowcastError: the disk is full, or the folder may not be written.
     """
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(metrics(store, cities, now), encoding="utf-8")
 
 

@@ -25,7 +25,7 @@ from data.paths import inbox_folder
 from data.store.scheduler_lock import HeldLock
 from data.store.store import Store
 from pipelines import log
-from pipelines.ingest.inbox import fresh, is_fed
+from pipelines.ingest.inbox import has_files, pending
 from pipelines.operate.due_times import AT, JOBS, missed, slot_of
 from pipelines.operate.job import LIMITS, limit_of, present
 
@@ -180,7 +180,7 @@ class Scheduler:
         Files that are still there when it has ended, such as those that cannot be moved, are tried again
         after some time, which doubles; so is what came, where the step for it failed or died.
         """
-        files = fresh(city, time.time())
+        files = pending(city, time.time())
         if self.store.runs.is_unfinished("arrival", city.name, now, LIMITS["arrival"]):
             files |= {UNFINISHED}
         tried = self.tried.get(city.name, _Tried())
@@ -325,7 +325,7 @@ def served_cities(store: Store, names: Sequence[str]) -> tuple[City, ...]:
     for name in city_files():
         try:
             city = load_city(name)
-            if store.flow.span(city) is not None or is_fed(city):
+            if store.flow.span(city) is not None or has_files(city):
                 known.append(city)
         except FlowcastError as error:
             log.warn(str(error), city=name)

@@ -14,7 +14,7 @@ from data.store.store import Store
 from pipelines import log
 from pipelines.forecast.live import forecast
 from pipelines.ingest.files import Ingested
-from pipelines.ingest.inbox import QUIET, take_in
+from pipelines.ingest.inbox import QUIET_SECONDS, ingest_pending
 from pipelines.operate.drift import drift
 from pipelines.operate.score import BACK, score
 from pipelines.promotion.rollback import roll_back
@@ -59,7 +59,7 @@ def update(
     *,
     horizon: int = 4,
     wall: float | None = None,
-    quiet: float = QUIET,
+    quiet: float = QUIET_SECONDS,
 ) -> Updated:
     """Does for a city what is due.
 
@@ -118,7 +118,7 @@ def _taken(
     taken: list[Ingested] = []
     notes = []
     try:
-        taken.extend(take_in(store, city, moment, quiet))
+        taken.extend(ingest_pending(store, city, moment, quiet))
     except StoreError:
         raise
     except FlowcastError as error:

@@ -15,7 +15,7 @@ from torch import nn
 
 from data.city import City
 from data.errors import FlowcastError
-from data.files import only_one
+from data.files import exclusive_lock
 from data.paths import models_root, training_folder
 from forecasting.benchmarks.task import digest_of
 from forecasting.city.fit import FitPlan
@@ -46,7 +46,7 @@ def clear(city: City) -> None:
 def alone(city: City) -> Iterator[None]:
     """Keeps any other training of the city from running."""
     taken = f"another training of {city.name} is under way"
-    with only_one(_folder(city) / "training.lock", taken):
+    with exclusive_lock(_folder(city) / "training.lock", taken):
         yield
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from data.city import City, city_files, load_city, parse_grid, parse_step
 from data.errors import FlowcastError
-from data.formats.registry import reader_of
+from data.formats.registry import check_reader
 
 OSLO = """
 title = "Oslo"
@@ -229,7 +229,7 @@ def test_a_folder_in_the_place_of_a_city_is_refused(cities: Path) -> None:
 def test_a_reader_that_there_is_not_is_named(cities: Path) -> None:
     described(cities, reader='"nuscenes"')
     with pytest.raises(FlowcastError, match=r"toy names the reader 'nuscenes'; there is taxibj"):
-        reader_of(load_city("toy"))
+        check_reader(load_city("toy"))
 
 
 # Steps and grids as texts

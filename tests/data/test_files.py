@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from data.errors import FlowcastError
-from data.files import only_one, sha256, write_whole
+from data.files import atomic_write, exclusive_lock, sha256
 
 
 def test_a_file_takes_its_place_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "report.csv"
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         assert temporary.parent == path.parent
         assert temporary.suffix == ".csv"
         temporary.write_text("all of it")
@@ -24,7 +24,7 @@ def test_a_file_takes_its_place_whole(tmp_path: Path) -> None:
 def test_an_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "report.csv"
     path.write_text("old")
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
@@ -36,7 +36,7 @@ def test_an_interruption_leaves_the_old_file_and_nothing_beside_it(
 ) -> None:
     path = tmp_path / "report.csv"
     path.write_text("old")
-    with pytest.raises(error), write_whole(path) as temporary:
+    with pytest.raises(error), atomic_write(path) as temporary:
         temporary.write_text("half of")
         raise error
     assert path.read_text() == "old"
@@ -50,7 +50,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(
     path.write_text("old")
     with (
         pytest.raises(FlowcastError, match=r"report\.csv cannot be written \(File too large\)"),
-        write_whole(path) as temporary,
+        atomic_write(path) as temporary,
     ):
         temporary.write_bytes(bytes(10**6))
     assert path.read_text() == "old"
@@ -61,7 +61,7 @@ def test_a_folder_or_file_in_the_way_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("old")
     for path in (tmp_path / "folder", tmp_path / "file" / "report.csv"):
-        with pytest.raises(FlowcastError, match="cannot be"), write_whole(path) as temporary:
+        with pytest.raises(FlowcastError, match="cannot be"), atomic_write(path) as temporary:
             temporary.write_text("new")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder"]
     assert (tmp_path / "file").read_text() == "old"
@@ -69,7 +69,7 @@ def test_a_folder_or_file_in_the_way_is_one_sentence(tmp_path: Path) -> None:
 
 def test_others_may_read_what_is_written(tmp_path: Path) -> None:
     path = tmp_path / "report.csv"
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("all of it")
     assert path.stat().st_mode & 0o777 == 0o644
 
@@ -85,24 +85,27 @@ def test_the_hash_is_that_of_the_content(tmp_path: Path) -> None:
 
 def test_only_one_goes_in_at_a_time_and_lets_go_at_the_end(tmp_path: Path) -> None:
     lock = tmp_path / "new" / "folder" / ".lock"
-    with only_one(lock, "another one is at work"):
+    with exclusive_lock(lock, "another one is at work"):
         sentence = "^another one is at work; wait for it, or end it first$"
-        with pytest.raises(FlowcastError, match=sentence), only_one(lock, "another one is at work"):
+        with (
+            pytest.raises(FlowcastError, match=sentence),
+            exclusive_lock(lock, "another one is at work"),
+        ):
             raise AssertionError("two are in")
-        with only_one(tmp_path / ".other", "another one is at work"):
+        with exclusive_lock(tmp_path / ".other", "another one is at work"):
             pass
-    with pytest.raises(KeyError), only_one(lock, "another one is at work"):
+    with pytest.raises(KeyError), exclusive_lock(lock, "another one is at work"):
         raise KeyError
-    with only_one(lock, "another one is at work"):
+    with exclusive_lock(lock, "another one is at work"):
         pass
 
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from data.files import only_one
+from data.files import exclusive_lock
 
-with only_one(Path(sys.argv[1]), "taken"):
+with exclusive_lock(Path(sys.argv[1]), "taken"):
     print("in", flush=True)
     time.sleep(60)
 """
@@ -116,9 +119,9 @@ def test_a_process_that_is_killed_lets_go(tmp_path: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "in\n"
-        with pytest.raises(FlowcastError, match="taken"), only_one(lock, "taken"):
+        with pytest.raises(FlowcastError, match="taken"), exclusive_lock(lock, "taken"):
             pass
         process.send_signal(signal.SIGKILL)
         process.wait()
-        with only_one(lock, "taken"):
+        with exclusive_lock(lock, "taken"):
             pass

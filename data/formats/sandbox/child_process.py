@@ -1,4 +1,4 @@
-"""What every child process that opens an HDF5 file of others does; see `sandbox.py`.
+"""What every child process that opens an HDF5 file of others does; see `read_in_child.py`.
 
 It looks at the structure before it reads a byte of data, then streams to stdout a line of JSON and
 arrays in NumPy's own format. It imports no more than it needs, to start quickly.
@@ -16,10 +16,10 @@ import numpy as np
 GIB = 2**30
 REFUSED = 3
 """Exit code of a file that is refused; stderr says why."""
-ELSEWHERE = 4
-"""Exit code of a file that another child reads."""
+OTHER_FORMAT = 4
+"""Exit code of a file that another reader reads."""
 CHUNK_BYTES = 2**28
-MOST_SLOTS = 10_000_000
+MAX_SLOTS = 10_000_000
 LABEL_BYTES = 32
 # deflate, shuffle, fletcher32, szip, nbit, scaleoffset of HDF5 itself, lzf of h5py
 FILTERS = (1, 2, 3, 4, 5, 6, 32000)
@@ -29,15 +29,15 @@ class Refused(Exception):
     """What is wrong with a file, as the end of a sentence that begins with its name."""
 
 
-class Elsewhere(Exception):
-    """The file holds something that another child reads."""
+class OtherFormat(Exception):
+    """The file holds what another reader reads."""
 
 
 def read_file(arguments: list[str], read: Callable[..., None]) -> int:
     """Opens the file that the first argument names; returns the exit code.
 
     Args:
-        arguments: path, what `read` is told, bytes of memory, seconds.
+        arguments: path, the numbers for `read`, bytes of memory, seconds.
         read: takes the open file and the numbers between, and streams it to stdout.
     """
     path, (*bounds, memory, seconds) = arguments[0], map(int, arguments[1:])
@@ -45,8 +45,8 @@ def read_file(arguments: list[str], read: Callable[..., None]) -> int:
     try:
         with h5py.File(path, "r") as file:
             read(file, *bounds)
-    except Elsewhere:
-        return ELSEWHERE
+    except OtherFormat:
+        return OTHER_FORMAT
     except Refused as refusal:
         sys.stderr.write(str(refusal))
         return REFUSED

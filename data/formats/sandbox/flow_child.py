@@ -1,4 +1,4 @@
-"""The child process that opens an HDF5 file in the TaxiBJ layout; see `sandbox.py`."""
+"""The child process that opens an HDF5 file in the TaxiBJ layout; see `read_in_child.py`."""
 
 import json
 import math
@@ -10,8 +10,8 @@ import numpy as np
 
 from data.formats.sandbox.child_process import (
     GIB,
-    MOST_SLOTS,
-    Elsewhere,
+    MAX_SLOTS,
+    OtherFormat,
     Refused,
     check_date,
     check_stored,
@@ -34,7 +34,7 @@ def read(file: Any, rows: int, columns: int, declared: int) -> None:
         declared: bytes that its values may have as float32.
     """
     if b"data" not in file.id and b"Temperature" in file.id:
-        raise Elsewhere
+        raise OtherFormat
     data, date = dataset(file, "data", LAYOUT), dataset(file, "date", LAYOUT)
     _check_data(data, (rows, columns), declared)
     check_date(date, len(data))
@@ -58,10 +58,10 @@ def _check_data(data: Any, grid: tuple[int, int], declared: int) -> None:
         )
     if len(data) == 0:
         raise Refused("has no slot at all; get it anew from its source")
-    if 4 * data.size > declared or len(data) > MOST_SLOTS:
+    if 4 * data.size > declared or len(data) > MAX_SLOTS:
         raise Refused(
             f"declares {len(data):,} slots of {4 * data.size / GIB:.3g} GiB, more than "
-            f"{MOST_SLOTS:,} slots or {declared / GIB:.3g} GiB; split it by years"
+            f"{MAX_SLOTS:,} slots or {declared / GIB:.3g} GiB; split it by years"
         )
     check_stored(data)
 

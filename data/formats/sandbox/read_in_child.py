@@ -1,8 +1,8 @@
-"""Sandbox: a child process with limits, the only place where an HDF5 file of others is opened.
+"""Reads HDF5 files in a child process with limits: nothing else opens an HDF5 file of others.
 
 A file of 21 KB can declare 15 GiB, name another file as its data, or crash the library. The child
-(`taxibj_hdf5.py`, `meteorology_hdf5.py`) streams what it read to a temporary file of the parent;
-whatever happens to it is one sentence here.
+(`flow_child.py`, `weather_child.py`) streams what it read to a temporary file of the parent; whatever
+happens to it is one sentence here.
 """
 
 import errno
@@ -21,12 +21,13 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from data.errors import FlowcastError, NotNowError
-from data.formats.sandbox.child_process import ELSEWHERE, GIB, REFUSED
+from data.formats.reading import OtherFormat
+from data.formats.sandbox.child_process import GIB, OTHER_FORMAT, REFUSED
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a file may cost.
+    """What reading a file may cost.
 
     Attributes:
         declared: bytes that its values may have as float32.
@@ -40,20 +41,14 @@ class Limits:
 
 
 LIMITS = Limits()
-
-
-NO_ROOM = f"[Errno {errno.ENOSPC}]"
-LEAST_ROOM = 2**16
-FROM_OUTSIDE = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
-"""Signals that come from who stops a service, or from a machine without memory, never from a file."""
-
-
-class HoldsWeather(FlowcastError):
-    """An HDF5 file holds weather in place of flow."""
+DISK_FULL = f"[Errno {errno.ENOSPC}]"
+MIN_FREE_BYTES = 2**16
+OUTSIDE_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
+"""Signals of a service that is stopped, or of a machine without memory; no file causes them."""
 
 
 class Contents(NamedTuple):
-    """What stands in a file.
+    """What a file holds.
 
     Attributes:
         values: float32, as they are, also negative or not finite: dims `(slots, channel, y, x)` of a
@@ -67,7 +62,7 @@ class Contents(NamedTuple):
     content: str
 
 
-def read_apart(path: Path, grid: tuple[int, int], limits: Limits = LIMITS) -> Contents:
+def read_flow_in_child(path: Path, grid: tuple[int, int], limits: Limits = LIMITS) -> Contents:
     """Returns what a file in the TaxiBJ layout holds, read by a child process.
 
     Args:
@@ -76,14 +71,14 @@ def read_apart(path: Path, grid: tuple[int, int], limits: Limits = LIMITS) -> Co
         limits: what it may cost.
 
     Raises:
-        HoldsWeather: it is a file of weather.
+        OtherFormat: it is a file of weather.
         NotNowError: the child was ended from outside, or the disk is full.
         FlowcastError: the file is refused, damaged, or costs more than the limits.
     """
     return _read(path, "data.formats.sandbox.flow_child", (*grid, limits.declared), limits)
 
 
-def read_weather_apart(path: Path, limits: Limits = LIMITS) -> Contents:
+def read_weather_in_child(path: Path, limits: Limits = LIMITS) -> Contents:
     """Returns what a file like `BJ_Meteorology.h5` holds, read by a child process.
 
     Args:
@@ -97,11 +92,11 @@ def read_weather_apart(path: Path, limits: Limits = LIMITS) -> Contents:
     return _read(path, "data.formats.sandbox.weather_child", (limits.declared,), limits)
 
 
-def _read(path: Path, child: str, told: tuple[int, ...], limits: Limits) -> Contents:
-    """Returns what the module `child`, told these numbers, streams of a file."""
+def _read(path: Path, child: str, arguments: tuple[int, ...], limits: Limits) -> Contents:
+    """Returns what the module `child`, given these numbers, streams of a file."""
     if not path.is_file():
         raise FlowcastError(f"{path} is no file; name an HDF5 file in the TaxiBJ layout")
-    bounds = (*told, limits.memory, math.ceil(limits.seconds))
+    bounds = (*arguments, limits.memory, math.ceil(limits.seconds))
     command = [sys.executable, "-P", "-W", "ignore", "-m", child]
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         try:
@@ -120,23 +115,25 @@ def _read(path: Path, child: str, told: tuple[int, ...], limits: Limits) -> Cont
         errors.seek(0)
         if code == 0:
             return _contents(output)
-        said = errors.read(4096).decode("utf-8", "replace").strip()
+        message = errors.read(4096).decode("utf-8", "replace").strip()
         # On a full disk there may be no room for the sentence either.
-        full = NO_ROOM in said or shutil.disk_usage(tempfile.gettempdir()).free < LEAST_ROOM
-    if code == ELSEWHERE:
-        raise HoldsWeather(f"{path} holds weather, not flow; name a file of flow")
+        full = (
+            DISK_FULL in message or shutil.disk_usage(tempfile.gettempdir()).free < MIN_FREE_BYTES
+        )
+    if code == OTHER_FORMAT:
+        raise OtherFormat(f"{path} holds weather, not flow; name a file of flow")
     if full:
         raise NotNowError(
             f"no space is left in {tempfile.gettempdir()} to read {path}; make room and try again"
         )
-    if -code in FROM_OUTSIDE:
+    if -code in OUTSIDE_SIGNALS:
         raise NotNowError(
             f"the process that read {path} was ended from outside ({signal.Signals(-code).name}); "
             f"try again"
         )
     if code == REFUSED:
-        raise FlowcastError(f"{path} {said}")
-    end = signal.Signals(-code).name if code < 0 else (said.splitlines() or [f"code {code}"])[-1]
+        raise FlowcastError(f"{path} {message}")
+    end = signal.Signals(-code).name if code < 0 else (message.splitlines() or [f"code {code}"])[-1]
     raise FlowcastError(_too_much(path, limits, end))
 
 

@@ -1,4 +1,4 @@
-"""The child process that opens an HDF5 file of weather in the TaxiBJ layout; see `sandbox.py`."""
+"""The child process that opens an HDF5 file of weather in the TaxiBJ layout; see `read_in_child.py`."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ import numpy as np
 
 from data.formats.sandbox.child_process import (
     GIB,
-    MOST_SLOTS,
+    MAX_SLOTS,
     Refused,
     check_date,
     check_stored,
@@ -32,9 +32,9 @@ def read(file: Any, declared: int) -> None:
     columns = {name: dataset(file, name, LAYOUT) for name in ("Temperature", "WindSpeed")}
     types = dataset(file, "Weather", LAYOUT)
     slots = len(date) if date.shape else 0
-    if not slots or slots > MOST_SLOTS or 4 * (TYPES + 2) * slots > declared:
+    if not slots or slots > MAX_SLOTS or 4 * (TYPES + 2) * slots > declared:
         raise Refused(
-            f"declares {slots:,} slots; from 1 to {MOST_SLOTS:,} and {declared / GIB:.3g} GiB of "
+            f"declares {slots:,} slots; from 1 to {MAX_SLOTS:,} and {declared / GIB:.3g} GiB of "
             f"values can be read"
         )
     check_date(date, slots)

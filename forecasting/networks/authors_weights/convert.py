@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from data.errors import FlowcastError
-from data.files import write_whole
+from data.files import atomic_write
 from forecasting.networks import write_network
 from forecasting.networks.authors_weights.load import (
     CONFIG_KEY,
@@ -82,7 +82,7 @@ def convert_authors_weights(
         )
     name = "swinlstm-b" if isinstance(config, SwinLSTMConfig) else "swinlstm-d"
     content = {key: value.detach().clone().contiguous() for key, value in weights.items()}
-    with write_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.write_bytes(save(content, {CONFIG_KEY: write_network(name, config)}))
     return Conversion(
         name,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from data.files import make_folder, write_whole
+from data.files import atomic_write, ensure_folder
 from data.paths import benchmarks_folder
 from forecasting.profiling.machine import Machine, machine
 from pipelines.benchmark.result import finite
@@ -43,9 +43,9 @@ def write_speed(
         "figures": [{**asdict(one), "rate": one.rate, "ratio": one.ratio} for one in figures],
     }
     texts = (json.dumps(finite(facts), indent=1), speed_markdown(plan, found, figures))
-    make_folder(folder)
+    ensure_folder(folder)
     paths = [folder / name for name in FILES]
     for path, text in zip(paths, texts, strict=True):
-        with write_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return paths

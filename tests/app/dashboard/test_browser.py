@@ -287,14 +287,14 @@ def test_a_page_shows_what_comes_in_and_keeps_what_was_chosen(
 ) -> None:
     from data.city import load_city
     from data.store.store import Store
-    from pipelines.ingest.replay import archived, begin, play
+    from pipelines.ingest.replay import from_archive, play, store_past
     from pipelines.operate.update import update
 
     with served(lived_in, 4) as (url, _):
         drawn(page, link(Server(url, lived_in), lead="3", y="1", x="1", threshold="7"))
         before = words(page)
         store, source, city = Store(), load_city("small"), load_city("small-live")
-        _, flow = begin(store, source, city, archived(store, source, None))
+        _, flow = store_past(store, source, city, from_archive(store, source, None))
         for now in play(flow[:1], city):
             update(store, city, now, horizon=3, wall=time.time() + 60)
         store.close()

@@ -25,7 +25,7 @@ from data.paths import city_file
 from data.store.ingests import Source
 from data.store.promotions import PROMOTED, REFUSED
 from data.store.store import Store
-from pipelines.ingest.replay import town
+from pipelines.ingest.replay import target_city
 from pipelines.operate.update import update
 
 SCRIPT = Path(__file__).parents[3] / "app" / "dashboard" / "main.py"
@@ -147,7 +147,7 @@ def test_a_city_without_flow_says_how_to_take_files_in(flowcast_home: Path, page
 @pytest.mark.parametrize("page", [*PAGES])
 def test_a_city_with_one_slot_and_no_champion_is_shown(small_home: Path, page: str) -> None:
     store, source = Store(), load_city("small")
-    city = town(source, "one")
+    city = target_city(source, "one")
     flow = store.flow.read(source)[:1]
     flow.attrs["city"] = "one"
     store.flow.add(city, flow, source=Source("one slot", ""))

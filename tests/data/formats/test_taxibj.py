@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from data.city import City, load_city
 from data.errors import FlowcastError
 from data.formats.reading import REPAIRS
-from data.formats.sandbox.read_in_child import Limits, read_apart
-from data.formats.taxibj import dates, open_taxibj, write_taxibj
-from data.formats.taxibj_dates import times
+from data.formats.sandbox.read_in_child import Limits, read_flow_in_child
+from data.formats.taxibj import open_taxibj, write_taxibj
+from data.formats.taxibj_dates import dates, times
 
 GRID = (2, 3)
 HALF_HOUR = np.timedelta64(30, "m")
@@ -564,15 +564,15 @@ def test_a_chunk_that_unpacks_to_more_than_the_memory_ends_only_the_child(path: 
         data.id.write_direct_chunk((0, 0, 0, 0), bomb)
         file["date"] = np.array([b"2013070101"])
     with pytest.raises(FlowcastError, match="could not be read"):
-        read_apart(path, GRID, Limits(memory=300 * 2**20))
+        read_flow_in_child(path, GRID, Limits(memory=300 * 2**20))
 
 
 def test_a_child_that_takes_too_long_or_too_much_is_ended(path: Path) -> None:
     file_with(path, ["2013070101"], [1])
     with pytest.raises(FlowcastError, match=r"within 3 GiB and 0.01 s .out of time"):
-        read_apart(path, GRID, Limits(seconds=0.01))
+        read_flow_in_child(path, GRID, Limits(seconds=0.01))
     with pytest.raises(FlowcastError, match="could not be read"):
-        read_apart(path, GRID, Limits(memory=2**20))
+        read_flow_in_child(path, GRID, Limits(memory=2**20))
 
 
 def test_a_damaged_file_is_a_reading_or_a_sentence_never_a_crash(path: Path) -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from data.city import City
 from data.errors import FlowcastError
-from data.formats.sandbox.read_in_child import HoldsWeather
+from data.formats.reading import OtherFormat
 from data.formats.taxibj import open_taxibj
-from data.formats.taxibj_weather import VARIABLES, open_meteorology
+from data.formats.taxibj_weather import VARIABLES, open_taxibj_weather
 
 BEIJING = City("bj-toy", "Beijing", "Asia/Shanghai", np.timedelta64(30, "m"), (2, 3))
 DATES = np.array([b"2013070101", b"2013070102", b"2013070148"])
@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_slot_s_weather_is_known_when_the_slot_is_over(path: Path) -> None:
-    reading = open_meteorology(drawn(path), BEIJING)
+    reading = open_taxibj_weather(drawn(path), BEIJING)
     weather = reading.weather
     over = ["2013-06-30T16:30", "2013-06-30T17:00", "2013-07-01T16:00"]  # 16:00 UTC is midnight
     assert (weather["time"].values == np.array(over, dtype="datetime64[s]")).all()
@@ -47,7 +47,7 @@ def test_a_slot_s_weather_is_known_when_the_slot_is_over(path: Path) -> None:
 
 
 def test_a_file_of_weather_is_no_flow(path: Path) -> None:
-    with pytest.raises(HoldsWeather, match="holds weather, not flow"):
+    with pytest.raises(OtherFormat, match="holds weather, not flow"):
         open_taxibj(drawn(path), BEIJING)
 
 
@@ -64,7 +64,7 @@ def test_a_file_of_weather_is_no_flow(path: Path) -> None:
 )
 def test_a_wrong_file_is_one_sentence(path: Path, other: dict[str, np.ndarray], said: str) -> None:
     with pytest.raises(FlowcastError, match=said) as refused:
-        open_meteorology(drawn(path, **other), BEIJING)
+        open_taxibj_weather(drawn(path, **other), BEIJING)
     assert str(refused.value).startswith(str(path))
     assert "\n" not in str(refused.value)
 
@@ -107,4 +107,4 @@ def test_a_harmful_file_is_refused_before_its_data_are_read(
 ) -> None:
     make(path)
     with pytest.raises(FlowcastError, match=said):
-        open_meteorology(path, BEIJING)
+        open_taxibj_weather(path, BEIJING)

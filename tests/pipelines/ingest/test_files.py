@@ -225,7 +225,7 @@ def test_paths_that_cannot_serve_are_refused_before_any_file_is_stored(
     store: Store, city: City, weeks: list[Week], tmp_path: Path, name: str
 ) -> None:
     np.savez(tmp_path / "dataset.npz", X_train=np.zeros((2, 4, 2, 32, 32)))
-    with pytest.raises(FlowcastError, match=f"{name} (holds no times|does not exist)"):
+    with pytest.raises(FlowcastError, match=f"{name} (is of no format|does not exist)"):
         list(ingest(store, city, [weeks[0].path, tmp_path / name]))
     assert store.ingests.table(city).empty
 
@@ -238,7 +238,7 @@ def test_a_file_that_vanishes_meanwhile_is_refused_and_the_others_are_stored(
         weeks[1].path.unlink(missing_ok=True)
         results.append(file)
     assert [file.added.added for file in results] == [336, 0, 336]
-    assert "week1.h5 is gone; put it back" in results[1].refused
+    assert "week1.h5 does not exist any more; put it back" in results[1].refused
 
 
 def test_a_reader_that_there_is_not_refuses_no_file(

@@ -8,7 +8,7 @@ from data.city import load_city
 from data.store.ingests import Source
 from data.store.scores import SERVED
 from data.store.store import Store
-from pipelines.ingest.replay import archived, begin, play, town
+from pipelines.ingest.replay import from_archive, play, store_past, target_city
 from pipelines.insight.past_forecasts import past_forecasts
 from pipelines.insight.trust import MIN_SCORES, skill, trust
 from pipelines.operate.update import update
@@ -47,8 +47,8 @@ def test_nothing_is_said_of_skill_where_little_is_scored() -> None:
 
 def test_what_stands_above_a_forecast_and_its_record(small_store: Store) -> None:
     store, source = small_store, load_city("small")
-    city = town(source, "small-live")
-    _, flow = begin(store, source, city, archived(store, source, None))
+    city = target_city(source, "small-live")
+    _, flow = store_past(store, source, city, from_archive(store, source, None))
     times = flow["time"].values
     now = times[0]
     for now in play(flow[:14], city):

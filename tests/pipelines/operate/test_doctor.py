@@ -11,7 +11,7 @@ from app.cli.main import app
 from data.city import City, load_city
 from data.store.drift import Drift
 from data.store.store import Store
-from pipelines.ingest.inbox import inbox
+from pipelines.ingest.inbox import open_inbox
 from pipelines.operate.doctor import Finding, examine
 from pipelines.operate.prometheus import exit_code, metrics, write_metrics
 
@@ -77,7 +77,7 @@ def test_an_arrival_that_failed_is_one_until_a_step_has_made_it_good(
 
 def test_files_that_nobody_takes_in_are_told(store: Store, city: City, flowcast_home: Path) -> None:
     now = np.datetime64(int(time.time()), "s")
-    folder = inbox(city)
+    folder = open_inbox(city)
     assert of(examine(store, [city], now), "inbox").status == "ok"
     (folder / "flow.csv.gz").touch()
     (folder / "linked.csv").symlink_to(folder / "flow.csv.gz")

@@ -28,7 +28,7 @@ from forecasting.city.recipe import Recipe
 from forecasting.registry.manifest import versions
 from forecasting.registry.versions import load_version, verify
 from forecasting.training.hardware import Computing
-from pipelines.ingest.replay import archived, begin, play, town
+from pipelines.ingest.replay import from_archive, play, store_past, target_city
 from pipelines.operate.due_times import nightly_slot
 from pipelines.operate.nightly import nightly
 from pipelines.operate.update import update
@@ -63,14 +63,14 @@ def stage(small_home: Path) -> Iterator[Stage]:
     store, source = Store(), load_city(CITY)
     if CITY != "small":
         _settle(store, source)
-    city = town(source, f"{CITY}-live")
+    city = target_city(source, f"{CITY}-live")
     span = store.flow.span(source)
     assert span is not None
     first = span[1] - (source.slots_per_day * min(DAYS, 6) - 1) * source.step if DAYS < 7 else None
     if DAYS >= 7:  # more days than the shared archive has for it: five more weeks follow
         _lengthen(store, source)
         first = span[1] + source.step
-    _, flow = begin(store, source, city, archived(store, source, first))
+    _, flow = store_past(store, source, city, from_archive(store, source, first))
     store.close()
     yield Stage(source, city, flow[: source.slots_per_day * DAYS])
 
@@ -150,9 +150,9 @@ def state(stage: Stage) -> dict[str, object]:
 
 
 def _folder(stage: Stage, name: str) -> Path:
-    from pipelines.ingest.inbox import inbox
+    from pipelines.ingest.inbox import open_inbox
 
-    return inbox(stage.city) / name
+    return open_inbox(stage.city) / name
 
 
 def played(stage: Stage) -> Iterator[np.datetime64]:

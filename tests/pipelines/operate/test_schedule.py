@@ -16,8 +16,8 @@ import pytest
 from data.city import City, load_city
 from data.store.runs import MAX_FAILURES
 from data.store.store import Store
-from pipelines.ingest.inbox import QUIET, inbox
-from pipelines.ingest.replay import archived, begin, play, town
+from pipelines.ingest.inbox import QUIET_SECONDS, open_inbox
+from pipelines.ingest.replay import from_archive, play, store_past, target_city
 from pipelines.operate import schedule
 from pipelines.operate.job import main, present
 from pipelines.operate.schedule import Plan, Scheduler, served_cities
@@ -123,7 +123,7 @@ class Starts(Scheduler):
 
 
 def whole_file(city: City, name: str) -> Path:
-    path = inbox(city) / name
+    path = open_inbox(city) / name
     path.touch()
     os.utime(path, (0, 0))
     return path
@@ -159,7 +159,7 @@ def test_a_file_that_stays_in_the_inbox_starts_no_job_each_second(
 def test_an_inbox_that_cannot_be_read_keeps_no_other_city_from_its_jobs(
     store: Store, city: City, caplog: pytest.LogCaptureFixture, flowcast_home: Path
 ) -> None:
-    broken = town(city, "broken")
+    broken = target_city(city, "broken")
     (flowcast_home / "inbox").mkdir(exist_ok=True)
     (flowcast_home / "inbox" / "broken").write_text("no folder")
     scheduler = Starts(store, broken, city)
@@ -177,7 +177,7 @@ def test_cities_without_flow_are_not_served(store: Store, city: City) -> None:
 
 
 def test_a_city_that_is_added_and_fed_is_served_from_then_on(store: Store, city: City) -> None:
-    other = town(city, "added")
+    other = target_city(city, "added")
     scheduler = Starts(store, city)
     scheduler.plan = replace(scheduler.plan, look=lambda: served_cities(store, []))
     scheduler.tick(START)
@@ -210,12 +210,12 @@ def test_a_step_is_done_once_however_often_it_is_started(
 
 def _comes_after_its_step(store: Store, city: City, live: City) -> tuple[np.datetime64, list[str]]:
     """A slot in the inbox, and the arguments of a step that is done already."""
-    flow = archived(store, city, None)
+    flow = from_archive(store, city, None)
     arguments = ["step", "--city", live.name, "--for", "2026-05-01T10:00:00Z"]
     assert main(arguments) == 0
     for _ in play(flow[:1], live):
         pass
-    time.sleep(QUIET + 0.1)
+    time.sleep(QUIET_SECONDS + 0.1)
     return flow["time"].values[0], arguments
 
 
@@ -242,7 +242,7 @@ def test_what_came_is_forecast_though_the_step_for_it_failed(
     with monkeypatch.context() as patch:
         patch.setattr("pipelines.operate.update.forecast", full)
         assert main(arguments) == 1
-    assert not list(inbox(live).glob("*.h5"))  # it was taken in and put away
+    assert not list(open_inbox(live).glob("*.h5"))  # it was taken in and put away
     starts.tick(present())
     starts.tick(present())
     assert starts.arrivals() == 1
@@ -366,15 +366,15 @@ def schedulers(live: City) -> Iterator[Callable[[], Running]]:
 @pytest.fixture
 def live(store: Store, city: City) -> City:
     """A city that has flow until the test days, and its night behind it."""
-    other = town(city, "small-live")
-    begin(store, city, other, archived(store, city, None))
+    other = target_city(city, "small-live")
+    store_past(store, city, other, from_archive(store, city, None))
     return other
 
 
 def test_a_scheduler_serves_an_inbox_and_a_second_one_takes_over(
     store: Store, city: City, live: City, schedulers: Callable[[], Running]
 ) -> None:
-    _, flow = begin(store, city, live, archived(store, city, None))
+    _, flow = store_past(store, city, live, from_archive(store, city, None))
     times = flow["time"].values
     first = schedulers()
     _until(lambda: first.said("this scheduler serves"))
@@ -402,7 +402,7 @@ def test_schedulers_that_are_killed_again_and_again_lose_nothing_and_do_nothing_
     store: Store, city: City, live: City, schedulers: Callable[[], Running]
 ) -> None:
     rng = random.Random(0)
-    _, flow = begin(store, city, live, archived(store, city, None))
+    _, flow = store_past(store, city, live, from_archive(store, city, None))
     times = flow["time"].values
     running = schedulers()
     for _ in play(flow[:1], live):  # from a city's first forecast on none may lack

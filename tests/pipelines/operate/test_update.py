@@ -10,14 +10,14 @@ import xarray as xr
 from data.city import City, load_city
 from data.clock import wall
 from data.errors import FlowcastError
-from data.files import only_one
+from data.files import exclusive_lock
 from data.flow import label, split
 from data.store.ingests import Source
 from data.store.scores import SERVED
 from data.store.store import Store
 from forecasting.baselines import BASELINES
 from pipelines.forecast.live import forecast
-from pipelines.ingest.replay import archived, begin, play, town
+from pipelines.ingest.replay import from_archive, play, store_past, target_city
 from pipelines.operate import update as update_module
 from pipelines.operate.drift import drift
 from pipelines.operate.score import score
@@ -44,8 +44,8 @@ class Live(NamedTuple):
 @pytest.fixture
 def live(small_store: Store) -> Live:
     store, source = small_store, load_city("small")
-    city = town(source, "small-live")
-    _, flow = begin(store, source, city, archived(store, source, None))
+    city = target_city(source, "small-live")
+    _, flow = store_past(store, source, city, from_archive(store, source, None))
     return Live(store, source, city, flow)
 
 
@@ -245,7 +245,7 @@ def test_where_another_process_takes_in_the_files_there_is_a_forecast_all_the_sa
 ) -> None:
     now = next(play(live.flow[:1], live.city))
     lock = flowcast_home / "inbox" / f".{live.city.name}.lock"
-    with only_one(lock, "another"):
+    with exclusive_lock(lock, "another"):
         done = update(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
     assert done.files == 0 and done.init_time is not None
     assert "another process is taking in" in done.notes[0]
@@ -254,7 +254,7 @@ def test_where_another_process_takes_in_the_files_there_is_a_forecast_all_the_sa
 
 
 def test_a_city_without_flow_steps_without_an_error(live: Live) -> None:
-    empty = town(live.source, "empty")
+    empty = target_city(live.source, "empty")
     done = update(live.store, empty, live.times[0], horizon=HORIZON)
     assert (done.init_time, done.scored, done.files) == (None, 0, 0)
 
@@ -310,8 +310,8 @@ def test_a_day_on_which_clocks_are_moved_is_played_whole(
     # Nights are all alike: nothing in the values tells one hour from the other.
     flow = label(np.ones((len(times), 2, 2, 3)), times, city)
     store.flow.add(city, flow, source=Source("york.h5", ""))
-    into = town(city, "york-live")
-    _, flow = begin(store, city, into, archived(store, city, begins))
+    into = target_city(city, "york-live")
+    _, flow = store_past(store, city, into, from_archive(store, city, begins))
     played = flow["time"].values
     assert len(played) == hours
     for now in play(flow, into):
