@@ -18,7 +18,7 @@ from forecasting.ensemble import NeuralForecaster
 from forecasting.forecaster import Forecaster
 from forecasting.metrics import errors_of, sums
 from forecasting.networks.base import NetworkConfig
-from forecasting.networks.with_covariates import Surroundings
+from forecasting.networks.with_covariates import CovariateShape
 from forecasting.rollout.rollout import Rollout
 from forecasting.rollout.torch_rollout import TorchRollout
 from forecasting.training.batches import FrameWindows
@@ -53,7 +53,7 @@ class CityTask:
     rows: Rows
     name: str
     network: NetworkConfig
-    around: Surroundings | None
+    around: CovariateShape | None
     config: TrainingConfig
     weather: xr.DataArray | None = None
 
@@ -100,7 +100,7 @@ class CityTask:
         known, rows = study(parts.train, shown, weather, horizon)
         around = None
         if not shown.plain:
-            around = Surroundings(
+            around = CovariateShape(
                 shown.maps, known.features, shown.place, growth=shown.growth, shares=True
             )
         return cls(

@@ -85,9 +85,9 @@ class NetworkConfig:
         return self.history
 
     def targets(self, horizon: int) -> tuple[int, ...]:
-        """Returns the steps after the newest frame that it is told of, in the order of time.
+        """Returns the steps after the newest frame whose covariates it takes, in the order of time.
 
-        They are those that it makes, beyond the horizon too: a forecast must not hang on its length.
+        They are those that it makes, beyond the horizon too: a forecast must not depend on its length.
         """
         made = -(-horizon // self.block) * self.block
         return tuple(range(1, made + 1))
@@ -120,7 +120,7 @@ class Recurrent(nn.Module, ABC):
     def step(self, frame: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Returns the next frame `(b, c, y, x)` and the new state; the first state is None."""
 
-    def forward(self, frames: Tensor, horizon: int, *shown: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, horizon: int, *covariates: Tensor) -> Tensor:
         """Returns every one-step-ahead output over the past and `horizon - 1` steps beyond.
 
         The true frames are fed while there are any, then the network's own outputs (SwinLSTM,
@@ -129,7 +129,7 @@ class Recurrent(nn.Module, ABC):
         Args:
             frames: `(b, t, c, y, x)`, t at least 1.
             horizon: number of frames to forecast, at least 1.
-            shown: what else each step is shown, `(b, t - 1 + horizon, ...)`.
+            covariates: of each step, `(b, t - 1 + horizon, ...)`; none for a network on frames alone.
 
         Returns:
             `(b, t - 1 + horizon, c, y, x)`
@@ -138,38 +138,40 @@ class Recurrent(nn.Module, ABC):
         outputs: list[Tensor] = []
         for position in range(frames.shape[1] - 1 + horizon):
             frame = frames[:, position] if position < frames.shape[1] else outputs[-1]
-            output, state = self._step(frame, state, *(one[:, position] for one in shown))
+            output, state = self._step(frame, state, *(one[:, position] for one in covariates))
             outputs.append(output)
         return torch.stack(outputs, dim=1)
 
-    def _step(self, frame: Tensor, state: Any, *shown: Tensor) -> tuple[Tensor, Any]:
-        step: Callable[..., tuple[Tensor, Any]] = self.step  # only a contextual one is shown more
+    def _step(self, frame: Tensor, state: Any, *covariates: Tensor) -> tuple[Tensor, Any]:
+        step: Callable[..., tuple[Tensor, Any]] = self.step  # some take covariates
         if self.recompute and self.training:
-            made: tuple[Tensor, Any] = checkpoint(step, frame, state, *shown, use_reentrant=False)
+            made: tuple[Tensor, Any] = checkpoint(
+                step, frame, state, *covariates, use_reentrant=False
+            )
             return made
-        return step(frame, state, *shown)
+        return step(frame, state, *covariates)
 
 
-class SelfFed(nn.Module):
+class Autoregressive(nn.Module):
     """A network that makes its frames itself and is fed them where they serve as input.
 
     Attributes:
-        complete: makes frames of what the network puts out, `(b, s, c, y, x)`, and of the newest
+        to_frames: makes frames of what the network puts out, `(b, s, c, y, x)`, and of the newest
             frame that it saw, `(b, 1, c, y, x)`, before they are fed back; the output as it is,
             unless a wrapper such as `residual` sets it.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.complete: Callable[[Tensor, Tensor], Tensor] = as_it_is
+        self.to_frames: Callable[[Tensor, Tensor], Tensor] = unchanged
 
 
-def as_it_is(output: Tensor, newest: Tensor) -> Tensor:
+def unchanged(output: Tensor, newest: Tensor) -> Tensor:
     """Returns the output."""
     return output
 
 
-def in_turns(block: Callable[[Tensor], Tensor], frames: Tensor, horizon: int) -> Tensor:
+def block_by_block(block: Callable[[Tensor], Tensor], frames: Tensor, horizon: int) -> Tensor:
     """Returns `horizon` frames by a network that makes several at once, fed its own where it must.
 
     Args:

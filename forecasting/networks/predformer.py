@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from forecasting.networks.base import OUTPUTS, Frames, NetworkConfig, SelfFed, in_turns
+from forecasting.networks.base import OUTPUTS, Autoregressive, Frames, NetworkConfig, block_by_block
 from forecasting.networks.layers import stochastic_depth
 
 NO_CHANCE = {"dropout": 0.0, "drop_path": 0.0}
@@ -80,7 +80,7 @@ class PredFormerConfig(NetworkConfig):
         return cls.of(frames, output="identity", **SIZES.get(frames.data, nearest))
 
 
-class PredFormer(SelfFed):
+class PredFormer(Autoregressive):
     """Linear map of each patch, a fixed code of its time and place, blocks, linear map back."""
 
     position: Tensor
@@ -104,7 +104,7 @@ class PredFormer(SelfFed):
 
     def forward(self, frames: Tensor, horizon: int) -> Tensor:
         """Returns `(b, horizon, c, y, x)` for `(b, t, c, y, x)`, t being the history."""
-        return in_turns(self._following, frames, horizon)
+        return block_by_block(self._following, frames, horizon)
 
     def _following(self, frames: Tensor) -> Tensor:
         """Returns the t frames that follow the t given."""
@@ -117,7 +117,7 @@ class PredFormer(SelfFed):
             x = block(x) if axis == "s" else block(x.transpose(1, 2)).transpose(1, 2)
         patches = self.project(self.norm(x)).transpose(2, 3).unflatten(3, self.tokens)
         output = F.pixel_shuffle(patches, patch)[..., :rows, :columns]
-        return self.complete(OUTPUTS[self.config.output](output), frames[:, -1:])
+        return self.to_frames(OUTPUTS[self.config.output](output), frames[:, -1:])
 
 
 def sinusoids(positions: int, width: int) -> Tensor:

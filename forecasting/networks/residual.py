@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from forecasting.networks.base import Recurrent, SelfFed
+from forecasting.networks.base import Autoregressive, Recurrent
 
 
 class StepResidual(Recurrent):
@@ -25,14 +25,14 @@ class StepResidual(Recurrent):
         return frame + self.gain * change, state
 
 
-class SelfFedResidual(nn.Module):
+class AutoregressiveResidual(nn.Module):
     """Adds the newest frame to what a self-fed `network` puts out, before it is fed back."""
 
-    def __init__(self, network: SelfFed) -> None:
+    def __init__(self, network: Autoregressive) -> None:
         super().__init__()
         self.network = network
         self.gain = nn.Parameter(torch.zeros(()))
-        network.complete = self._changed
+        network.to_frames = self._changed
 
     def forward(self, frames: Tensor, horizon: int) -> Tensor:
         """Returns `(b, horizon, c, y, x)` for `(b, t, c, y, x)`."""
@@ -61,4 +61,8 @@ def residual(network: nn.Module) -> nn.Module:
     """Returns `network` as one that forecasts changes; what is fed back to it are whole frames."""
     if isinstance(network, Recurrent):
         return StepResidual(network)
-    return SelfFedResidual(network) if isinstance(network, SelfFed) else Residual(network)
+    return (
+        AutoregressiveResidual(network)
+        if isinstance(network, Autoregressive)
+        else Residual(network)
+    )

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from forecasting.networks.base import OUTPUTS, Frames, NetworkConfig, SelfFed, in_turns
+from forecasting.networks.base import OUTPUTS, Autoregressive, Frames, NetworkConfig, block_by_block
 from forecasting.networks.layers import stochastic_depth
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -74,7 +74,7 @@ class SimVPConfig(NetworkConfig):
         return cls.of(frames, output="identity", **SIZES.get(frames.data, nearest))
 
 
-class SimVP(SelfFed):
+class SimVP(Autoregressive):
     """Encoder, translator, decoder; what the first convolution makes also goes to the last one."""
 
     def __init__(self, config: SimVPConfig) -> None:
@@ -93,7 +93,7 @@ class SimVP(SelfFed):
 
     def forward(self, frames: Tensor, horizon: int) -> Tensor:
         """Returns `(b, horizon, c, y, x)` for `(b, t, c, y, x)`, t being the history."""
-        return in_turns(self._following, frames, horizon)
+        return block_by_block(self._following, frames, horizon)
 
     def _following(self, frames: Tensor) -> Tensor:
         """Returns the t frames that follow the t given."""
@@ -105,7 +105,7 @@ class SimVP(SelfFed):
         later = self.translate(encoded).unflatten(1, (t, -1)).flatten(0, 1)
         output = self.readout(self.last(self.decode(later) + early))
         made = OUTPUTS[self.config.output](output.unflatten(0, (b, t))[..., :rows, :columns])
-        return self.complete(made, frames[:, -1:])
+        return self.to_frames(made, frames[:, -1:])
 
 
 def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from forecasting.networks.base import OUTPUTS, Frames, NetworkConfig, SelfFed
+from forecasting.networks.base import OUTPUTS, Autoregressive, Frames, NetworkConfig
 
 WEEK = 7
 
@@ -95,7 +95,7 @@ class STResNetConfig(NetworkConfig):
         return [weeks * WEEK * self.day - lead for weeks in range(self.trend, 0, -1)]
 
 
-class STResNet(SelfFed):
+class STResNet(Autoregressive):
     """A branch for closeness, period and trend each, summed with a weight for every cell."""
 
     def __init__(self, config: STResNetConfig) -> None:
@@ -132,7 +132,7 @@ class STResNet(SelfFed):
                 [at[lag] for lag in config.trends(lead)],
             ]
             made = self._next([torch.cat(part, dim=1) for part in parts if part])
-            at[-lead] = self.complete(made[:, None], newest[-1][:, None])[:, 0]
+            at[-lead] = self.to_frames(made[:, None], newest[-1][:, None])[:, 0]
             newest.append(at[-lead])
         return torch.stack(newest[-horizon:], dim=1)
 

@@ -81,7 +81,7 @@ class Join(NamedTuple):
     bias: Tensor
 
 
-def normalise(x: Tensor) -> Tensor:
+def normalize(x: Tensor) -> Tensor:
     """Returns tokens of mean 0 and variance 1: LayerNorm without its affine part."""
     return F.layer_norm(x, x.shape[-1:])
 
@@ -97,7 +97,7 @@ class WindowAttention(nn.Module):
     pair: Tensor
     mask: Tensor
 
-    def __init__(self, width: int, heads: int, windows: "Windows") -> None:
+    def __init__(self, width: int, heads: int, windows: "AttentionWindows") -> None:
         super().__init__()
         self.width, self.heads, self.windows = width, heads, windows
         self.qkv = nn.Linear(width, 3 * width)
@@ -125,7 +125,7 @@ class WindowAttention(nn.Module):
         return bias + self.mask[:, None] if self.shifted else bias[None]
 
 
-class Windows:
+class AttentionWindows:
     """How the tokens of a grid fall into windows, shifted by half a window or not.
 
     A window is never larger than the grid, and an axis that holds a single window is not shifted.

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from forecasting.networks.base import OUTPUTS, Frames, Recurrent, RecurrentConfig
 from forecasting.networks.layers import reorder
 from forecasting.networks.swin import (
+    AttentionWindows,
     PatchEmbedding,
     SwinBlock,
     WindowAttention,
-    Windows,
-    normalise,
+    normalize,
     token_grid,
 )
 from forecasting.networks.swinlstm_parts import GATES, RECONSTRUCTIONS, Gates
@@ -159,7 +159,7 @@ class SwinLSTM(Recurrent):
         self.config = config
         self.tokens = token_grid(config.grid, config.patch, config.window)
         self.embed = PatchEmbedding(config.channels, config.patch, config.width, self.tokens)
-        order = Windows(self.tokens, config.window, shifted=False).order
+        order = AttentionWindows(self.tokens, config.window, shifted=False).order
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("inverse", order.argsort(), persistent=False)
         self.cells = nn.ModuleList(
@@ -207,7 +207,9 @@ class SwinLSTMCell(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(
             SwinBlock(
-                WindowAttention(width, heads, Windows(tokens, window, shifted=index % 2 == 1)),
+                WindowAttention(
+                    width, heads, AttentionWindows(tokens, window, shifted=index % 2 == 1)
+                ),
                 drop_path,
                 partnered=index % 2 == 0,
             )
@@ -223,7 +225,7 @@ class SwinLSTMCell(nn.Module):
         once.
         """
         constants = state.constants if state else self.constants()
-        parts = F.linear(normalise(x), constants.weight, constants.bias).chunk(
+        parts = F.linear(normalize(x), constants.weight, constants.bias).chunk(
             len(constants.own), dim=-1
         )
         features = x
@@ -233,7 +235,7 @@ class SwinLSTMCell(nn.Module):
                 joint = parts[index // 2]
                 other = features if index else state.hidden if state else None
                 if other is not None:  # 0 before the first frame, and so is its norm
-                    joint = joint + F.linear(normalise(other), constants.own[index // 2])
+                    joint = joint + F.linear(normalize(other), constants.own[index // 2])
             features = block(features, constants.scores[index], joint)
         into, forget, out = self.gates(features)
         memory = into * torch.tanh(features)

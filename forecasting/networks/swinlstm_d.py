@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from forecasting.networks.base import OUTPUTS, Frames, Recurrent
 from forecasting.networks.layers import reorder
-from forecasting.networks.swin import PatchEmbedding, Windows, token_grid
+from forecasting.networks.swin import AttentionWindows, PatchEmbedding, token_grid
 from forecasting.networks.swinlstm_b import CellConfig, CellState, SwinLSTMCell, check_cells
 from forecasting.networks.swinlstm_parts import RECONSTRUCTIONS
 
@@ -88,7 +88,7 @@ class SwinLSTMD(Recurrent):
             return SwinLSTMCell(width, heads, tokens, config.window, drops, config.gate)
 
         self.embed = PatchEmbedding(config.channels, config.patch, config.width, self.tokens)
-        order = Windows(self.tokens, config.window, shifted=False).order
+        order = AttentionWindows(self.tokens, config.window, shifted=False).order
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("inverse", order.argsort(), persistent=False)
         squares = [
@@ -155,9 +155,9 @@ class Squares:
 
     def __init__(self, tokens: tuple[int, int], window: int) -> None:
         half = (tokens[0] // 2, tokens[1] // 2)
-        places = Windows(tokens, window, shifted=False).order.argsort().view(tokens)
+        places = AttentionWindows(tokens, window, shifted=False).order.argsort().view(tokens)
         squares = places.view(half[0], 2, half[1], 2).transpose(1, 2).reshape(-1, 4)
-        self.order = squares[Windows(half, window, shifted=False).order].flatten()
+        self.order = squares[AttentionWindows(half, window, shifted=False).order].flatten()
         self.inverse = self.order.argsort()
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from forecasting.networks.base import Frames, NetworkConfig, SelfFed, in_turns
+from forecasting.networks.base import Autoregressive, Frames, NetworkConfig, block_by_block
 from forecasting.networks.swinlstm_b import SwinLSTM, SwinLSTMConfig
 from forecasting.networks.swinlstm_parts import RECONSTRUCTIONS
 
@@ -44,7 +44,7 @@ class SwinLSTMDirectConfig(SwinLSTMConfig):
         return NetworkConfig.targets(self, horizon)
 
 
-class SwinLSTMDirect(SelfFed):
+class SwinLSTMDirect(Autoregressive):
     """A SwinLSTM-B whose reconstruction has the channels of all leads."""
 
     def __init__(self, config: SwinLSTMDirectConfig) -> None:
@@ -57,7 +57,7 @@ class SwinLSTMDirect(SelfFed):
 
     def forward(self, frames: Tensor, horizon: int) -> Tensor:
         """Returns `(b, horizon, c, y, x)` for `(b, t, c, y, x)`, t being the history."""
-        return in_turns(self._following, frames, horizon)
+        return block_by_block(self._following, frames, horizon)
 
     def _following(self, frames: Tensor) -> Tensor:
         """Returns the s frames that follow."""
@@ -65,4 +65,4 @@ class SwinLSTMDirect(SelfFed):
         for frame in frames.unbind(1):
             output, state = self.recurrent.step(frame, state)
         ahead = output.unflatten(1, (self.config.ahead, self.config.channels))
-        return self.complete(ahead, frames[:, -1:])
+        return self.to_frames(ahead, frames[:, -1:])

@@ -12,11 +12,11 @@ from data.errors import FlowcastError
 from forecasting.networks import NETWORKS
 from forecasting.networks.base import NetworkConfig
 from forecasting.networks.residual import StepResidual
-from forecasting.networks.with_covariates import ContextualStep, inner
+from forecasting.networks.with_covariates import RecurrentWithCovariates, inner_config
 from forecasting.onnx_export.graph import Graph
-from forecasting.onnx_export.swinlstm import Step
+from forecasting.onnx_export.swinlstm import StepGraph
 from forecasting.onnx_export.tokens import Weights
-from forecasting.onnx_export.with_covariates import enter, leave
+from forecasting.onnx_export.with_covariates import input_head, output_head
 from forecasting.rollout.onnx_rollout import OnnxRollout
 from forecasting.rollout.torch_rollout import TorchRollout, weights_of
 
@@ -26,7 +26,7 @@ TOLERANCE = 1e-5
 TRIALS = ((1, 1, 1), (2, 3, 2), (5, 2, 4))
 """Batch, frames and horizon of each rollout that torch and the export are compared on."""
 
-Writer = Callable[[Graph, str, Any, Weights], Step]
+Writer = Callable[[Graph, str, Any, Weights], StepGraph]
 
 """Writes one step of a network: into a graph, for its frame or features, of its configuration and weights."""
 
@@ -53,7 +53,7 @@ def export(
 
     Args:
         name: key in `NETWORKS`.
-        network: bare, or as a city's forecaster wraps it, `StepResidual` or `ContextualStep`.
+        network: bare, or as a city's forecaster wraps it, `StepResidual` or `RecurrentWithCovariates`.
         config: of its frames.
         precision: key in `PRECISIONS`. In `int8` the difference is measured, but not limited.
 
@@ -82,16 +82,16 @@ def write_model(
     """Returns one step of a network as an ONNX file; see `onnx_rollout` for its inputs and outputs."""
     graph, weights = Graph(precision), Weights(weights_of(network))
     write: Writer = resolve_name(NETWORKS[name].onnx)
-    shown: dict[str, tuple[int | str, ...]] = {}
+    inputs: dict[str, tuple[int | str, ...]] = {}
     match network:
-        case ContextualStep():
-            around, doors = network.around, weights / "doors"
-            sizes = {"maps": (around.maps, *config.grid), "numbers": (around.numbers,)}
-            shown = {key: ("b", *size) for key, size in sizes.items() if size[0]}
-            seen, features = enter(graph, doors, around, config.channels)
-            within = inner(config, around)
+        case RecurrentWithCovariates():
+            shape_of, heads = network.covariates, weights / "doors"
+            sizes = {"maps": (shape_of.maps, *config.grid), "numbers": (shape_of.numbers,)}
+            inputs = {key: ("b", *size) for key, size in sizes.items() if size[0]}
+            frames, features = input_head(graph, heads, shape_of, config.channels)
+            within = inner_config(config, shape_of)
             step = write(graph, features, within, weights / "network")
-            frame = leave(graph, doors, around, seen, step.output, features)
+            frame = output_head(graph, heads, shape_of, frames, step.output, features)
         case StepResidual():
             step = write(graph, "frame", config, weights / "network")
             gain = weights["gain"].astype(np.float32)
@@ -103,12 +103,12 @@ def write_model(
     states = {name: ("b", *size) for name, size in step.states.items()}
     renewed = zip(states.items(), step.renewed, strict=True)
     return graph.model(
-        {"frame": shape, **shown, **states},
+        {"frame": shape, **inputs, **states},
         {"next": (frame, shape)} | {f"{key}_next": (value, s) for (key, s), value in renewed},
     )
 
 
-def _bounded(graph: Graph, step: Step, config: NetworkConfig) -> str:
+def _bounded(graph: Graph, step: StepGraph, config: NetworkConfig) -> str:
     """Returns what the network puts out, within its bounds."""
     return graph.add("Sigmoid", step.output) if config.output == "sigmoid" else step.output
 
@@ -127,20 +127,20 @@ def compare(model: bytes, network: nn.Module, config: NetworkConfig) -> tuple[fl
         frames = rng.standard_normal(shape, dtype=np.float32)
         frames[rng.random(shape) < 0.002] *= 6
         frames = frames.clip(-20, 20)
-        shown = _shown(network, (batch, seen - 1 + horizon), rng)
-        expected = theirs(frames, horizon, *shown)
-        differences.append(np.abs(ours(frames, horizon, *shown) - expected).max())
+        covariates = _covariates(network, (batch, seen - 1 + horizon), rng)
+        expected = theirs(frames, horizon, *covariates)
+        differences.append(np.abs(ours(frames, horizon, *covariates) - expected).max())
         sizes.append(np.abs(expected).max())
     # `max` of Python would pass over a nan.
     return float(np.max(differences)), float(np.max(sizes))
 
 
-def _shown(
+def _covariates(
     network: nn.Module, steps: tuple[int, int], rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Returns maps and numbers of `(b, s)` steps such as a contextual network is shown."""
-    if not isinstance(network, ContextualStep):
+    """Returns random maps and numbers of `(b, s)` steps, none for a network without covariates."""
+    if not isinstance(network, RecurrentWithCovariates):
         return []
-    around, grid = network.around, network.doors.place.shape[1:]
-    shapes = (*steps, around.maps, *grid), (*steps, around.numbers)
+    shape, grid = network.covariates, network.doors.place.shape[1:]
+    shapes = (*steps, shape.maps, *grid), (*steps, shape.numbers)
     return [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]

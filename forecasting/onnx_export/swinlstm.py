@@ -8,20 +8,20 @@ n tokens of a frame, d width, h heads, w tokens of a window, k windows of a fram
 
 import numpy as np
 
-from forecasting.networks.swin import Windows, token_grid
+from forecasting.networks.swin import AttentionWindows, token_grid
 from forecasting.networks.swinlstm_b import SwinLSTMConfig
 from forecasting.networks.swinlstm_d import SwinLSTMDConfig
 from forecasting.networks.swinlstm_parts import GATES
 from forecasting.onnx_export.graph import CONTRIBUTED, Graph
 from forecasting.onnx_export.reconstruction import RECONSTRUCTIONS
-from forecasting.onnx_export.tokens import Tokens, Weights, after_norm, embed, layer_norm, normalise
+from forecasting.onnx_export.tokens import Tokens, Weights, after_norm, embed, layer_norm, normalize
 
 
-def write_b(graph: Graph, frame: str, config: SwinLSTMConfig, weights: Weights) -> "Step":
+def write_b(graph: Graph, frame: str, config: SwinLSTMConfig, weights: Weights) -> "StepGraph":
     """Returns the step of a SwinLSTM-B for a frame `(b, c, y, x)`."""
     grid = token_grid(config.grid, config.patch, config.window)
     tokens = Tokens(grid, config.window, config.width)
-    step = Step(graph, config.gate)
+    step = StepGraph(graph, config.gate)
     x = embed(graph, frame, weights / "embed", config, tokens)
     for position, (depth, heads) in enumerate(zip(config.depths, config.heads, strict=True)):
         x = step.cell(x, weights / f"cells.{position}", tokens, heads, depth)
@@ -30,7 +30,7 @@ def write_b(graph: Graph, frame: str, config: SwinLSTMConfig, weights: Weights) 
     return step
 
 
-def write_d(graph: Graph, frame: str, config: SwinLSTMDConfig, weights: Weights) -> "Step":
+def write_d(graph: Graph, frame: str, config: SwinLSTMDConfig, weights: Weights) -> "StepGraph":
     """Returns the step of a SwinLSTM-D for a frame `(b, c, y, x)`."""
     levels = len(config.down_depths)
     rows, columns = token_grid(config.grid, config.patch, config.window, levels)
@@ -38,7 +38,7 @@ def write_d(graph: Graph, frame: str, config: SwinLSTMDConfig, weights: Weights)
         Tokens((rows >> level, columns >> level), config.window, width)
         for level, width in enumerate(config.widths)
     ]
-    step = Step(graph, config.gate)
+    step = StepGraph(graph, config.gate)
     x = embed(graph, frame, weights / "embed", config, at[0])
     for level, (depth, heads) in enumerate(zip(config.down_depths, config.down_heads, strict=True)):
         part = weights / f"down.{level}"
@@ -53,7 +53,7 @@ def write_d(graph: Graph, frame: str, config: SwinLSTMDConfig, weights: Weights)
     return step
 
 
-class Step:
+class StepGraph:
     """The cells of a step as they are written, each with its state.
 
     Attributes:
@@ -75,7 +75,7 @@ class Step:
         hidden, memory = (graph.reshape(name, -1, tokens.width) for name in names)
         stream = Stream(graph, x, tokens, heads)
         # As published: h_{t-1} meets the first block, x_t again every second one after it.
-        partner, again = normalise(graph, hidden, tokens.width), stream.normalised
+        partner, again = normalize(graph, hidden, tokens.width), stream.normalised
         for index in range(depth):
             stream.block(weights / f"blocks.{index}", index % 2 == 1, partner)
             partner = again
@@ -97,7 +97,7 @@ class Stream:
     def __init__(self, graph: Graph, features: str, tokens: Tokens, heads: int) -> None:
         self.graph, self.tokens, self.heads = graph, tokens, heads
         self.features = features
-        self.normalised = normalise(graph, features, tokens.width)
+        self.normalised = normalize(graph, features, tokens.width)
 
     def block(self, weights: Weights, shifted: bool, partner: str) -> None:
         """Passes a Swin block; `partner` is normalised rows, for a block that takes them."""
@@ -117,7 +117,7 @@ class Stream:
     def _add(self, change: str) -> None:
         # One SkipLayerNormalization would do it, but takes three times as long in ONNX Runtime.
         self.features = self.graph.add("Add", self.features, change)
-        self.normalised = normalise(self.graph, self.features, self.tokens.width)
+        self.normalised = normalize(self.graph, self.features, self.tokens.width)
 
 
 def attention(
@@ -137,7 +137,7 @@ def attention(
         shifted: whether the block is an odd one.
     """
     graph, tokens = stream.graph, stream.tokens
-    windows = Windows(tokens.grid, tokens.window, shifted)
+    windows = AttentionWindows(tokens.grid, tokens.window, shifted)
     k, w, d = len(windows.mask), windows.size, tokens.width
     bias = weights["bias"][windows.pair.numpy()].transpose(2, 0, 1)  # h w w
     order, sets = np.arange(0), 1
@@ -192,7 +192,7 @@ def merge(graph: Graph, x: str, weights: Weights, fine: Tokens, coarse: Tokens) 
     corners = [places[dy::2, dx::2] for dx in (0, 1) for dy in (0, 1)]
     squares = np.stack(corners, axis=-1).reshape(coarse.n, 4)[coarse.order]
     together = fine.permute(graph, x, squares.flatten())
-    rows = normalise(graph, graph.reshape(together, -1, 4 * fine.width), 4 * fine.width)
+    rows = normalize(graph, graph.reshape(together, -1, 4 * fine.width), 4 * fine.width)
     weight = weights["reduce.weight"]
     norm = (weights / "norm").affine
     return graph.linear(rows, *after_norm(norm, (weight, np.zeros(len(weight)))))

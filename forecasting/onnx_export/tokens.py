@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forecasting.networks.swin import Windows
+from forecasting.networks.swin import AttentionWindows
 from forecasting.networks.swinlstm_b import CellConfig
 from forecasting.onnx_export.graph import Graph
 
@@ -59,7 +59,7 @@ class Tokens:
     @property
     def order(self) -> np.ndarray:
         """Tokens, counted along the rows of the grid, in the order in which they stand."""
-        order: np.ndarray = Windows(self.grid, self.window, shifted=False).order.numpy()
+        order: np.ndarray = AttentionWindows(self.grid, self.window, shifted=False).order.numpy()
         return order
 
     @property
@@ -73,7 +73,7 @@ class Tokens:
         return graph.reshape(graph.add("Gather", frames, order, axis=1), -1, self.width)
 
 
-def normalise(graph: Graph, rows: str, width: int) -> str:
+def normalize(graph: Graph, rows: str, width: int) -> str:
     """Returns rows of mean 0 and variance 1: LayerNorm without its affine part."""
     return layer_norm(graph, rows, np.ones(width), np.zeros(width))
 

@@ -1,4 +1,4 @@
-"""The doors of a contextual network in an ONNX graph; see `models/contextual.py`.
+"""Input and output heads of a network with covariates in an ONNX graph; see `networks/with_covariates.py`.
 
 Sizes: b batch, c channels, m maps, v numbers, d features.
 """
@@ -7,80 +7,91 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from forecasting.networks.with_covariates import Surroundings
+from forecasting.networks.with_covariates import CovariateShape
 from forecasting.onnx_export.graph import CONTRIBUTED, Graph
 from forecasting.onnx_export.tokens import Weights
 
 
-def enter(graph: Graph, weights: Weights, around: Surroundings, channels: int) -> tuple[str, str]:
-    """Returns the frame with what grows of it, and the features `(b, d, y, x)` of all inputs.
+def input_head(
+    graph: Graph, weights: Weights, covariates: CovariateShape, channels: int
+) -> tuple[str, str]:
+    """Returns the frame with the frame grown behind it, and the features `(b, d, y, x)`.
 
     Args:
-        graph: with the inputs `frame`, `maps` and `numbers`; one whose size is 0 is not looked at.
-        weights: of the doors.
-        around: what is shown.
+        graph: with the inputs `frame`, `maps` and `numbers`; one whose size is 0 is not read.
+        weights: of the `Adapter`.
+        covariates: their sizes.
         channels: c, of a frame.
     """
     weight, bias = (weights / "enter").affine
     place = weights["place"]
-    pads = [around.kernel // 2] * 4
-    seen = grown(graph, around, channels)
-    told, offset = (weights / "told").affine
-    whole = graph.add("Concat", seen, "maps", axis=1) if around.maps else seen
-    shown = weight.shape[1] - len(place)
-    part = weight[:, :shown].astype(np.float32)
-    features = graph.add("Conv", whole, part, pads=pads)
-    # What cells have of their own is the same at every step: one map.
-    own = own_map(weight[:, shown:], place) + (bias + offset)[:, None, None]
-    features = graph.add("Add", features, own[None].astype(np.float32))
-    if around.numbers:
-        column = graph.add("MatMul", "numbers", told.T.astype(np.float32))
-        features = graph.add("Add", features, graph.reshape(column, -1, len(told), 1, 1))
-    return seen, features
+    pads = [covariates.kernel // 2] * 4
+    frames = with_growth(graph, covariates, channels)
+    of_numbers, offset = (weights / "told").affine
+    inputs = graph.add("Concat", frames, "maps", axis=1) if covariates.maps else frames
+    count = weight.shape[1] - len(place)
+    features = graph.add("Conv", inputs, weight[:, :count].astype(np.float32), pads=pads)
+    # Features of the cells are the same at every step: one map.
+    constant = convolved(weight[:, count:], place) + (bias + offset)[:, None, None]
+    features = graph.add("Add", features, constant[None].astype(np.float32))
+    if covariates.numbers:
+        column = graph.add("MatMul", "numbers", of_numbers.T.astype(np.float32))
+        column = graph.reshape(column, -1, len(of_numbers), 1, 1)
+        features = graph.add("Add", features, column)
+    return frames, features
 
 
-def grown(graph: Graph, around: Surroundings, channels: int) -> str:
-    """Returns the frame, and behind it the same as grown, where growth is told."""
-    if not around.growth:
+def with_growth(graph: Graph, covariates: CovariateShape, channels: int) -> str:
+    """Returns the frame, and behind it the frame grown, where maps hold the growth."""
+    if not covariates.growth:
         return "frame"
-    bounds = (np.array([value], dtype=np.int64) for value in (-channels, around.maps, 1))
+    bounds = (np.array([value], dtype=np.int64) for value in (-channels, covariates.maps, 1))
     growth = graph.add("Add", graph.add("Slice", "maps", *bounds), np.ones(1, dtype=np.float32))
     return graph.add("Concat", "frame", graph.add("Mul", "frame", growth), axis=1)
 
 
-def own_map(weight: np.ndarray, place: np.ndarray) -> np.ndarray:
+def convolved(weight: np.ndarray, place: np.ndarray) -> np.ndarray:
     """Returns the convolution of features of the cells `(p, y, x)`: `(d, y, x)`."""
     kernel = weight.shape[-1]
-    wide = np.pad(place, [(0, 0), *[(kernel // 2,) * 2] * 2])
-    views = np.lib.stride_tricks.sliding_window_view(wide, (kernel, kernel), axis=(1, 2))
+    padded = np.pad(place, [(0, 0), *[(kernel // 2,) * 2] * 2])
+    views = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(1, 2))
     return np.asarray(np.einsum("dpij,pyxij->dyx", weight, views))
 
 
-def leave(
-    graph: Graph, weights: Weights, around: Surroundings, seen: str, output: str, features: str
+def output_head(
+    graph: Graph,
+    weights: Weights,
+    covariates: CovariateShape,
+    frames: str,
+    output: str,
+    features: str,
 ) -> str:
-    """Returns the next frame `(b, c, y, x)` of what the network within put out, `(b, d, y, x)`."""
+    """Returns the next frame `(b, c, y, x)` for the output of the network, `(b, d, y, x)`."""
     both = graph.add("Concat", output, features, axis=1)
     (weight, bias), last = ((weights / name).affine for name in ("leave.0", "leave.2"))
     first = weight.astype(np.float32), bias.astype(np.float32)
-    hidden = graph.add("Conv", both, *first, pads=[around.kernel // 2] * 4)
+    hidden = graph.add("Conv", both, *first, pads=[covariates.kernel // 2] * 4)
     hidden = graph.add(f"{CONTRIBUTED}:Gelu", hidden)
     change = graph.add("Conv", hidden, *(part.astype(np.float32) for part in last))
     keep = weights["keep"]
-    kept = graph.add("Mul", seen, keep.astype(np.float32))
-    channels = len(keep) // (1 + around.growth)
-    if around.shares:
-        change, kept = _shared(graph, change, seen, kept, [channels, *[len(keep)] * 3])
+    kept = graph.add("Mul", frames, keep.astype(np.float32))
+    channels = len(keep) // (1 + covariates.growth)
+    if covariates.shares:
+        sizes = [channels, *[len(keep)] * 3]
+        change, kept = _with_kept_means(graph, change, frames, kept, sizes)
     # A convolution with ones and zeros adds up what is kept of each channel.
     total = np.tile(np.eye(channels, dtype=np.float32), len(keep) // channels)
     return graph.add("Add", change, graph.add("Conv", kept, total[..., None, None]))
 
 
-def _shared(graph: Graph, made: str, seen: str, kept: str, sizes: Sequence[int]) -> tuple[str, str]:
-    """Returns the change, and what is kept with the shares that follow it in `made` added."""
-    change, *shares = graph.add_many(4, "Split", made, np.array(sizes, dtype=np.int64), axis=1)
+def _with_kept_means(
+    graph: Graph, outputs: str, frames: str, kept: str, sizes: Sequence[int]
+) -> tuple[str, str]:
+    """Returns the change, and `kept` with the parts of cell, neighborhood and city added."""
+    change, *parts = graph.add_many(4, "Split", outputs, np.array(sizes, dtype=np.int64), axis=1)
     window = {"kernel_shape": [3, 3], "pads": [1] * 4, "count_include_pad": 1}
-    nearby = graph.add("AveragePool", seen, **window)
-    for share, of in zip(shares, (seen, nearby, graph.add("GlobalAveragePool", seen)), strict=True):
-        kept = graph.add("Add", kept, graph.add("Mul", share, of))
+    neighborhood = graph.add("AveragePool", frames, **window)
+    means = frames, neighborhood, graph.add("GlobalAveragePool", frames)
+    for part, mean in zip(parts, means, strict=True):
+        kept = graph.add("Add", kept, graph.add("Mul", part, mean))
     return change, kept

@@ -11,7 +11,7 @@ from torch import nn
 from forecasting.networks import NETWORKS, config_of
 from forecasting.networks.base import NetworkConfig
 from forecasting.networks.residual import residual
-from forecasting.networks.with_covariates import Surroundings, contextual, inner
+from forecasting.networks.with_covariates import CovariateShape, inner_config, with_covariates
 
 BATCH = 64
 
@@ -50,7 +50,7 @@ class TorchRollout:
 
 
 def build_network(
-    name: str, config: NetworkConfig, around: Surroundings | None = None
+    name: str, config: NetworkConfig, around: CovariateShape | None = None
 ) -> nn.Module:
     """Returns the untrained network of a city's forecaster.
 
@@ -61,7 +61,7 @@ def build_network(
     """
     if around is None:
         return residual(NETWORKS[name].build(config))
-    return contextual(NETWORKS[name].build(inner(config, around)), config, around)
+    return with_covariates(NETWORKS[name].build(inner_config(config, around)), config, around)
 
 
 def weights_of(network: nn.Module) -> dict[str, np.ndarray]:
@@ -80,13 +80,13 @@ def restore(
     Args:
         name: key in `NETWORKS`.
         fields: of its configuration, as JSON holds them.
-        around: fields of its `Surroundings`, None for none.
+        around: fields of its `CovariateShape`, None for none.
         weights: as `weights_of` returned them.
 
     Raises:
         KeyError, TypeError, ValueError, RuntimeError: they do not belong together.
     """
     config = config_of(name, fields)
-    network = build_network(name, config, Surroundings(**around) if around else None)
+    network = build_network(name, config, CovariateShape(**around) if around else None)
     network.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})
     return TorchRollout(network, config)

@@ -21,7 +21,7 @@ from forecasting.ensemble import NeuralForecaster
 from forecasting.forecaster import Forecaster
 from forecasting.networks import NETWORKS
 from forecasting.networks.base import Frames, RecurrentConfig
-from forecasting.networks.with_covariates import Surroundings
+from forecasting.networks.with_covariates import CovariateShape
 from forecasting.rollout.torch_rollout import TorchRollout, build_network
 from forecasting.training.hardware import pick_device
 
@@ -62,7 +62,7 @@ def neural(
         frames = Frames(2, GRID, history=history, horizon=4, output="identity", day=24)
         config = NETWORKS[name].config.quick(frames)
         context, _ = study(flow, shown)
-        around = None if shown.plain else Surroundings(shown.maps, context.features)
+        around = None if shown.plain else CovariateShape(shown.maps, context.features)
         torch.manual_seed(0)
         networks = [build_network(name, config, around) for _ in range(members)]
         with torch.no_grad():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from forecasting.networks.base import Frames, NetworkConfig, Recurrent, in_turns
+from forecasting.networks.base import Frames, NetworkConfig, Recurrent, block_by_block
 from forecasting.networks.residual import Residual, StepResidual, residual
 
 
@@ -89,7 +89,7 @@ def counting_up(frames: Tensor) -> Tensor:
 def test_a_block_is_fed_its_own_frames_until_there_are_enough(
     horizon: int, made: list[float]
 ) -> None:
-    assert in_turns(counting_up, frames_of(5, 6, 7), horizon).flatten().tolist() == made
+    assert block_by_block(counting_up, frames_of(5, 6, 7), horizon).flatten().tolist() == made
 
 
 def test_a_block_sees_always_as_many_frames_the_newest_last() -> None:
@@ -99,7 +99,7 @@ def test_a_block_sees_always_as_many_frames_the_newest_last() -> None:
         seen.append(frames.flatten().tolist())
         return frames_of(10 * len(seen), 10 * len(seen) + 1)
 
-    in_turns(block, frames_of(1, 2, 3), horizon=5)
+    block_by_block(block, frames_of(1, 2, 3), horizon=5)
     assert seen == [[1, 2, 3], [3, 10, 11], [11, 20, 21]]
 
 
@@ -110,7 +110,7 @@ def test_a_block_that_makes_enough_is_asked_once() -> None:
         calls.append(frames)
         return frames_of(*range(6))
 
-    assert in_turns(block, frames_of(1), horizon=6).shape == (1, 6, 1, 1, 1)
+    assert block_by_block(block, frames_of(1), horizon=6).shape == (1, 6, 1, 1, 1)
     assert len(calls) == 1
 
 

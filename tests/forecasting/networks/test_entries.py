@@ -17,7 +17,7 @@ from forecasting.networks import NETWORKS, Network, networks_markdown
 from forecasting.networks.base import Frames, NetworkConfig, Recurrent, RecurrentConfig
 from forecasting.onnx_export.export import export
 from forecasting.onnx_export.graph import Graph
-from forecasting.onnx_export.swinlstm import Step
+from forecasting.onnx_export.swinlstm import StepGraph
 from forecasting.onnx_export.tokens import Weights
 from pipelines.benchmark import cost
 
@@ -57,9 +57,9 @@ class FadingConfig(RecurrentConfig):
         return super().of(frames, **{"output": "identity", **sizes})
 
 
-def write_fading(graph: Graph, frame: str, config: FadingConfig, weights: Weights) -> Step:
+def write_fading(graph: Graph, frame: str, config: FadingConfig, weights: Weights) -> StepGraph:
     """Returns a step without a state."""
-    step = Step(graph, "fused")
+    step = StepGraph(graph, "fused")
     step.output = graph.add("Mul", frame, weights["kept"].astype(np.float32))
     return step
 

@@ -4,14 +4,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from forecasting.networks.swin import SwinBlock, WindowAttention, Windows, normalise, token_grid
+from forecasting.networks.swin import (
+    AttentionWindows,
+    SwinBlock,
+    WindowAttention,
+    normalize,
+    token_grid,
+)
 
 # Windows
 
 
 @pytest.mark.parametrize("tokens", [(4, 4), (3, 2), (1, 1)])
 def test_a_window_shrinks_to_a_smaller_grid_and_is_not_shifted(tokens: tuple[int, int]) -> None:
-    windows = Windows(tokens, 4, shifted=True)
+    windows = AttentionWindows(tokens, 4, shifted=True)
     assert windows.size == tokens[0] * tokens[1]
     assert windows.order.tolist() == list(range(windows.size))
     assert not windows.mask.any()
@@ -58,7 +64,7 @@ def test_no_more_tokens_than_are_needed(
 def attention_of(tokens: tuple[int, int], window: int, shifted: bool) -> WindowAttention:
     """Attention of width 8 and two heads whose biases are large enough to be seen."""
     torch.manual_seed(0)
-    attention = WindowAttention(8, 2, Windows(tokens, window, shifted))
+    attention = WindowAttention(8, 2, AttentionWindows(tokens, window, shifted))
     nn.init.normal_(attention.bias)
     return attention
 
@@ -149,7 +155,7 @@ def test_the_partner_passes_the_same_norm() -> None:
     assert reduce is not None
     assert join is not None
     expected = reduce(torch.cat([block.norm1(x), block.norm1(partner)], -1))
-    joint = normalise(x) @ join.own.T + normalise(partner) @ join.partner.T + join.bias
+    joint = normalize(x) @ join.own.T + normalize(partner) @ join.partner.T + join.bias
     assert torch.allclose(joint, expected, atol=1e-5)
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from forecasting.networks.base import Frames
-from forecasting.networks.swin import Windows
+from forecasting.networks.swin import AttentionWindows
 from forecasting.networks.swinlstm_d import (
     Level,
     PatchExpanding,
@@ -98,7 +98,7 @@ def test_merging_joins_a_square_column_by_column() -> None:
     merging = PatchMerging(1, Squares((4, 8), 2))
     joined: list[Tensor] = []
     merging.norm.register_forward_pre_hook(lambda _, inputs: joined.append(inputs[0]))
-    order = Windows((4, 8), 2, shifted=False).order
+    order = AttentionWindows((4, 8), 2, shifted=False).order
     output = merging(torch.arange(32.0)[order].view(1, 32, 1))
     # Squares of a grid of 4x8, then in windows of 2x2: the left half of 2x4 and the right.
     assert joined[0][0].tolist() == [

@@ -1,4 +1,4 @@
-"""The contract of every network between the doors of a context."""
+"""The contract of every network with covariates."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +14,11 @@ from forecasting.networks import NETWORKS, config_of
 from forecasting.networks.base import NetworkConfig, Recurrent
 from forecasting.networks.residual import StepResidual, residual
 from forecasting.networks.with_covariates import (
-    ContextualBlocks,
-    ContextualStep,
-    Doors,
-    Surroundings,
-    inner,
+    Adapter,
+    BlocksWithCovariates,
+    CovariateShape,
+    RecurrentWithCovariates,
+    inner_config,
 )
 from forecasting.rollout.torch_rollout import build_network, restore, weights_of
 
@@ -38,12 +38,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "st-resnet": {"period": 2, "trend": 1, "day": 6, "residual_units": 1, "width": 8},
 }
 AROUND = {
-    "all": Surroundings(maps=6, numbers=8, features=8),
-    "no maps": Surroundings(maps=0, numbers=3, features=8),
-    "no numbers": Surroundings(maps=2, numbers=0, features=8),
-    "places alone": Surroundings(maps=0, numbers=0, features=8),
-    "no places": Surroundings(maps=6, numbers=8, place=False, features=8),
-    "shares": Surroundings(maps=6, numbers=8, features=8, shares=True),
+    "all": CovariateShape(maps=6, numbers=8, features=8),
+    "no maps": CovariateShape(maps=0, numbers=3, features=8),
+    "no numbers": CovariateShape(maps=2, numbers=0, features=8),
+    "places alone": CovariateShape(maps=0, numbers=0, features=8),
+    "no places": CovariateShape(maps=6, numbers=8, place=False, features=8),
+    "shares": CovariateShape(maps=6, numbers=8, features=8, shares=True),
 }
 # Of layers for nothing torch says that there is nothing to begin with.
 pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
@@ -82,12 +82,12 @@ def config(kind: tuple[str, str]) -> NetworkConfig:
 
 
 @pytest.fixture
-def around(kind: tuple[str, str]) -> Surroundings:
+def around(kind: tuple[str, str]) -> CovariateShape:
     return AROUND[kind[1]]
 
 
 @pytest.fixture
-def untrained(kind: tuple[str, str], config: NetworkConfig, around: Surroundings) -> nn.Module:
+def untrained(kind: tuple[str, str], config: NetworkConfig, around: CovariateShape) -> nn.Module:
     torch.manual_seed(0)
     return build_network(kind[0], config, around).eval()
 
@@ -102,7 +102,7 @@ def network(untrained: nn.Module) -> nn.Module:
 
 
 @pytest.fixture
-def given(around: Surroundings) -> Given:
+def given(around: CovariateShape) -> Given:
     generator = torch.Generator().manual_seed(1)
     frames = torch.randn(3, LENGTH, 2, *GRID, generator=generator)
     maps = torch.randn(3, 20, around.maps, *GRID, generator=generator)
@@ -141,11 +141,11 @@ def test_the_last_outputs_are_the_forecast(
 def test_a_network_is_told_of_the_steps_that_it_makes(
     network: nn.Module, config: NetworkConfig
 ) -> None:
-    if isinstance(network, ContextualStep):
+    if isinstance(network, RecurrentWithCovariates):
         assert config.targets(3) == (-2, -1, 0, 1, 2, 3)
         return
     # SimVP, PredFormer and the direct head make four frames at once, ST-ResNet one.
-    assert isinstance(network, ContextualBlocks)
+    assert isinstance(network, BlocksWithCovariates)
     assert config.targets(4) == (1, 2, 3, 4)
     assert len(config.targets(5)) == (5 if config.block == 1 else 8)
 
@@ -238,23 +238,23 @@ def test_weights_are_restored_from_arrays(
     torch.testing.assert_close(torch.from_numpy(again), forecast(network, given, config, 3))
 
 
-# Doors
+# Adapter
 
 
-def test_in_training_whole_maps_and_numbers_are_hidden_at_times() -> None:
+def test_in_training_whole_maps_and_numbers_are_dropped_at_times() -> None:
     config = config_of("swinlstm-b", {"grid": GRID, **SMALL["swinlstm-b"]})
-    doors = Doors(config, Surroundings(maps=4, numbers=5, dropout=0.25))
+    doors = Adapter(config, CovariateShape(maps=4, numbers=5, dropout=0.25))
     torch.manual_seed(0)
-    maps = doors._hidden(torch.ones(2000, 4, *GRID))
+    maps = doors._dropped(torch.ones(2000, 4, *GRID))
     assert set(maps.unique().tolist()) == {0.0, 1.0}
     assert torch.equal(maps.amin((2, 3)), maps.amax((2, 3)))
     assert maps.mean() == pytest.approx(0.75, abs=0.02)
-    assert doors.eval()._hidden(torch.ones(9, 5)).all()
+    assert doors.eval()._dropped(torch.ones(9, 5)).all()
 
 
 def test_shares_are_of_a_cell_of_those_around_it_and_of_all_as_they_grow() -> None:
     config = config_of("swinlstm-b", {"grid": (3, 4), **SMALL["swinlstm-b"]})
-    doors = Doors(config, Surroundings(maps=2, numbers=0, growth=True, shares=True))
+    doors = Adapter(config, CovariateShape(maps=2, numbers=0, growth=True, shares=True))
     shares = torch.tensor([0.5, 0.25, -1.0, 2.0, 0.125, 3.0]).repeat_interleave(2)
     with torch.no_grad():
         doors.keep.zero_()
@@ -274,7 +274,7 @@ def test_shares_are_of_a_cell_of_those_around_it_and_of_all_as_they_grow() -> No
 
 def test_the_network_within_takes_and_gives_features() -> None:
     config = config_of("convlstm", {"channels": 2, "grid": GRID, **SMALL["convlstm"]})
-    within = inner(config, Surroundings(6, 8, features=12))
+    within = inner_config(config, CovariateShape(6, 8, features=12))
     assert (within.channels, within.grid, within.output) == (12, GRID, "identity")
     assert within.history == config.history
 

@@ -17,7 +17,7 @@ from forecasting.networks.base import NetworkConfig
 from forecasting.networks.residual import residual
 from forecasting.networks.swinlstm_b import SwinLSTMConfig
 from forecasting.networks.swinlstm_d import SwinLSTMDConfig
-from forecasting.networks.with_covariates import Surroundings
+from forecasting.networks.with_covariates import CovariateShape
 from forecasting.onnx_export.export import compare, export, write_model
 from forecasting.rollout.onnx_rollout import OnnxRollout
 from forecasting.rollout.torch_rollout import TorchRollout, build_network
@@ -127,16 +127,16 @@ def test_an_export_of_a_citys_network_adds_the_newest_frame(name: str, config: A
 
 
 AROUND = {
-    "all": Surroundings(maps=6, numbers=8),
-    "weather": Surroundings(maps=4, numbers=11, features=12),
-    "no maps": Surroundings(maps=0, numbers=8),
-    "no numbers": Surroundings(maps=4, numbers=0),
-    "places alone": Surroundings(maps=0, numbers=0),
-    "no places": Surroundings(maps=6, numbers=8, place=False),
-    "growth": Surroundings(maps=6, numbers=8, growth=True),
-    "shares": Surroundings(maps=4, numbers=8, shares=True),
-    "growth and shares": Surroundings(maps=6, numbers=8, growth=True, shares=True),
-    "no more than numbers": Surroundings(maps=0, numbers=4, place=False),
+    "all": CovariateShape(maps=6, numbers=8),
+    "weather": CovariateShape(maps=4, numbers=11, features=12),
+    "no maps": CovariateShape(maps=0, numbers=8),
+    "no numbers": CovariateShape(maps=4, numbers=0),
+    "places alone": CovariateShape(maps=0, numbers=0),
+    "no places": CovariateShape(maps=6, numbers=8, place=False),
+    "growth": CovariateShape(maps=6, numbers=8, growth=True),
+    "shares": CovariateShape(maps=4, numbers=8, shares=True),
+    "growth and shares": CovariateShape(maps=6, numbers=8, growth=True, shares=True),
+    "no more than numbers": CovariateShape(maps=0, numbers=4, place=False),
 }
 IN_CONTEXT = [
     *((name, case, around) for name in EXPORTED for case in ("even", "odd") for around in ("all",)),
@@ -146,7 +146,7 @@ GRIDS = {"even": (8, 8), "odd": (13, 7)}
 
 
 def in_context(name: str, case: str, around: str) -> tuple[nn.Module, NetworkConfig]:
-    """A network between its doors, whose weights have all left their beginnings."""
+    """A network with covariates, whose weights have all left their beginnings."""
     config = dataclasses.replace(
         {"swinlstm-b": TINY, "swinlstm-d": TINY_D}[name], grid=GRIDS[case], output="identity"
     )

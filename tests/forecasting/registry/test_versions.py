@@ -21,7 +21,7 @@ from forecasting.covariates.config import PLAIN, ContextConfig
 from forecasting.covariates.covariates import study
 from forecasting.ensemble import NeuralForecaster
 from forecasting.networks.swinlstm_b import SwinLSTMConfig
-from forecasting.networks.with_covariates import ContextualStep, Surroundings
+from forecasting.networks.with_covariates import CovariateShape, RecurrentWithCovariates
 from forecasting.onnx_export.export import export
 from forecasting.registry.manifest import MANIFEST, Manifest, read_manifest, versions
 from forecasting.registry.versions import (
@@ -61,7 +61,7 @@ def weather(flow: xr.DataArray) -> xr.DataArray:
 def made(shown: ContextConfig, flow: xr.DataArray, weather: xr.DataArray) -> NeuralForecaster:
     """A forecaster of two networks whose weights have all left their beginnings."""
     context, _ = study(flow, shown, weather)
-    around = None if shown.plain else Surroundings(shown.maps, context.features, features=8)
+    around = None if shown.plain else CovariateShape(shown.maps, context.features, features=8)
     torch.manual_seed(0)
     networks = [build_network("swinlstm-b", CONFIG, around) for _ in range(MEMBERS)]
     with torch.no_grad():
@@ -108,7 +108,11 @@ def manifest_of(
     }
     if forecaster is not None:
         network = networks_of(forecaster)[0]
-        around = dataclasses.asdict(network.around) if isinstance(network, ContextualStep) else {}
+        around = (
+            dataclasses.asdict(network.covariates)
+            if isinstance(network, RecurrentWithCovariates)
+            else {}
+        )
         fields |= {"around": around, "context": context_fields(forecaster.context)}
     return Manifest(**fields | changes)
 
@@ -344,7 +348,7 @@ def test_a_manifest_of_an_unknown_format_is_refused(root: Path, folder: Path) ->
     "changes",
     [
         pytest.param({"config": OTHER_CONFIG}, id="another width"),
-        pytest.param({"config": {"color": "red"}}, id="unknown key"),
+        pytest.param({"config": {"colour": "red"}}, id="unknown key"),
         pytest.param({"config": {"patch": 3}}, id="impossible"),
         pytest.param({"network": "oracle"}, id="unknown network"),
         pytest.param({"members": 3}, id="a member too many"),
