@@ -34,44 +34,15 @@ def whole(flow: xr.DataArray, lags: Sequence[int], horizon: int) -> np.ndarray:
     return np.asarray(time[kept])
 
 
-def past(
-    flow: xr.DataArray,
-    init_times: np.ndarray,
-    lags: Sequence[int],
-    memory: Sequence[int] = (),
-) -> xr.DataArray:
-    """Returns the past of a stack of windows.
-
-    Args:
-        flow: dims `(time, channel, y, x)`.
-        init_times: UTC; every slot that `lags` names must be there for each (see `missing`).
-        lags: steps back from `init_time`, in any order.
-        memory: further ones, whose slots may be missing: NaN stands for them.
-
-    Returns:
-        dims `(init_time, lag, channel, y, x)`, vehicles per step, attributes as of `flow`; the lags
-        of `lags` first, then those of `memory` that are not among them.
-    """
-    needed = np.asarray(lags, dtype=np.int64)
-    further = np.setdiff1d(np.asarray(memory, dtype=np.int64), needed)[::-1]
-    every = np.concatenate([needed, further])
-    found = positions(flow, init_times, -every)
-    if (found[:, : len(needed)] < 0).any():
-        raise ValueError(INCOMPLETE)
-    stack = _stacked(flow, init_times, np.maximum(found, 0))
-    if (found < 0).any():
-        stack.values[found < 0] = np.nan
-    return stack.rename(offset="lag").assign_coords(lag=every)
-
-
 def future(flow: xr.DataArray, init_times: np.ndarray, horizon: int) -> xr.DataArray:
     """Returns what came after each of `init_times`: dims `(init_time, lead_time, channel, y, x)`."""
     leads = np.arange(1, horizon + 1)
-    return (
-        _stack(flow, init_times, leads)
-        .rename(offset="lead_time")
-        .assign_coords(lead_time=leads * step(flow))
-    )
+    found = positions(flow, init_times, leads)
+    if (found < 0).any():
+        raise ValueError(INCOMPLETE)
+    stack = flow.isel(time=xr.DataArray(found, dims=("init_time", "lead_time"))).drop_vars("time")
+    times = np.asarray(init_times, dtype="datetime64[s]")
+    return stack.assign_coords(init_time=times, lead_time=leads * step(flow))
 
 
 def missing(flow: xr.DataArray, init_time: np.datetime64, lags: Sequence[int]) -> np.ndarray:
@@ -84,12 +55,17 @@ def missing(flow: xr.DataArray, init_time: np.datetime64, lags: Sequence[int]) -
 def positions(flow: xr.DataArray, init_times: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Returns where in `flow` the slots `offsets` steps after `init_times` stand.
 
+    Args:
+        flow: dims `(time, ...)`.
+        init_times: UTC, `(n,)`.
+        offsets: in steps, `(k,)`, or `(n, k)` for other ones of each init_time.
+
     Returns:
-        dims `(init_time, offset)`, -1 where a slot is missing.
+        `(n, k)`, -1 where a slot is missing.
     """
     time = flow["time"].values
     if len(time) == 0:
-        return np.full((len(init_times), len(offsets)), -1)
+        return np.full((len(init_times), np.shape(offsets)[-1]), -1)
     return _rows(time, Clock.of(flow).number(init_times, time[0])[:, None] + offsets, flow)
 
 
@@ -108,16 +84,3 @@ def _rows(time: np.ndarray, wanted: np.ndarray, flow: xr.DataArray) -> np.ndarra
     stored = Clock.of(flow).number(time, time[0])
     at = np.searchsorted(stored, wanted).clip(max=len(stored) - 1)
     return np.where(stored[at] == wanted, at, -1)
-
-
-def _stack(flow: xr.DataArray, init_times: np.ndarray, offsets: np.ndarray) -> xr.DataArray:
-    found = positions(flow, init_times, offsets)
-    if (found < 0).any():
-        raise ValueError(INCOMPLETE)
-    return _stacked(flow, init_times, found)
-
-
-def _stacked(flow: xr.DataArray, init_times: np.ndarray, found: np.ndarray) -> xr.DataArray:
-    index = xr.DataArray(found, dims=("init_time", "offset"))
-    stack = flow.isel(time=index).drop_vars("time")
-    return stack.assign_coords(init_time=np.asarray(init_times, dtype="datetime64[s]"))

@@ -9,7 +9,8 @@ import xarray as xr
 from data.clock import Clock, utc, wall
 from forecasting.covariates.climatology import Climatology
 from forecasting.covariates.expected import Expected
-from forecasting.forecaster import Forecaster, flow_of, label_forecast, past_times, valid_times
+from forecasting.forecaster import Forecaster, label_forecast
+from forecasting.history import History
 
 WEEK = 7 * 86_400
 
@@ -24,14 +25,13 @@ class Persistence:
         """Returns the newest slot alone."""
         return (0,)
 
-    def memory(self, horizon: int) -> tuple[int, ...]:
+    def optional_lags(self, horizon: int) -> tuple[int, ...]:
         """Returns nothing."""
         return ()
 
-    def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
+    def __call__(self, history: History, horizon: int) -> xr.DataArray:
         """Returns the newest slot at every lead."""
-        newest = past.sel(lag=[0]).values
-        return label_forecast(np.repeat(newest, horizon, axis=1), past)
+        return label_forecast(np.repeat(history.past([0]), horizon, axis=1), history)
 
 
 @dataclass(frozen=True)
@@ -58,19 +58,17 @@ class SameSlotLastWeek:
         lags = self._in_past(-np.arange(1, horizon + 1) % self._week[:, None] + around[:, None])
         return tuple(np.unique(lags)[::-1].tolist())
 
-    def memory(self, horizon: int) -> tuple[int, ...]:
+    def optional_lags(self, horizon: int) -> tuple[int, ...]:
         """Returns nothing."""
         return ()
 
-    def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
+    def __call__(self, history: History, horizon: int) -> xr.DataArray:
         """Returns last week's flow at each lead."""
-        clock, init_time = Clock.of(past), past["init_time"].values[:, None]
-        weeks = -(-np.arange(1, horizon + 1) // self._week) * np.timedelta64(7, "D")
-        shown = wall(valid_times(past, horizon), clock.timezone) - weeks
-        wanted = self._in_past(-clock.number(utc(shown, clock.timezone), init_time))
-        at = np.searchsorted(-past["lag"].values, -wanted)
-        rows = np.arange(len(init_time))[:, None]
-        return label_forecast(past.values[rows, at], past)
+        clock, leads = history.clock, np.arange(1, horizon + 1)
+        weeks = -(-leads // self._week) * np.timedelta64(7, "D")
+        shown = wall(history.times(leads), clock.timezone) - weeks
+        ahead = clock.number(utc(shown, clock.timezone), history.init_times[:, None])
+        return label_forecast(history.past(self._in_past(-ahead)), history)
 
     @property
     def _week(self) -> np.ndarray:
@@ -93,13 +91,14 @@ class HistoricalAverage:
         """Returns nothing: it looks at the calendar alone."""
         return ()
 
-    def memory(self, horizon: int) -> tuple[int, ...]:
+    def optional_lags(self, horizon: int) -> tuple[int, ...]:
         """Returns nothing."""
         return ()
 
-    def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
+    def __call__(self, history: History, horizon: int) -> xr.DataArray:
         """Returns the mean flow at each lead."""
-        return label_forecast(self.climatology.expected(valid_times(past, horizon)), past)
+        times = history.times(np.arange(1, horizon + 1))
+        return label_forecast(self.climatology.expected(times), history)
 
 
 @dataclass(frozen=True)
@@ -114,16 +113,15 @@ class AverageAndAnomaly:
         """Returns the newest slot alone."""
         return (0,)
 
-    def memory(self, horizon: int) -> tuple[int, ...]:
+    def optional_lags(self, horizon: int) -> tuple[int, ...]:
         """Returns nothing."""
         return ()
 
-    def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
+    def __call__(self, history: History, horizon: int) -> xr.DataArray:
         """Returns the mean flow at each lead plus `share` times the newest anomaly."""
-        newest = past.sel(lag=[0])
-        anomaly = newest.values - self.climatology.expected(past_times(newest))
-        expected = self.climatology.expected(valid_times(past, horizon))
-        return label_forecast(expected + self.share * anomaly, past)
+        expected = self.climatology.expected(history.times(np.arange(horizon + 1)))
+        anomaly = history.past([0]) - expected[:, :1]
+        return label_forecast(expected[:, 1:] + self.share * anomaly, history)
 
 
 @dataclass(frozen=True)
@@ -140,16 +138,15 @@ class Usual:
         """Returns nothing that it cannot do without."""
         return ()
 
-    def memory(self, horizon: int) -> tuple[int, ...]:
+    def optional_lags(self, horizon: int) -> tuple[int, ...]:
         """Returns the slots of the weeks before."""
         found = self.expected.lags(np.arange(1, horizon + 1))
         return tuple(sorted(found, reverse=True))
 
-    def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
+    def __call__(self, history: History, horizon: int) -> xr.DataArray:
         """Returns the expected flow at each lead."""
         offsets = np.arange(1, horizon + 1)
-        times, first = valid_times(past, horizon), self.expected.first(offsets)
-        return label_forecast(self.expected.at(flow_of(past), times, first), past)
+        return label_forecast(self.expected.ahead(history, offsets), history)
 
 
 @dataclass(frozen=True)
@@ -164,18 +161,16 @@ class UsualAndAnomaly:
         """Returns the newest slot alone."""
         return (0,)
 
-    def memory(self, horizon: int) -> tuple[int, ...]:
+    def optional_lags(self, horizon: int) -> tuple[int, ...]:
         """Returns the slots of the weeks before."""
         found = self.expected.lags(np.arange(horizon + 1))
         return tuple(sorted(found - {0}, reverse=True))
 
-    def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
+    def __call__(self, history: History, horizon: int) -> xr.DataArray:
         """Returns the expected flow at each lead plus `share` times the newest anomaly."""
-        offsets = np.arange(horizon + 1)
-        times = np.concatenate([past["init_time"].values[:, None], valid_times(past, horizon)], 1)
-        expected = self.expected.at(flow_of(past), times, self.expected.first(offsets))
-        anomaly = past.sel(lag=[0]).values - expected[:, :1]
-        return label_forecast(expected[:, 1:] + self.share * anomaly, past)
+        expected = self.expected.ahead(history, np.arange(horizon + 1))
+        anomaly = history.past([0]) - expected[:, :1]
+        return label_forecast(expected[:, 1:] + self.share * anomaly, history)
 
 
 BASELINES: dict[str, Callable[[xr.DataArray, Climatology], Forecaster]] = {

@@ -11,6 +11,7 @@ import xarray as xr
 
 from forecasting.covariates.covariates import Context
 from forecasting.forecaster import label_forecast
+from forecasting.history import History
 from forecasting.rollout.rollout import Rollout
 from forecasting.trees.forecaster import Trees
 
@@ -61,25 +62,25 @@ class NeuralForecaster:
             seen |= {*self.plain.lags(self._near(horizon))}
         return tuple(sorted(seen, reverse=True))
 
-    def memory(self, horizon: int) -> tuple[int, ...]:
+    def optional_lags(self, horizon: int) -> tuple[int, ...]:
         """Returns the slots of days and weeks before, which may be missing."""
         first = self.rollouts[0]
-        slots = {*self.context.memory(first.lags(horizon), first.targets(horizon))}
+        slots = {*self.context.optional_lags(first.lags(horizon), first.targets(horizon))}
         if self.trees is not None:
-            slots |= {*self.context.memory(self.trees.lags, self.trees.targets(horizon))}
+            slots |= {*self.context.optional_lags(self.trees.lags, self.trees.targets(horizon))}
         return tuple(sorted(slots, reverse=True))
 
-    def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
+    def __call__(self, history: History, horizon: int) -> xr.DataArray:
         """Returns the forecast of `horizon` steps, in vehicles; as `Forecaster` says."""
         first = self.rollouts[0]
         slots = first.lags(horizon), first.targets(horizon)
-        seen = self.context.seen(past, *slots, horizon, self.weather)
+        seen = self.context.seen(history, *slots, horizon, self.weather)
         shown = () if self.context.config.plain else (seen.maps, seen.vector)
         outputs = sum(rollout(seen.frames, horizon, *shown) for rollout in self.rollouts)
         mean = np.asarray(outputs) / np.float32(len(self.rollouts)) * self.context.scale
         if self.trees is not None:
             slots = self.trees.lags, self.trees.targets(horizon)
-            told = self.context.seen(past, *slots, horizon, self.weather)
+            told = self.context.seen(history, *slots, horizon, self.weather)
             theirs = self.trees.differences(told, self.context.scale)
             ours = mean[:, : theirs.shape[1]]
             ours += np.float32(self.share) * (theirs - ours)
@@ -87,9 +88,9 @@ class NeuralForecaster:
         if self.plain is not None:
             near = self._near(horizon)
             ours = forecast[:, :near] = np.maximum(forecast[:, :near], 0)
-            theirs = self.plain(past, near).values
+            theirs = self.plain(history, near).values
             forecast[:, :near] += np.float32(self.plain_share) * (theirs - ours)
-        return label_forecast(forecast, past)
+        return label_forecast(forecast, history)
 
     def _near(self, horizon: int) -> int:
         """Returns how many leads are those that networks were trained for, of which the shares are known."""

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from data import windows
 from data.errors import FlowcastError
 from data.flow import Split
+from forecasting.backtest import backtest, pieces
 from forecasting.covariates.config import PLAIN, ContextConfig
 from forecasting.covariates.covariates import Context, Rows, Seen, study
 from forecasting.ensemble import NeuralForecaster
 from forecasting.forecaster import Forecaster
+from forecasting.history import History
 from forecasting.metrics import errors_of, sums
 from forecasting.networks.base import NetworkConfig
 from forecasting.networks.with_covariates import CovariateShape
@@ -25,8 +27,6 @@ from forecasting.training.batches import FrameWindows
 from forecasting.training.state import TrainingConfig
 
 MOST_VALIDATION_WINDOWS = 500
-STACK = 64
-"""Windows that are judged at a time."""
 
 
 @dataclass(frozen=True)
@@ -206,33 +206,19 @@ class CityTask:
         for forecaster in forecasters:
             whole = windows.whole(self.known, forecaster.lags(horizon), horizon)
             init_times = np.intersect1d(init_times, whole)
-        each = [self._stacks(forecaster, init_times) for forecaster in forecasters]
-        for stacks in zip(*each, strict=True):
-            observed = windows.future(self.known, stacks[0][0], horizon)
-            made = zip(forecasters, stacks, strict=True)
-            yield [forecaster(past, horizon) for forecaster, (_, past) in made], observed
-
-    def _stacks(
-        self, forecaster: Forecaster, init_times: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, xr.DataArray]]:
-        """Yields stacks of windows, and what the forecaster sees of them."""
-        horizon = self.config.horizon
-        slots = forecaster.lags(horizon), forecaster.memory(horizon)
-        for start in range(0, len(init_times), STACK):
-            stack = init_times[start : start + STACK]
-            yield stack, windows.past(self.known, stack, *slots)
+        each = [backtest(one, self.known, init_times, horizon) for one in forecasters]
+        for pairs in zip(*each, strict=True):
+            yield [forecast for forecast, _ in pairs], pairs[0][1]
 
     @cached_property
     def _seen(self) -> list[tuple[Seen, np.ndarray]]:
         """What the windows that judge show a network, and what was observed, stack by stack."""
         horizon, config = self.config.horizon, self.network
-        shown = self.served_by(TorchRollout(nn.Identity(), config))
+        slots = config.lags(horizon), config.targets(horizon)
         return [
             (
-                self.context.seen(
-                    past, config.lags(horizon), config.targets(horizon), horizon, self.weather
-                ),
-                windows.future(self.known, stack, horizon).values,
+                self.context.seen(History.of(self.known, one), *slots, horizon, self.weather),
+                windows.future(self.known, one, horizon).values,
             )
-            for stack, past in self._stacks(shown, self.init_times)
+            for one in pieces(self.known, self.init_times, horizon)
         ]

@@ -19,7 +19,7 @@ from forecasting.covariates.climatology import calendar
 from forecasting.covariates.config import ContextConfig
 from forecasting.covariates.day_types import BRIDGE, days, kinds
 from forecasting.covariates.expected import DAY, WEEK, Expected, ordinary
-from forecasting.forecaster import flow_of
+from forecasting.history import History
 
 HARMONICS = (1, 2)
 """Waves a day by which the hour is told."""
@@ -97,7 +97,7 @@ class Context:
                 column[:] = np.nan_to_num(values).clip(-STRANGEST, STRANGEST)
         return told
 
-    def memory(self, lags: tuple[int, ...], targets: tuple[int, ...]) -> tuple[int, ...]:
+    def optional_lags(self, lags: tuple[int, ...], targets: tuple[int, ...]) -> tuple[int, ...]:
         """Returns the slots that are looked for beside the network's own, in steps back.
 
         Args:
@@ -117,7 +117,7 @@ class Context:
 
     def seen(
         self,
-        past: xr.DataArray,
+        history: History,
         lags: tuple[int, ...],
         targets: tuple[int, ...],
         horizon: int,
@@ -126,43 +126,34 @@ class Context:
         """Returns what windows show.
 
         Args:
-            past: dims `(init_time, lag, channel, y, x)`, NaN where a slot of `memory` is missing.
+            history: with the slots of `lags`, and those of `optional_lags` where they are there.
             lags: of the network's frames, oldest first.
             targets: steps after `init_time` that are told of, in the order of time, 1 to
                 `horizon` among them.
             horizon: number of steps that are forecast.
             weather: as `told` takes it.
         """
-        frames = past.sel(lag=list(lags)).values
-        clock, init_times = Clock.of(past), past["init_time"].values[:, None]
-        times = clock.time(init_times, np.asarray(targets))
-        whole = (*times.shape, *frames.shape[2:])
+        flow, clock, offsets = history.flow, history.clock, np.asarray(targets)
+        frames, times = history.past(lags), history.times(offsets)
         base = np.zeros((len(times), horizon, *frames.shape[2:]), dtype=np.float32)
         maps = np.zeros((*times.shape, self.config.maps, *frames.shape[3:]), dtype=np.float32)
         if self.config.compares:
-            known = flow_of(past)
-            first = self.expected.first(np.asarray(targets))
-            weeks = self._weeks(np.asarray(targets))
-            coming = self.expected.at(known, times, first)
-            days = self._days(np.asarray(targets))
-            before = _shown_before(clock, times, days * DAY)
-            earlier = np.asarray(targets) - 1
-            before_it = self.expected.at(
-                known, clock.time(init_times, earlier), self.expected.first(earlier)
-            )
+            coming = self.expected.ahead(history, offsets)
+            before = _shown_before(clock, times, self._days(offsets) * DAY)
+            weeks = _shown_before(clock, times, self._weeks(offsets) * WEEK)
             maps = self._maps(
-                coming.reshape(-1, *whole[2:]),
-                before_it.reshape(-1, *whole[2:]),
-                _at(known, ordinary(past, _shown_before(clock, times, weeks * WEEK).ravel())),
-                _at(known, before.ravel()),
-                self.expected.at(known, before.ravel(), np.ones(before.size, dtype=np.int64)),
-            ).reshape(maps.shape)
+                coming,
+                self.expected.ahead(history, offsets - 1),
+                history.at(ordinary(flow, weeks)),
+                history.at(before),
+                self.expected.at(history, before, np.asarray(1)),
+            )
             if self.config.anomaly:
-                seen = clock.time(init_times, -np.asarray(lags))
-                frames = frames - self.expected.at(known, seen, np.ones(len(lags), dtype=np.int64))
+                newest = history.times(-np.asarray(lags))
+                frames = frames - self.expected.at(history, newest, np.asarray(1))
                 base = coming[:, targets.index(1) :][:, :horizon]
-        calendar = self.vector(times.ravel(), past).reshape(*times.shape, -1)
-        told = self.told(weather, past["init_time"].values)[:, None]
+        calendar = self.vector(times.ravel(), flow).reshape(*times.shape, -1)
+        told = self.told(weather, history.init_times)[:, None]
         every = np.broadcast_to(told, (*times.shape, told.shape[-1]))
         vector = np.concatenate([calendar, every], axis=-1)
         return Seen((frames / self.scale).astype(np.float32), maps, vector, base)
@@ -172,7 +163,7 @@ class Context:
 
         Args:
             times: of the steps.
-            flow: or a past, for its timezone, step and country.
+            flow: for its timezone, step and country.
         """
         columns: list[np.ndarray] = []
         if self.config.hour:
@@ -196,7 +187,7 @@ class Context:
         yesterday: np.ndarray,
         expected_yesterday: np.ndarray,
     ) -> np.ndarray:
-        """Returns the maps `(n, m, y, x)` for flows `(n, c, y, x)` in vehicles, NaN where missing."""
+        """Returns the maps `(..., m, y, x)` for flows `(..., c, y, x)` in vehicles, NaN where missing."""
         chosen: list[np.ndarray] = []
         if self.config.expected:
             # Counting noise grows with the root: on that scale small and large flows are alike.
@@ -209,8 +200,8 @@ class Context:
             grown = (coming + self.scale) / (before + self.scale)
             chosen.append(np.nan_to_num(grown.clip(1 / MOST_GROWTH, MOST_GROWTH) - 1))
         if not chosen:
-            return np.zeros((len(coming), 0, *coming.shape[2:]), dtype=np.float32)
-        return np.concatenate(chosen, axis=1).astype(np.float32)
+            return np.zeros((*coming.shape[:-3], 0, *coming.shape[-2:]), dtype=np.float32)
+        return np.concatenate(chosen, axis=-3).astype(np.float32)
 
     @property
     def _day(self) -> int:
@@ -308,11 +299,6 @@ def _parts(frames: np.ndarray) -> list[np.ndarray]:
 def _shown_before(clock: Clock, times: np.ndarray, ago: np.ndarray | np.timedelta64) -> np.ndarray:
     """Returns when clocks showed the time of day of `times`, `ago` before them by the calendar."""
     return utc(wall(times, clock.timezone) - ago, clock.timezone)
-
-
-def _at(flow: xr.DataArray, times: np.ndarray) -> np.ndarray:
-    """Returns the frames of a flow at `times` `(n,)`, NaN where there is none."""
-    return _rows(flow.values, windows.rows(flow, times))
 
 
 def _rows(frames: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ def days(flow: xr.DataArray, times: np.ndarray) -> np.ndarray:
     """Returns the day of traffic that UTC `times` belong to, `datetime64[D]` of the same shape.
 
     Args:
-        flow: or a past, for its timezone and step.
+        flow: for its timezone and step.
         times: starts of slots; NaT stays it.
     """
     half = np.timedelta64(int(flow.attrs["step"]) // 2, "s")
@@ -36,7 +36,7 @@ def kinds(flow: xr.DataArray, day: np.ndarray) -> np.ndarray:
     """Returns the kind of each day, one of `data.holidays` or `BRIDGE`; int8.
 
     Args:
-        flow: or a past, for its country.
+        flow: for its country.
         day: `datetime64[D]`, any shape; NaT is ordinary.
     """
     found = np.full(day.shape, ORDINARY, dtype=np.int8)
@@ -54,7 +54,7 @@ def kin(flow: xr.DataArray) -> tuple[int, int]:
     """Returns the last day of the weekend and the first day after it, Monday being 0.
 
     Args:
-        flow: or a past, for its country.
+        flow: for its country.
     """
     weekend = Holidays.of(flow).weekend
     last = max(day for day in weekend if (day + 1) % 7 not in weekend)

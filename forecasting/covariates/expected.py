@@ -21,6 +21,7 @@ from data.holidays import ORDINARY, WORKED
 from forecasting.covariates.climatology import Climatology, calendar
 from forecasting.covariates.day_types import days, kin, kinds
 from forecasting.covariates.day_types import weekday as weekday_of
+from forecasting.history import History
 
 WEEK = np.timedelta64(7, "D")
 DAY = np.timedelta64(1, "D")
@@ -86,27 +87,38 @@ class Expected:
         # Where clocks are moved, a week before may lie some slots later than a week's slots before.
         return np.asarray(np.maximum(1, -(-(np.asarray(offsets) + self.shift) // self._week)))
 
-    def at(self, known: xr.DataArray, times: np.ndarray, first: np.ndarray) -> np.ndarray:
+    def ahead(self, history: History, offsets: np.ndarray) -> np.ndarray:
+        """Returns the expected flow `offsets` steps after each init_time, as `at` does."""
+        return self.at(history, history.times(offsets), self.first(offsets))
+
+    def at(self, history: History, times: np.ndarray, first: np.ndarray) -> np.ndarray:
         """Returns the expected flow at times.
 
         Args:
-            known: flow, dims `(time, channel, y, x)`, with the slots that `lags` names where they
-                are there.
-            times: UTC, of any shape.
+            history: with the slots that `lags` names, where they are there.
+            times: UTC, `(n, k)`, of each init_time.
             first: weeks before each of them from which on back it is known, as `first` says; of a
                 shape that broadcasts to that of `times`.
 
         Returns:
-            float32 `(*times.shape, channel, y, x)`, vehicles per step.
+            float32 `(n, k, channel, y, x)`, vehicles per step.
         """
         asked = np.broadcast_to(first, times.shape)
-        # Windows of a stack share most of their times; each is worked out once.
+        # Neighboring forecasts share most of their times; each is computed once, from what the
+        # earliest of them has.
         pairs = np.stack([times.astype("datetime64[s]").astype(np.int64), asked], axis=-1)
-        unique, where = np.unique(pairs.reshape(-1, 2), axis=0, return_inverse=True)
+        unique, inverse = np.unique(pairs.reshape(-1, 2), axis=0, return_inverse=True)
+        where = inverse.ravel()
+        newest = np.full(len(unique), np.iinfo(np.int64).max)
+        np.minimum.at(newest, where, np.repeat(history.init_times.astype(np.int64), times.shape[1]))
         moments = unique[:, 0].astype("datetime64[s]")
-        weeks = _weeks_before(moments, Clock.of(known), unique[:, 1, None] + np.arange(WEEKS))
-        values = self._means(known, moments, weeks, lambda part: self.usual.expected(moments[part]))
-        return values[where.ravel()].reshape(*times.shape, *values.shape[1:])
+        weeks = _weeks_before(moments, history.clock, unique[:, 1, None] + np.arange(WEEKS))
+        found = history.rows(ordinary(history.flow, weeks), newest.astype("datetime64[s]"))
+        age = np.abs((moments[:, None] - weeks) / WEEK)
+        values = self._means(
+            history.flow, moments, found, age, lambda part: self.usual.expected(moments[part])
+        )
+        return values[where].reshape(*times.shape, *values.shape[1:])
 
     def series(self, flow: xr.DataArray) -> np.ndarray:
         """Returns the expected flow of each slot of `flow` as days to come will have it.
@@ -121,10 +133,10 @@ class Expected:
         back = np.broadcast_to(np.arange(1, WEEKS + 1), (len(time), WEEKS))
         ahead = np.broadcast_to(-np.arange(1, LEAST + 1), (len(time), LEAST))
         weeks = _weeks_before(time, clock, np.concatenate([back, ahead], axis=1))
-        there = windows.rows(flow, ordinary(flow, weeks)) >= 0
-        there[:, WEEKS:] &= np.cumsum(there, axis=1)[:, WEEKS:] <= LEAST
-        weeks[~there] = np.datetime64("NaT")
-        return self._means(flow, time, weeks, _mean_of_other_days(flow))
+        found = windows.rows(flow, ordinary(flow, weeks))
+        found[:, WEEKS:][np.cumsum(found >= 0, axis=1)[:, WEEKS:] > LEAST] = -1
+        age = np.abs((time[:, None] - weeks) / WEEK)
+        return self._means(flow, time, found, age, _mean_of_other_days(flow))
 
     @property
     def _week(self) -> int:
@@ -135,13 +147,12 @@ class Expected:
         self,
         flow: xr.DataArray,
         times: np.ndarray,
-        weeks: np.ndarray,
+        found: np.ndarray,
+        age: np.ndarray,
         usual: Callable[[slice], np.ndarray],
     ) -> np.ndarray:
-        """Returns the robust means of `weeks` `(n, k)`, NaT where none is meant, for `times` `(n,)`."""
-        found = windows.rows(flow, ordinary(flow, weeks))
+        """Returns the robust means of the rows `found` `(n, k)` of `flow` for `times` `(n,)`."""
         means = np.empty((len(times), *flow.shape[1:]), dtype=np.float32)
-        age = np.abs((times[:, None] - weeks) / WEEK)
         # Where nothing is known there is still a frame to take, which no mean counts.
         frames = flow.values if len(flow) else np.zeros((1, *flow.shape[1:]), dtype=np.float32)
         size = max(1, FRAMES_AT_ONCE // (found.shape[1] * int(np.prod(flow.shape[1:]))))

@@ -25,9 +25,9 @@ from functools import cached_property
 import numpy as np
 import xarray as xr
 
-from data import windows
 from data.clock import local
 from data.intervals import COVERAGES, EDGES
+from forecasting.backtest import backtest
 from forecasting.forecaster import Forecaster
 from forecasting.intervals.residuals import (
     BEGINS,
@@ -46,8 +46,6 @@ RATE = 1.0
 """By how much of the share that bands lacked on a day the logarithm of their stretch grows."""
 FEW = 50
 """Scores of a day that move the stretch of a level half as far as very many would."""
-STACK = 64
-"""Windows that are forecast at a time."""
 MOST = 1.0
 """Logarithm of the strongest stretch."""
 SINGLE = 1.0
@@ -207,11 +205,9 @@ def calibrated(
         init_times: UTC, of whole windows, as `data.windows.whole` finds them.
         horizon: number of steps ahead.
     """
-    bands, slots = Bands.empty(horizon), (forecaster.lags(horizon), forecaster.memory(horizon))
-    for start in range(0, len(init_times), STACK):
-        stack = init_times[start : start + STACK]
-        forecast = forecaster(windows.past(flow, stack, *slots), horizon)
-        bands = bands.scored(forecast, windows.future(flow, stack, horizon))
+    bands = Bands.empty(horizon)
+    for forecast, observed in backtest(forecaster, flow, init_times, horizon):
+        bands = bands.scored(forecast, observed)
     return bands
 
 

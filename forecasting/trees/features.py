@@ -11,6 +11,7 @@ from data import windows
 from data.errors import FlowcastError
 from forecasting.covariates.config import ContextConfig
 from forecasting.covariates.covariates import Context, Rows, Seen, study
+from forecasting.history import History
 
 WINDOWS = 4000
 """Windows that rows are drawn from at most."""
@@ -112,14 +113,13 @@ class TreeLesson:
     def judges(self, both: xr.DataArray, horizon: int) -> list[Table]:
         """Returns rows of what follows the flow, as forecasts see it, a table for each lead."""
         targets, scale = tuple(range(horizon + 1)), self.context.scale
-        slots = self.lags, self.context.memory(self.lags, targets)
         rng = np.random.default_rng(0)
         every = windows.whole(both, self.lags, horizon)
         init_times = _thinned(every[every >= self.flow["time"].values[-1]], rng)
         tables: list[list[Table]] = [[] for _ in range(horizon)]
         for part in parts(len(init_times)):
-            past = windows.past(both, init_times[part], *slots)
-            seen = self.context.seen(past, self.lags, targets, horizon, self.weather)
+            history = History.of(both, init_times[part])
+            seen = self.context.seen(history, self.lags, targets, horizon, self.weather)
             came = windows.future(both, init_times[part], horizon).values - seen.base
             newest = seen.frames[:, -1] * scale
             for lead in range(1, horizon + 1):

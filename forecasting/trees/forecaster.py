@@ -21,6 +21,7 @@ from data.errors import FlowcastError
 from forecasting.covariates.config import PLAIN, ContextConfig
 from forecasting.covariates.covariates import Context, Seen
 from forecasting.forecaster import label_forecast
+from forecasting.history import History
 from forecasting.trees.features import Table, TreeLesson, TreesConfig, cells, parts
 
 MISSING = (
@@ -100,11 +101,11 @@ class TreesForecaster:
         """Returns the newest slots, oldest first."""
         return self.trees.lags
 
-    def memory(self, horizon: int) -> tuple[int, ...]:
+    def optional_lags(self, horizon: int) -> tuple[int, ...]:
         """Returns the slots of days and weeks before, which may be missing."""
-        return self.context.memory(self.trees.lags, self.trees.targets(horizon))
+        return self.context.optional_lags(self.trees.lags, self.trees.targets(horizon))
 
-    def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
+    def __call__(self, history: History, horizon: int) -> xr.DataArray:
         """Returns the forecast of `horizon` steps, in vehicles; as `Forecaster` says.
 
         Raises:
@@ -115,8 +116,8 @@ class TreesForecaster:
                 f"the trees were grown for {len(self.trees.models)} steps ahead, not for {horizon}"
             )
         slots = self.trees.lags, self.trees.targets(horizon)
-        seen = self.context.seen(past, *slots, horizon, self.weather)
-        return label_forecast(seen.base + self.trees.differences(seen, self.context.scale), past)
+        seen = self.context.seen(history, *slots, horizon, self.weather)
+        return label_forecast(seen.base + self.trees.differences(seen, self.context.scale), history)
 
 
 class Grown(NamedTuple):

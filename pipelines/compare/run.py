@@ -21,6 +21,7 @@ from data import windows
 from data.clock import Clock
 from data.files import atomic_write
 from data.flow import split
+from forecasting.backtest import backtest
 from forecasting.forecaster import Forecaster
 from forecasting.metrics import sums_by_window
 from forecasting.profiling.memory import peak_memory_of_process
@@ -186,11 +187,10 @@ def _forecast(
     """Returns the forecasts of a span, NaN where the input of a window is not whole."""
     horizon, init_times = plan.horizon, judged(flow, *span, plan)
     values = np.full((len(init_times), horizon, *flow.shape[1:]), np.nan, dtype=np.float32)
-    lags, memory = forecaster.lags(horizon), forecaster.memory(horizon)
-    able = np.flatnonzero(np.isin(init_times, windows.whole(flow, lags, horizon)))
-    for stack in stacks(flow, init_times[able], len({*lags, *memory}) + horizon):
-        past = windows.past(flow, init_times[able[stack]], lags, memory)
-        values[able[stack]] = forecaster(past, horizon).values
+    able = np.isin(init_times, windows.whole(flow, forecaster.lags(horizon), horizon))
+    made = [one.values for one, _ in backtest(forecaster, flow, init_times[able], horizon)]
+    if made:
+        values[able] = np.concatenate(made)
     return label(values, init_times, flow)
 
 

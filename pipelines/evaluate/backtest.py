@@ -14,6 +14,7 @@ from data import windows
 from data.city import City
 from data.clock import Clock
 from data.store.store import Store
+from forecasting.history import History
 from forecasting.intervals.coverage import Followed, covered
 from forecasting.metrics import errors_of, sums
 from pipelines.evaluate.span import Trial, prepare
@@ -195,15 +196,18 @@ def _scores(trial: Trial, stack: np.ndarray) -> _Scores:
     """Returns the scores of all forecasters on a stack of windows."""
     horizon = trial.horizon
     leads = np.arange(1, horizon + 1)
-    lags = {lag for one in trial.forecasters for lag in (*one.lags(horizon), *one.memory(horizon))}
+    lags = {
+        lag
+        for one in trial.forecasters
+        for lag in (*one.lags(horizon), *one.optional_lags(horizon))
+    }
     flow = trial.flow("observed", stack, np.concatenate([-np.array(sorted(lags)), leads]))
     observed = windows.future(flow, stack, horizon)
     errors: list[Score] = []
     own = observed
     for forecaster in trial.forecasters:
         began = time.monotonic()
-        slots = forecaster.lags(horizon), forecaster.memory(horizon)
-        forecast = forecaster(windows.past(flow, stack, *slots), horizon)
+        forecast = forecaster(History.of(flow, stack), horizon)
         errors.append((forecaster.name, time.monotonic() - began, sums(forecast, observed)))
         own = forecast if forecaster is trial.model else own
     if trial.simulated:

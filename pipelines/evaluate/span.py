@@ -62,7 +62,9 @@ class Trial:
     def stacks(self) -> Iterator[np.ndarray]:
         """Yields the init_times in stacks whose arrays are of about the size of a piece."""
         frame, init_times, horizon = frame_bytes(self.city), self.init_times, self.horizon
-        lags = max(len(one.lags(horizon)) + len(one.memory(horizon)) for one in self.forecasters)
+        lags = max(
+            len(one.lags(horizon)) + len(one.optional_lags(horizon)) for one in self.forecasters
+        )
         windows_at_once = max(1, PIECE // (frame * (lags + horizon)))
         slots_at_once = max(1, PIECE // frame)
         number = Clock(self.city.step, self.city.timezone).number(init_times, init_times[0])

@@ -19,6 +19,7 @@ from forecasting.baselines import AverageAndAnomaly, HistoricalAverage
 from forecasting.covariates.climatology import Climatology
 from forecasting.ensemble import NeuralForecaster
 from forecasting.forecaster import Forecaster
+from forecasting.history import History
 from forecasting.intervals.conformal import Bands
 from forecasting.registry.manifest import Manifest, read_manifest
 from pipelines.forecast.calibration import bands_at
@@ -178,9 +179,8 @@ def _without(known: _Known, horizon: int, version: str, reason: str) -> Choice:
 
 
 def _run(forecaster: Forecaster, known: _Known, horizon: int) -> xr.DataArray:
-    slots = forecaster.lags(horizon), forecaster.memory(horizon)
-    flow = known.flow([*slots[0], *slots[1]])
-    return forecaster(windows.past(flow, np.asarray([known.init_time]), *slots), horizon)
+    flow = known.flow([*forecaster.lags(horizon), *forecaster.optional_lags(horizon)])
+    return forecaster(History.of(flow, np.asarray([known.init_time])), horizon)
 
 
 def _bands(choice: Choice, known: _Known, horizon: int) -> tuple[Bands | None, tuple[str, ...]]:

@@ -10,6 +10,7 @@ from data.store.store import Store
 from forecasting.baselines import BASELINES
 from forecasting.covariates.climatology import Climatology
 from forecasting.forecaster import Forecaster
+from forecasting.history import History
 from pipelines.forecast.slots import observed_after, read_slots
 
 BACK = np.timedelta64(28, "D")
@@ -94,12 +95,11 @@ def _run(
     store: Store, city: City, baseline: Forecaster, init_times: np.ndarray, horizon: int
 ) -> np.ndarray:
     """Returns the forecasts of a baseline, NaN where its input was not whole."""
-    lags, memory = baseline.lags(horizon), baseline.memory(horizon)
-    every = np.array([0, *lags, *memory], dtype=np.int64)
+    lags, optional = baseline.lags(horizon), baseline.optional_lags(horizon)
+    every = np.array([0, *lags, *optional], dtype=np.int64)
     known = read_slots(store, city, init_times, -every)
     whole = (windows.positions(known, init_times, -np.asarray(lags, np.int64)) >= 0).all(axis=1)
     values = np.full((len(init_times), horizon, 2, *city.grid), np.nan, np.float32)
     if whole.any():
-        past = windows.past(known, init_times[whole], lags, memory)
-        values[whole] = baseline(past, horizon).values
+        values[whole] = baseline(History.of(known, init_times[whole]), horizon).values
     return values

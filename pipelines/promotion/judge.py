@@ -1,7 +1,5 @@
 """Judging: a version, the champion and the baselines on days that none of them was trained on."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import xarray as xr
 
@@ -11,6 +9,7 @@ from data.clock import Clock, stamp, wall
 from data.errors import FlowcastError
 from data.paths import models_root
 from data.store.store import Store
+from forecasting.backtest import backtest
 from forecasting.baselines import BASELINES
 from forecasting.covariates.climatology import Climatology
 from forecasting.forecaster import Forecaster
@@ -138,19 +137,8 @@ def _run(
     forecaster: Forecaster, flow: xr.DataArray, init_times: np.ndarray, horizon: int
 ) -> xr.DataArray:
     """Returns the forecasts of all windows."""
-    slots = forecaster.lags(horizon), forecaster.memory(horizon)
-    parts = [
-        forecaster(windows.past(flow, part, *slots), horizon)
-        for part in _stacks(flow, init_times, len({*slots[0], *slots[1]}) + horizon)
-    ]
+    parts = [made for made, _ in backtest(forecaster, flow, init_times, horizon)]
     return xr.concat(parts, "init_time") if len(parts) > 1 else parts[0]
-
-
-def _stacks(flow: xr.DataArray, init_times: np.ndarray, slots: int) -> Iterator[np.ndarray]:
-    frame = 4 * int(np.prod(flow.shape[1:]))
-    size = max(1, 2**24 // (slots * frame))
-    for start in range(0, len(init_times), size):
-        yield init_times[start : start + size]
 
 
 def _held(

@@ -4,14 +4,13 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
-import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data.city import City
 from data.flow import label
-from data.windows import future, missing, past, positions, rows, whole
+from data.windows import future, missing, positions, rows, whole
 
 START = np.datetime64("2016-01-01T00:00", "s")
 STEPS = [np.timedelta64(minutes * 60, "s") for minutes in (5, 30, 60, 1440)]
@@ -50,23 +49,19 @@ def test_every_whole_window_is_found_and_none_crosses_a_gap(
 
 
 @given(present_slots, lag_lists, horizons, steps)
-def test_a_window_holds_the_flow_of_exactly_its_times(
+def test_a_future_holds_the_flow_of_exactly_its_times(
     present: set[int], lags: list[int], horizon: int, step: np.timedelta64
 ) -> None:
     flow = flow_at(present, step)
     init_times = whole(flow, lags, horizon)
-    before, after = past(flow, init_times, lags), future(flow, init_times, horizon)
-    assert before.dims == ("init_time", "lag", "channel", "y", "x")
+    after = future(flow, init_times, horizon)
     assert after.dims == ("init_time", "lead_time", "channel", "y", "x")
-    assert before.sizes["init_time"] == after.sizes["init_time"] == len(init_times)
-    assert before["lag"].values.tolist() == lags
+    assert after["init_time"].values.tolist() == init_times.tolist()
     assert (after["lead_time"].values == np.arange(1, horizon + 1) * step).all()
     for at, init_time in enumerate(init_times):
         slot = int((init_time - START) // step)
-        for window, offsets in ((before, [-lag for lag in lags]), (after, range(1, horizon + 1))):
-            assert window["init_time"].values[at] == init_time
-            expected = [(100 * (slot + offset) + CELLS).tolist() for offset in offsets]
-            assert window.values[at].tolist() == expected
+        expected = [(100 * (slot + lead) + CELLS).tolist() for lead in range(1, horizon + 1)]
+        assert after.values[at].tolist() == expected
 
 
 @given(present_slots, st.integers(-5, 70), lag_lists, steps)
@@ -97,38 +92,6 @@ def test_a_position_is_where_the_slot_stands_and_minus_1_where_it_is_missing(
     assert found.tolist() == expected
 
 
-@given(present_slots, st.integers(0, 60), lag_lists)
-def test_a_window_with_missing_slots_is_never_made_up(
-    present: set[int], slot: int, lags: list[int]
-) -> None:
-    step = STEPS[1]
-    flow, init_times = flow_at(present, step), np.array([START + slot * step])
-    if all(slot - lag in present for lag in lags):
-        assert past(flow, init_times, lags).sizes["lag"] == len(lags)
-        return
-    with pytest.raises(ValueError, match="slots that the flow lacks"):
-        past(flow, init_times, lags)
-
-
-@given(present_slots, lag_lists, st.lists(st.integers(0, 30), unique=True, max_size=5), steps)
-def test_slots_of_memory_follow_those_that_are_needed_and_may_be_missing(
-    present: set[int], lags: list[int], memory: list[int], step: np.timedelta64
-) -> None:
-    flow = flow_at(present, step)
-    init_times = whole(flow, lags, 0)
-    window = past(flow, init_times, lags, memory)
-    further = sorted(set(memory) - set(lags), reverse=True)
-    assert window["lag"].values.tolist() == lags + further
-    assert window.dtype == np.float32
-    assert window.attrs == flow.attrs
-    for at, slot in enumerate(numbers_of(init_times, step)):
-        for lag, frame in zip(lags + further, window.values[at], strict=True):
-            if slot - lag in present:
-                assert frame.tolist() == (100 * (slot - lag) + CELLS).tolist()
-            else:
-                assert np.isnan(frame).all()
-
-
 @given(present_slots, st.lists(st.one_of(st.none(), st.integers(-5, 70)), max_size=6), steps)
 def test_rows_are_where_times_stand_and_minus_1_where_there_is_none(
     present: set[int], slots: list[int | None], step: np.timedelta64
@@ -153,7 +116,6 @@ def test_an_empty_flow_has_no_windows_and_lacks_every_slot() -> None:
 def test_the_attributes_travel_with_a_window() -> None:
     flow = flow_at({0, 1, 2}, STEPS[1])
     init_times = whole(flow, [0, 1], 1)
-    assert past(flow, init_times, [0, 1]).attrs == flow.attrs
     assert future(flow, init_times, 1).attrs == flow.attrs
 
 
@@ -175,8 +137,8 @@ def test_days_of_23_and_25_hours_are_no_gaps(timezone: str, first: pd.Timestamp)
     init_times = whole(flow, range(7), 2)
     assert len(init_times) == 400 - 6 - 2
     assert (init_times == flow["time"].values[6:-2]).all()
-    # the day before stands one slot back, whether it had 23, 24 or 25 hours
-    assert (past(flow, init_times, [1])[:, 0, 0, 0, 0] // 100 == np.arange(5, 397)).all()
+    # the next day stands one slot ahead, whether it has 23, 24 or 25 hours
+    assert (future(flow, init_times, 1)[:, 0, 0, 0, 0] // 100 == np.arange(7, 399)).all()
 
 
 def test_a_missing_day_is_a_gap_also_where_clocks_change() -> None:

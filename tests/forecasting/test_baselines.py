@@ -22,6 +22,7 @@ from forecasting.baselines import (
 from forecasting.covariates.climatology import Climatology
 from forecasting.covariates.expected import Expected
 from forecasting.forecaster import Forecaster
+from forecasting.history import History
 from forecasting.metrics import mae, rmse
 
 FlowOf = Callable[..., xr.DataArray]
@@ -37,9 +38,7 @@ def forecast_at(
 ) -> list[float]:
     """The first cell's forecast from one init_time, lead by lead."""
     init_times = np.array([init_time], "datetime64[s]")
-    slots = forecaster.lags(horizon), forecaster.memory(horizon)
-    past = windows.past(flow, init_times, *slots)
-    return forecaster(past, horizon)[0, :, 0, 0, 0].values.tolist()
+    return forecaster(History.of(flow, init_times), horizon)[0, :, 0, 0, 0].values.tolist()
 
 
 def test_persistence_repeats_the_newest_slot(flow_of: FlowOf) -> None:
@@ -97,7 +96,7 @@ def test_recent_weeks_are_a_mean_in_which_the_newest_count_most(flow_of: FlowOf)
     assert round(MONDAY, 2) == 26.44
     assert forecaster.lags(2) == ()
     assert (
-        forecaster.memory(2)
+        forecaster.optional_lags(2)
         == tuple(sorted({7 * n - d for n in range(1, 9) for d in (1, 2)}))[::-1]
     )
     sunday, monday = "2016-01-31", "2016-02-01"
@@ -211,10 +210,9 @@ def scores(raw: xr.DataArray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     table = {}
     for name, make in BASELINES.items():
         forecaster = make(before, Climatology.fit(before))
-        lags, memory = forecaster.lags(4), forecaster.memory(4)
-        init_times = windows.whole(raw, sorted({*lags, *range(4)}), 4)
+        init_times = windows.whole(raw, sorted({*forecaster.lags(4), *range(4)}), 4)
         init_times = init_times[init_times >= first]
-        forecast = forecaster(windows.past(raw, init_times, lags, memory), 4)
+        forecast = forecaster(History.of(raw, init_times), 4)
         observed = windows.future(raw, init_times, 4)
         table[name] = tuple(error(forecast, observed, CELLS).values for error in (rmse, mae))
     return table

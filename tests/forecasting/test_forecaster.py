@@ -19,6 +19,7 @@ from forecasting.covariates.covariates import Context, study
 from forecasting.covariates.expected import Expected
 from forecasting.ensemble import NeuralForecaster
 from forecasting.forecaster import Forecaster
+from forecasting.history import History
 from forecasting.networks import NETWORKS
 from forecasting.networks.base import Frames, RecurrentConfig
 from forecasting.networks.with_covariates import CovariateShape
@@ -96,8 +97,7 @@ def forecaster(request: pytest.FixtureRequest, flow: xr.DataArray) -> Forecaster
 def forecast(
     forecaster: Forecaster, flow: xr.DataArray, init_times: np.ndarray, horizon: int
 ) -> xr.DataArray:
-    slots = forecaster.lags(horizon), forecaster.memory(horizon)
-    return forecaster(windows.past(flow, init_times, *slots), horizon)
+    return forecaster(History.of(flow, init_times), horizon)
 
 
 def test_every_network_stands_under_this_contract() -> None:
@@ -182,18 +182,17 @@ def _after(flow: xr.DataArray, init_time: np.datetime64) -> np.ndarray:
 
 def test_no_lag_lies_in_the_future(forecaster: Forecaster) -> None:
     for horizon in (1, 4, 24, 200):
-        for lags in (forecaster.lags(horizon), forecaster.memory(horizon)):
+        for lags in (forecaster.lags(horizon), forecaster.optional_lags(horizon)):
             assert all(lag >= 0 for lag in lags)
             assert list(lags) == sorted(set(lags), reverse=True)
 
 
-def test_a_forecast_leaves_its_past_as_it_was(
+def test_a_forecast_leaves_its_history_as_it_was(
     forecaster: Forecaster, flow: xr.DataArray, init_times: np.ndarray
 ) -> None:
-    past = windows.past(flow, init_times, forecaster.lags(4), forecaster.memory(4))
-    before = past.copy(deep=True)
-    forecaster(past, 4)
-    xr.testing.assert_identical(past, before)
+    before = flow.copy(deep=True)
+    forecaster(History.of(flow, init_times), 4)
+    xr.testing.assert_identical(flow, before)
 
 
 def test_a_forecaster_has_a_name_of_its_own(flow: xr.DataArray) -> None:
@@ -254,23 +253,23 @@ def test_the_forecast_of_several_networks_is_their_mean(
     flow: xr.DataArray, init_times: np.ndarray
 ) -> None:
     three = neural("swinlstm-b", PLAIN, members=3)(flow)
-    past = windows.past(flow + 100, init_times, three.lags(4))  # no forecast falls below zero
+    past = History.of((flow + 100).assign_attrs(flow.attrs), init_times)  # none falls below zero
     single = [dataclasses.replace(three, rollouts=(one,))(past, 4) for one in three.rollouts]
     assert not np.allclose(single[0], single[1], atol=0.1)
     mean = sum(one.values for one in single) / 3
     np.testing.assert_allclose(three(past, 4).values, mean, rtol=1e-5)
 
 
-def test_a_forecast_with_nothing_in_memory_falls_back_on_what_is_usual(
+def test_without_any_optional_slot_the_forecast_is_the_climatology(
     flow: xr.DataArray, init_times: np.ndarray
 ) -> None:
     known = flow[: 4 * 7 * 24]
     usual = Usual(Expected.fit(known))
-    past = windows.past(flow, init_times, usual.lags(3), usual.memory(3))
-    past.values[:] = np.nan
     times = init_times[:, None] + np.arange(1, 4) * HOUR
     np.testing.assert_allclose(
-        usual(past, 3).values, usual.expected.usual.expected(times), rtol=1e-5
+        usual(History.of(flow[:0], init_times), 3).values,
+        usual.expected.usual.expected(times),
+        rtol=1e-5,
     )
 
 

@@ -14,6 +14,7 @@ from data.flow import split
 from data.paths import models_root
 from data.store.store import Store
 from forecasting.ensemble import NeuralForecaster
+from forecasting.history import History
 from forecasting.registry.versions import load_version
 from pipelines.benchmark.speed.city import temporary_home
 from pipelines.benchmark.speed.harness import Work, memory_from_now
@@ -40,8 +41,7 @@ class Served(NamedTuple):
 
     def forecast(self, init_times: np.ndarray) -> xr.DataArray:
         """Returns the forecast of a stack of windows."""
-        lags = self.forecaster.lags(HORIZON)
-        return self.forecaster(windows.past(self.flow, init_times, lags), HORIZON)
+        return self.forecaster(History.of(self.flow, init_times), HORIZON)
 
 
 def one_command_a_window(side: int) -> Work:

@@ -13,23 +13,21 @@ from data.city import load_city
 from data.flow import CHANNELS
 from data.intervals import with_band
 from forecasting.forecaster import label_forecast
+from forecasting.history import History
 
 CITY = dataclasses.replace(load_city("bj"), grid=(3, 4))
 
 
 def small_forecast(horizon: int) -> xr.DataArray:
-    past = xr.DataArray(
-        np.zeros((1, 0, 2, 3, 4)),
-        dims=("init_time", "lag", "channel", "y", "x"),
-        coords={
-            "init_time": np.array(["2016-01-01T00:00"], "datetime64[s]"),
-            "lag": np.array([], dtype=int),
-            "channel": list(CHANNELS),
-        },
+    flow = xr.DataArray(
+        np.zeros((0, 2, 3, 4)),
+        dims=("time", "channel", "y", "x"),
+        coords={"time": np.array([], "datetime64[s]"), "channel": list(CHANNELS)},
         attrs={"city": "bj", "timezone": "Asia/Shanghai", "step": 1800},
     )
+    history = History.of(flow, np.array(["2016-01-01T00:00"], "datetime64[s]"))
     values = np.arange(horizon * 24, dtype=np.float32).reshape(1, horizon, 2, 3, 4)
-    forecast = label_forecast(values, past)
+    forecast = label_forecast(values, history)
     forecast.attrs |= {"forecaster": "persistence", "model_version": "", "code_version": "1"}
     return forecast
 

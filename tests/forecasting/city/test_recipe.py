@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from data import windows
 from data.city import City, load_city
 from data.errors import FlowcastError
 from data.flow import Split, split
@@ -17,6 +16,7 @@ from forecasting.city.fit import FitPlan, begin, fitted, network_for
 from forecasting.city.recipe import Recipe
 from forecasting.covariates.config import PLAIN, ContextConfig
 from forecasting.ensemble import NeuralForecaster
+from forecasting.history import History
 from forecasting.training.hardware import Computing
 from forecasting.training.state import Epoch, TrainingState
 from pipelines.train.checkpoints import _written
@@ -185,8 +185,7 @@ def test_a_network_that_there_is_not_is_told(city: City) -> None:
 
 def values_of(forecaster: NeuralForecaster, parts: Split) -> np.ndarray:
     flow, init_times = parts.train, parts.train["time"].values[[400, 500]]
-    slots = forecaster.lags(3), forecaster.memory(3)
-    return forecaster(windows.past(flow, init_times, *slots), 3).values
+    return forecaster(History.of(flow, init_times), 3).values
 
 
 def test_what_is_fitted_is_the_mean_of_its_members_before_and_after_the_final_fits(

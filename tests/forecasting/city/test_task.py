@@ -16,6 +16,7 @@ from data.weather import label_weather
 from forecasting.baselines import Persistence, Usual
 from forecasting.city.task import CityTask
 from forecasting.covariates.config import PARTS, PLAIN, ContextConfig
+from forecasting.history import History
 from forecasting.networks import NETWORKS
 from forecasting.networks.base import Frames
 from forecasting.rollout.torch_rollout import build_network
@@ -74,8 +75,7 @@ def test_what_is_trained_on_is_what_a_live_forecast_would_show(
     last = torch.arange(len(feed))[-2 * WEEK :: 17]
     past, future, maps, numbers = feed.take(last)
     chosen = init_times[last.numpy()]
-    live = windows.past(parts.train, chosen, lags, context.memory(lags, targets))
-    seen = context.seen(live, lags, targets, 3, weather)
+    seen = context.seen(History.of(parts.train, chosen), lags, targets, 3, weather)
     np.testing.assert_allclose(past, seen.frames, atol=1e-4)
     np.testing.assert_allclose(maps, seen.maps, rtol=2e-3, atol=2e-3)
     np.testing.assert_allclose(numbers, seen.vector, atol=1e-5)

@@ -21,6 +21,7 @@ from forecasting.city.recipe import Recipe
 from forecasting.city.trees import FittedTrees, TreesProgress
 from forecasting.covariates.covariates import Context
 from forecasting.forecaster import label_forecast
+from forecasting.history import History
 from forecasting.registry.manifest import read_manifest
 from forecasting.registry.versions import load_version, verify
 from forecasting.training.hardware import Computing
@@ -103,12 +104,12 @@ class Constant:
     def lags(self, horizon: int) -> tuple[int, ...]:
         return (0,)
 
-    def memory(self, horizon: int) -> tuple[int, ...]:
+    def optional_lags(self, horizon: int) -> tuple[int, ...]:
         return ()
 
-    def __call__(self, past: xr.DataArray, horizon: int) -> xr.DataArray:
-        shape = (past.sizes["init_time"], horizon, *past.shape[2:])
-        return label_forecast(np.full(shape, self.value, dtype=np.float32), past)
+    def __call__(self, history: History, horizon: int) -> xr.DataArray:
+        shape = (len(history.init_times), horizon, *history.flow.shape[1:])
+        return label_forecast(np.full(shape, self.value, dtype=np.float32), history)
 
 
 class Ten:
@@ -140,8 +141,7 @@ def test_where_both_say_the_same_the_networks_serve(parts: Split) -> None:
 
 def values_of(forecaster: Any, flow: xr.DataArray, horizon: int) -> np.ndarray:
     init_times = flow["time"].values[[400, 450, 500]]
-    slots = forecaster.lags(horizon), forecaster.memory(horizon)
-    return np.asarray(forecaster(windows.past(flow, init_times, *slots), horizon).values)
+    return np.asarray(forecaster(History.of(flow, init_times), horizon).values)
 
 
 def test_the_forecast_is_the_networks_and_the_trees_by_their_shares(

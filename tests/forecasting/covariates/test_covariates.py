@@ -9,11 +9,11 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import windows
 from data.city import City
 from data.weather import label_weather
 from forecasting.covariates.config import PARTS, PLAIN, ContextConfig
 from forecasting.covariates.covariates import Context, Seen, study
+from forecasting.history import History
 
 FlowOf = Callable[..., xr.DataArray]
 HOUR = np.timedelta64(1, "h")
@@ -50,18 +50,17 @@ def ahead(horizon: int) -> tuple[int, ...]:
     return tuple(range(-2, horizon + 1))
 
 
-def past_of(
-    context: Context, flow: xr.DataArray, init_times: np.ndarray, horizon: int = HORIZON
-) -> xr.DataArray:
-    return windows.past(flow, init_times, LAGS, context.memory(LAGS, ahead(horizon)))
-
-
 def shown(
     context: Context, flow: xr.DataArray, init_times: np.ndarray, horizon: int = HORIZON
 ) -> Seen:
     """What windows of a flow show a recurrent network of four slots."""
-    past = past_of(context, flow, init_times, horizon)
-    return context.seen(past, LAGS, ahead(horizon), horizon)
+    return context.seen(History.of(flow, init_times), LAGS, ahead(horizon), horizon)
+
+
+def expected_at(context: Context, flow: xr.DataArray, time: np.datetime64) -> np.ndarray:
+    """What is expected at a time of the weeks before it."""
+    history = History.of(flow, flow["time"].values[-1:])
+    return context.expected.at(history, np.array([[time]]), np.array([1]))[0, 0]
 
 
 def at(flow: xr.DataArray, init_times: np.ndarray, offsets: tuple[int, ...]) -> np.ndarray:
@@ -120,9 +119,9 @@ def test_maps_tell_of_the_same_slot_a_week_and_a_day_before(
     )
     np.testing.assert_allclose(seen.maps[0, 3, :2], np.sqrt(base / context.typical), rtol=1e-5)
     np.testing.assert_allclose(seen.maps[0, 3, 2:4], (week - base) / context.scale, rtol=1e-4)
-    usual = context.expected.at(flow, np.array(["2016-03-15T17"], "datetime64[s]"), np.array([1]))
+    usual = expected_at(context, flow, np.datetime64("2016-03-15T17", "s"))
     np.testing.assert_allclose(
-        seen.maps[0, 3, 4:6], (day - usual[0]) / context.scale, rtol=1e-4, atol=1e-5
+        seen.maps[0, 3, 4:6], (day - usual) / context.scale, rtol=1e-4, atol=1e-5
     )
 
 
@@ -197,14 +196,12 @@ def test_a_cell_without_any_flow_and_a_city_without_any_have_a_scale(flow_of: Fl
 # What is missing, and what is switched off
 
 
-def test_what_is_missing_in_memory_is_as_if_it_were_usual(
+def test_an_optional_slot_that_is_missing_is_as_if_it_were_as_expected(
     flow: xr.DataArray, context: Context
 ) -> None:
     init_times = flow["time"].values[[10 * WEEK, 10 * WEEK + 9]]
-    past = past_of(context, flow, init_times)
-    past.values[:, len(LAGS) :] = np.nan
-    seen = context.seen(past, LAGS, TARGETS, HORIZON)
-    whole = context.seen(past_of(context, flow, init_times), LAGS, TARGETS, HORIZON)
+    needed = np.unique(at(flow, init_times, tuple(-lag for lag in LAGS)))
+    seen, whole = (shown(context, one, init_times) for one in (flow[needed], flow))
     assert not seen.maps[:, :, 2:6].any()
     times = init_times[:, None] + np.arange(1, 5) * HOUR
     np.testing.assert_allclose(seen.base, context.expected.usual.expected(times), rtol=1e-5)
@@ -213,15 +210,14 @@ def test_what_is_missing_in_memory_is_as_if_it_were_usual(
 
 @settings(max_examples=20)
 @given(gone=st.sets(st.integers(0, 200), min_size=1, max_size=60))
-def test_any_slots_of_memory_may_be_missing(
+def test_any_optional_slots_may_be_missing(
     flow: xr.DataArray, context: Context, gone: set[int]
 ) -> None:
     init_times = flow["time"].values[[10 * WEEK]]
-    whole = past_of(context, flow, init_times)
-    gone = {len(LAGS) + at % (whole.sizes["lag"] - len(LAGS)) for at in gone}
-    past = whole.copy(deep=True)
-    past.values[:, list(gone)] = np.nan
-    seen, before = (context.seen(one, LAGS, TARGETS, HORIZON) for one in (past, whole))
+    optional = sorted({*context.optional_lags(LAGS, TARGETS)} - {*LAGS})
+    lost = init_times - np.array([optional[at % len(optional)] for at in gone]) * HOUR
+    less = flow[~np.isin(flow["time"].values, lost)]
+    seen, before = (shown(context, one, init_times) for one in (less, flow))
     assert all(np.isfinite(one).all() for one in seen)
     # The flow of the frames is what it was; only what is usual may be another.
     unusual = seen.frames * context.scale - before.frames * context.scale
@@ -296,7 +292,7 @@ def test_what_is_plain_sees_frames_and_looks_for_nothing(flow: xr.DataArray) -> 
     assert PLAIN.plain
     assert not any(dataclasses.replace(PLAIN, **{name: True}).plain for name in PARTS)
     context, rows = study(flow, PLAIN)
-    assert context.memory(LAGS, TARGETS) == ()
+    assert context.optional_lags(LAGS, TARGETS) == ()
     seen = shown(context, flow, flow["time"].values[[5, 6]])
     assert (seen.maps.size, seen.vector.size, seen.base.any()) == (0, 0, False)
     assert (rows.maps.size, rows.vector.size) == (0, 0)
@@ -340,13 +336,12 @@ def test_the_newest_weather_is_told_in_standard_deviations(flow: xr.DataArray) -
     assert context.features == 4 + 4 + 1
     assert rows.vector.shape == (len(flow), 8)  # the same for all steps of a window, it comes later
     init_times = flow["time"].values[10 * WEEK : 10 * WEEK + 12]
-    past = past_of(context, flow, init_times)
-    seen = context.seen(past, LAGS, TARGETS, HORIZON, weather)
+    seen = context.seen(History.of(flow, init_times), LAGS, TARGETS, HORIZON, weather)
     # 1680 hours are 280 records: 1 until a sixth hour has gone by, then 3.
     assert seen.vector[:, :, 8].tolist() == [[-1.0] * 7] * 6 + [[1.0] * 7] * 6
     later = weather.copy()
     later[weather["time"].values > init_times[0]] = 50
-    again = context.seen(past[:1], LAGS, TARGETS, HORIZON, later)
+    again = context.seen(History.of(flow, init_times[:1]), LAGS, TARGETS, HORIZON, later)
     np.testing.assert_array_equal(again.vector, seen.vector[:1])
 
 
@@ -394,9 +389,9 @@ def test_a_stack_equals_its_windows_and_no_later_one_counts(
 @pytest.mark.parametrize("horizon", [1, 24, WEEK, 2 * WEEK])
 def test_no_slot_that_is_looked_for_lies_in_the_future(flow: xr.DataArray, horizon: int) -> None:
     context, _ = study(flow[: 4 * WEEK], EVERYTHING)
-    memory = context.memory(LAGS, ahead(horizon))
-    assert min(memory) >= 0
-    assert list(memory) == sorted(set(memory), reverse=True)
+    lags = context.optional_lags(LAGS, ahead(horizon))
+    assert min(lags) >= 0
+    assert list(lags) == sorted(set(lags), reverse=True)
 
 
 def test_a_day_ahead_yesterday_is_the_newest_day_that_is_known(flow_of: FlowOf) -> None:
@@ -406,6 +401,6 @@ def test_a_day_ahead_yesterday_is_the_newest_day_that_is_known(flow_of: FlowOf) 
     seen = shown(context, flow, np.array([init_time]), 50)
     for lead, days in ((1, 1), (24, 1), (25, 2), (48, 2), (49, 3)):
         time = init_time + (lead - 24 * days) * HOUR
-        usual = context.expected.at(flow, np.array([time]), np.array([1]))[0]
+        usual = expected_at(context, flow, time)
         unusual = (flow.sel(time=time).values - usual) / context.scale
         np.testing.assert_allclose(seen.maps[0, 2 + lead, 4:6], unusual, rtol=1e-4, atol=1e-5)

@@ -10,6 +10,7 @@ from data import windows
 from data.city import load_city
 from data.flow import label
 from forecasting.baselines import Persistence
+from forecasting.history import History
 from forecasting.intervals.conformal import Bands, calibrated
 from forecasting.intervals.residuals import BEGINS, BIN_EDGES, bins, levels
 
@@ -251,7 +252,7 @@ def test_a_forecaster_is_calibrated_by_its_errors_at_each_lead() -> None:
     bands = calibrated(Persistence(), flow, init_times, 3)
     assert bands.horizon == 3
     assert bands.newest == int(init_times[-1].astype(int))
-    forecast = Persistence()(windows.past(flow, init_times, (0,)), 3)
+    forecast = Persistence()(History.of(flow, init_times), 3)
     whole = Bands.empty(3).scored(forecast, windows.future(flow, init_times, 3))
     np.testing.assert_allclose(bands.counts, whole.counts, rtol=1e-5)
 

@@ -12,7 +12,6 @@ import xarray as xr
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from data import windows
 from data.city import City
 from data.errors import FlowcastError
 from data.files import sha256
@@ -20,6 +19,7 @@ from data.weather import label_weather
 from forecasting.covariates.config import PLAIN, ContextConfig
 from forecasting.covariates.covariates import study
 from forecasting.ensemble import NeuralForecaster
+from forecasting.history import History
 from forecasting.networks.swinlstm_b import SwinLSTMConfig
 from forecasting.networks.with_covariates import CovariateShape, RecurrentWithCovariates
 from forecasting.onnx_export.export import export
@@ -121,10 +121,9 @@ def networks_of(forecaster: NeuralForecaster) -> list[nn.Module]:
     return [one.network for one in forecaster.rollouts if isinstance(one, TorchRollout)]
 
 
-def past_of(forecaster: NeuralForecaster, flow: xr.DataArray, *rows: int) -> xr.DataArray:
-    """The past of windows for six hours ahead."""
-    slots = forecaster.lags(6), forecaster.memory(6)
-    return windows.past(flow, flow["time"].values[list(rows)], *slots)
+def history_at(flow: xr.DataArray, *rows: int) -> History:
+    """The history of forecasts from some slots of a flow."""
+    return History.of(flow, flow["time"].values[list(rows)])
 
 
 @pytest.fixture
@@ -160,7 +159,7 @@ def test_a_loaded_version_gives_the_same_forecast(
     weather: xr.DataArray,
 ) -> None:
     loaded = load(root)
-    past = past_of(forecaster, flow, 10, 200, 330)
+    past = history_at(flow, 10, 200, 330)
     xr.testing.assert_identical(loaded(past, 6), forecaster(past, 6))
     of_rain = [dataclasses.replace(one, weather=weather) for one in (loaded, forecaster)]
     xr.testing.assert_identical(of_rain[0](past, 6), of_rain[1](past, 6))
@@ -423,8 +422,11 @@ def test_an_exported_version_forecasts_as_torch_does(
 ) -> None:
     loaded = load(root)
     assert loaded.runtime == "onnxruntime float32"
-    past = past_of(forecaster, flow, 10, 200, 330)
-    assert (loaded.lags(6), loaded.memory(6)) == (forecaster.lags(6), forecaster.memory(6))
+    past = history_at(flow, 10, 200, 330)
+    assert (loaded.lags(6), loaded.optional_lags(6)) == (
+        forecaster.lags(6),
+        forecaster.optional_lags(6),
+    )
     xr.testing.assert_allclose(loaded(past, 6), forecaster(past, 6), rtol=1e-4, atol=1e-3)
     hashes = [sha256(path) for path in files_of(exported)]
     assert read_manifest(root, "toy", VERSION).export["sha256"] == hashes
@@ -447,7 +449,7 @@ def test_torch_stands_in_where_one_of_the_exports_is_damaged_or_gone(
         path.write_bytes(content)
     loaded = load(root)
     assert loaded.runtime == "torch"
-    past = past_of(forecaster, flow, 200)
+    past = history_at(flow, 200)
     xr.testing.assert_identical(loaded(past, 6), forecaster(past, 6))
 
 
@@ -477,7 +479,7 @@ def test_networks_on_frames_alone_are_kept_behind_the_others(
         plain=both.plain.context,
     )
     assert verify(root, "toy", VERSION) == []
-    loaded, past = load(root), past_of(both, flow, 10, 200)
+    loaded, past = load(root), history_at(flow, 10, 200)
     assert loaded.plain is not None
     assert loaded.runtime == loaded.plain.runtime == ("torch", "onnxruntime float32")[is_exported]
     ours, theirs = both(past, 6), both.plain(past, 6)

@@ -8,6 +8,7 @@ import xarray as xr
 
 from data import windows
 from data.errors import FlowcastError
+from forecasting.history import History
 from forecasting.trees.features import TreesConfig, features
 from forecasting.trees.forecaster import Grown, grow
 
@@ -42,8 +43,7 @@ def forecast(
     grown: Grown, flow: xr.DataArray, init_times: np.ndarray, horizon: int
 ) -> xr.DataArray:
     forecaster = grown.forecaster
-    slots = forecaster.lags(horizon), forecaster.memory(horizon)
-    return forecaster(windows.past(flow, init_times, *slots), horizon)
+    return forecaster(History.of(flow, init_times), horizon)
 
 
 def test_a_cell_sees_its_frames_its_neighbours_its_city_and_its_place() -> None:
@@ -91,7 +91,7 @@ def test_what_is_selected_does_not_know_the_validation_days(
     other = validation.copy(data=validation.values * 3)
     one, two = (grow(train, part, 1, config, 0).selected for part in (validation, other))
     init_times = windows.whole(train, (0, 1, 2, 3), 1)[-5:]
-    past = windows.past(train, init_times, one.lags(1), one.memory(1))
+    past = History.of(train, init_times)
     xr.testing.assert_identical(one(past, 1), two(past, 1))
 
 

@@ -13,6 +13,7 @@ from data.errors import FlowcastError
 from data.paths import models_root
 from data.store.ingests import Source
 from data.store.store import Store
+from forecasting.history import History
 from forecasting.intervals.coverage import shares
 from forecasting.registry.versions import load_bands, load_version
 from pipelines.evaluate.backtest import (
@@ -202,8 +203,7 @@ def test_bands_are_counted_as_they_lie_around_the_forecasts(calibrated_home: Pat
     bands = load_bands(models_root(), city, version)
     assert bands is not None
     init_times = flow["time"].values[-169:-2]
-    slots = forecaster.lags(2), forecaster.memory(2)
-    around = bands.around(forecaster(windows.past(flow, init_times, *slots), 2)).sel(coverage=0.8)
+    around = bands.around(forecaster(History.of(flow, init_times), 2)).sel(coverage=0.8)
     came = windows.future(flow, init_times, 2).values
     held = (around.values[0] <= came) & (came <= around.values[1])
     counted = shares(result.coverage.sel(bands=BANDS[0]), "lead_time")["held"].sel(coverage=0.8)

@@ -12,6 +12,7 @@ from data.intervals import band
 from data.paths import models_root
 from data.store.ingests import Source
 from data.store.store import Store
+from forecasting.history import History
 from forecasting.intervals.conformal import Bands
 from forecasting.registry.versions import load_bands, load_version
 from pipelines.forecast.calibration import bands_at
@@ -33,8 +34,7 @@ def served(
     version = str(store.promotions.champion(city))
     forecaster = load_version(models_root(), city, version)
     init_times = start + np.arange(hours) * HOUR
-    slots = forecaster.lags(4), forecaster.memory(4)
-    made = forecaster(windows.past(store.flow.read(city), init_times, *slots), 4)
+    made = forecaster(History.of(store.flow.read(city), init_times), 4)
     made.attrs |= {"forecaster": forecaster.name, "model_version": version, **attrs}
     bands = []
     for hour, init_time in enumerate(init_times):

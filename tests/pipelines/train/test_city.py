@@ -391,7 +391,7 @@ def test_parts_of_the_context_can_be_left_out(small_home: Path) -> None:
         train(store, city, single(epochs=1, without=parts, **QUICK), options=RunOptions(CPU))
     )
     assert bare.manifest.around == {}
-    assert kept_forecast(small_home, bare).memory(4) == ()
+    assert kept_forecast(small_home, bare).optional_lags(4) == ()
     less = finish(
         train(store, city, single(epochs=1, without=["hour"], **QUICK), options=RunOptions(CPU))
     )
@@ -440,7 +440,7 @@ def test_a_second_kind_of_networks_is_trained_kept_and_gone_on_with(small_home: 
     assert (manifest.members, manifest.networks) == (1, 2)
     assert loaded.plain is not None
     assert loaded.plain_share == manifest.plain["share"] > 0
-    assert loaded.plain.memory(1) == ()
+    assert loaded.plain.optional_lags(1) == ()
     assert loaded.plain.runtime == loaded.runtime == "onnxruntime float32"
     assert verify(models_root(), "small", manifest.version) == []
     whole = contents(small_home)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from data import windows
 from data.city import load_city
 from data.flow import split
 from data.paths import models_root
@@ -16,6 +15,7 @@ from data.store.store import Store
 from forecasting.city.fit import FitPlan
 from forecasting.city.recipe import Recipe
 from forecasting.city.task import CityTask
+from forecasting.history import History
 from forecasting.networks.swin import SwinBlock
 from forecasting.registry.manifest import read_manifest
 from forecasting.registry.versions import load_version
@@ -153,8 +153,7 @@ def test_what_is_judged_is_what_serves(small_home: Path, final: bool) -> None:
     assert served.runtime == f"onnxruntime {facts['precision']}"
     assert len(served.rollouts) == len(facts["sha256"]) == 2
     init_times = Store().flow.read(city)["time"].values[[700]]
-    past = windows.past(Store().flow.read(city), init_times, served.lags(2), served.memory(2))
-    assert np.isfinite(served(past, 2)).all()
+    assert np.isfinite(served(History.of(Store().flow.read(city), init_times), 2)).all()
 
 
 def test_a_precision_that_nothing_serves_in_is_refused() -> None:
