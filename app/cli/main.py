@@ -172,7 +172,7 @@ VERBS: dict[str, tuple[Callable[..., None], ...]] = {
     "Models": (train.train,),
     "Operation": (
         operate.schedule,
-        operate.step,
+        operate.update,
         operate.nightly,
         operate.replay,
         operate.doctor,
@@ -184,6 +184,7 @@ VERBS: dict[str, tuple[Callable[..., None], ...]] = {
 for panel, verbs in VERBS.items():
     for verb in verbs:
         app.command(rich_help_panel=panel)(verb)
+app.command("step", hidden=True)(operate.update)  # its former name
 app.add_typer(models.app, name="models", rich_help_panel="Models")
 app.add_typer(benchmark.app, name="benchmark", rich_help_panel="Research")
 

@@ -1,4 +1,4 @@
-"""The verbs of operation: schedule, step, nightly, replay, doctor."""
+"""The verbs of operation: schedule, update, nightly, replay, doctor."""
 
 import os
 import sys
@@ -21,22 +21,32 @@ from app.cli.options import (
     print_json,
     print_table,
 )
-from data.city import City, load_city
+from data.city import load_city
 from data.clock import stamp
 from data.errors import FlowcastError
 
 CitiesOption = Annotated[
     list[str] | None,
-    typer.Option("--city", help="City; again for more. All that have flow by default."),
+    typer.Option(
+        "--city",
+        metavar="CITY",
+        show_default="all with flow or files in their inbox",
+        help="Name of a city. Repeatable.",
+    ),
 ]
 AtOption = Annotated[
-    str, typer.Option(help="When nights begin, in each city's time, such as 02:00.")
+    str,
+    typer.Option(metavar="HH:MM", help="Start the night's training then, in the city's time zone."),
 ]
 MinutesOption = Annotated[
-    float, typer.Option(min=0.1, max=720, help="Of a night's training, at most.")
+    float,
+    typer.Option(
+        min=0.1, max=720, metavar="MINUTES", help="Train for at most MINUTES, all fits together."
+    ),
 ]
 WarmOption = Annotated[
-    bool, typer.Option("--warm", help="Begin with the champion's weights where they fit.")
+    bool,
+    typer.Option("--warm", help="Start from the champion's weights where they fit the network."),
 ]
 
 
@@ -49,41 +59,48 @@ def schedule(
     metrics: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Prometheus text file; FLOWCAST_HOME/metrics/flowcast.prom."
+            metavar="FILE",
+            show_default="metrics/flowcast.prom in FLOWCAST_HOME",
+            help="Write metrics for Prometheus to FILE every 30 seconds.",
         ),
     ] = None,
 ) -> None:
-    """Keeps cities forecast, scored and retrained every night; Ctrl-C or SIGTERM ends it."""
+    """Forecast and score each new slot of the cities, and retrain every night.
+
+    Ingests files from each city's inbox. A store has one scheduler; a second one waits. Ctrl-C or
+    SIGTERM ends it within ten seconds; logs go to stderr.
+    """
     from data.paths import metrics_file
     from data.store.store import Store
     from pipelines import log
+    from pipelines.operate.job import JobOptions
     from pipelines.operate.prometheus import write_metrics
-    from pipelines.operate.schedule import Plan, serve, served_cities, until_signalled
+    from pipelines.operate.schedule import Plan, serve, served_cities, until_signaled
 
-    _check_time_of_day(at)
+    options = JobOptions(horizon, _checked(at), minutes, warm)
     log.to_stderr()
     store = Store()
-    cities = served_cities(store, city or [])
-    stop = until_signalled()
     path = metrics or metrics_file()
     plan = Plan(
-        cities,
-        horizon,
-        at,
-        minutes,
-        warm,
-        after=lambda now, served: write_metrics(path, store, served, now),
-        look=None if city else lambda: served_cities(store, []),
+        served_cities(store, city or []),
+        options,
+        after_heartbeat=lambda now, served: write_metrics(path, store, served, now),
+        find_cities=None if city else lambda: served_cities(store, []),
     )
-    serve(store, plan, stop)
-    # A tick that waits for a database must not hold the end up; nothing is left to be done.
+    serve(store, plan, until_signaled())
+    # A tick that waits for a database must not delay the end; nothing is left to do.
     sys.stderr.flush()
     os._exit(0)
 
 
-def step(city: CityOption, horizon: HorizonOption = 4) -> None:
-    """Does for a city what is due once: inbox, forecast, scores, drift; for cron and Kubernetes."""
-    _job("step", city, ["--horizon", str(horizon)])
+def update(city: CityOption, horizon: HorizonOption = 4) -> None:
+    """Do what is due for a city once: ingest its inbox, forecast, score, check for drift.
+
+    Runs at most once per slot, so that cron and Kubernetes may start it as often as they like.
+    """
+    from pipelines.operate.job import JobOptions, run_job
+
+    raise typer.Exit(run_job("step", city, JobOptions(horizon)))
 
 
 def nightly(
@@ -93,50 +110,62 @@ def nightly(
     minutes: MinutesOption = 30.0,
     warm: WarmOption = False,
 ) -> None:
-    """Trains a candidate for a city, once a night, and promotes it if it passes every gate."""
-    _check_time_of_day(at)
-    more = ["--horizon", str(horizon), "--at", at, "--minutes", f"{minutes:g}"]
-    _job("nightly", city, [*more, *(["--warm"] if warm else [])])
+    """Train a candidate for a city and promote it if it passes every gate.
+
+    Runs at most once per night; a night that was interrupted continues where it was saved.
+    """
+    from pipelines.operate.job import JobOptions, run_job
+
+    options = JobOptions(horizon, _checked(at), minutes, warm)
+    raise typer.Exit(run_job("nightly", city, options))
 
 
-def _check_time_of_day(at: str) -> None:
+def _checked(at: str) -> str:
     from pipelines.operate.due_times import time_of_day
 
     try:
         time_of_day(at)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-
-
-def _job(job: str, city: str, more: list[str]) -> None:
-    from pipelines.operate.job import main
-
-    if code := main([job, "--city", city, *more]):
-        raise typer.Exit(code)
+    return at
 
 
 def replay(
     city: CityOption,
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(help="Files or folders to play in place of the archive's test days."),
+        typer.Argument(
+            metavar="[PATH...]",
+            show_default="the test days of the archive",
+            help="Replay these files and folders.",
+        ),
     ] = None,
     into: Annotated[
-        str, typer.Option(help="City that is played into; made where it is not there.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            show_default="CITY-live",
+            help="Replay into the inbox of this city, which is created if it does not exist.",
+        ),
     ] = "",
     speed: Annotated[
-        float, typer.Option(min=0.001, help="Times as fast as the clock; 600.")
+        float, typer.Option(min=0.001, metavar="FACTOR", help="Replay FACTOR times as fast.")
     ] = 600.0,
     begin: Annotated[
         str,
         typer.Option(
             "--from",
             metavar="TIME",
-            help="First slot, in the city's time; the first test day, or that of the files.",
+            show_default="the first test day, or slot of the files",
+            help="First slot, in the city's time zone unless it has an offset.",
         ),
     ] = "",
 ) -> None:
-    """Plays an archive, or files, back as if live, slot by slot, into the inbox of another city."""
+    """Replay an archive, or files, as if live: slot by slot into the inbox of another city.
+
+    Slots before the first one are copied into that city's archive. To forecast what is replayed, run
+    `forecast schedule` for it.
+    """
     from data.store.store import Store
     from pipelines.ingest import replay as run
 
@@ -145,41 +174,39 @@ def replay(
     first = parse_time(begin, place) if begin else None
     chosen = run.from_files(paths, place, first) if paths else run.from_archive(store, place, first)
     stored, flow = run.store_past(store, place, other, chosen)
+    pause = float(place.step / np.timedelta64(1, "s")) / speed
     ERR.print(
-        f"{stored:,} slots before are stored; {len(flow):,} are played into {other.name}, one every "
-        f"{_seconds(place) / speed:.3g} s; "
-        f"to forecast them: forecast schedule --city {other.name}",
+        f"{stored:,} earlier slots are stored; {len(flow):,} are replayed into {other.name}, one every "
+        f"{pause:.3g} s; to forecast them: forecast schedule --city {other.name}",
         markup=False,
     )
     for now in run.play(flow, other):
         OUT.print(stamp(now, place.timezone), markup=False)
-        time.sleep(_seconds(place) / speed)
-
-
-def _seconds(city: City) -> float:
-    return float(city.step / np.timedelta64(1, "s"))
+        time.sleep(pause)
 
 
 def doctor(city: CitiesOption = None, as_json: JsonOption = False) -> None:
-    """Tells what is well and what is not; exits with 0 well, 1 someone should look, 2 failure."""
+    """Check the health of the scheduler, the machine and the cities.
+
+    Exit code: 0 ok, 1 a warning, 2 a failure.
+    """
     from data.store.store import Store
-    from pipelines.operate.doctor import examine, unable, unreadable
+    from pipelines.operate.doctor import broken_cities, broken_store, check_health, exit_code
     from pipelines.operate.job import present
-    from pipelines.operate.prometheus import exit_code
     from pipelines.operate.schedule import served_cities
 
     try:
         store = Store()
-        found = examine(store, served_cities(store, city or []), present())
-    except FlowcastError as error:  # who cannot look has found a failure
-        found = [unable(str(error)), *unreadable()]
+        checks = check_health(store, served_cities(store, city or []), present())
+    except FlowcastError as error:  # a store that cannot be read is a failure
+        checks = [broken_store(str(error)), *broken_cities()]
     if as_json:
-        print_json({"status": exit_code(found), "findings": [vars(one) for one in found]})
+        print_json({"status": exit_code(checks), "findings": [vars(one) for one in checks]})
     else:
-        table = Table("", "city", "status", "")
+        table = Table("check", "city", "status", "message")
         colors = {"ok": "green", "warning": "yellow", "failure": "red"}
-        for one in found:
+        for one in checks:
             status = Text(one.status, style=colors[one.status])
             table.add_row(one.name, one.city, status, one.message)
         print_table(table)
-    raise typer.Exit(exit_code(found))
+    raise typer.Exit(exit_code(checks))

@@ -1,7 +1,7 @@
-"""Doctor: what is well with flowcast and what is not, for people and for monitoring."""
+"""Doctor: health checks of the cities, the scheduler and the machine, for people and monitoring."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,30 +17,33 @@ from data.store.store import Store
 from forecasting.registry.manifest import read_manifest
 from pipelines.forecast.champion import problems
 from pipelines.ingest.inbox import stale, unrecognized
-from pipelines.operate.job import LIMITS
+from pipelines.operate.job import TIME_LIMITS
 
-WELL, WARNING, FAILURE = "ok", "warning", "failure"
-LATE = 3
+OK, WARNING, FAILURE = "ok", "warning", "failure"
+STATUS = {OK: 0, WARNING: 1, FAILURE: 2}
+"""Number of a status, for monitoring and as an exit code."""
+LATE_STEPS = 3
 """Steps after which the newest slot is late; twice as many are a failure."""
-OLD = np.timedelta64(3, "D")
-"""Age of a champion that is retrained every night from which on someone should look."""
-BEATS = 120
+MAX_CHAMPION_AGE = 10.0
+"""Days since the newest flow that the champion was trained on; it is retrained every night."""
+HEARTBEAT_TIMEOUT = 120
 """Seconds without a heartbeat after which a scheduler is dead."""
-MISSED_NIGHTS = 2.5 * 86_400
-"""Seconds after the last night from which on someone should look why there is none."""
-UNTAKEN = 3600.0
-"""Seconds after which a file of the inbox should have been taken in."""
-ROOM = 2**30
-"""Bytes of the disk below which someone should look; a tenth of them is a failure."""
+NIGHT_TIMEOUT = 2.5 * 86_400
+"""Seconds since the last night from which on nights are missing."""
+INBOX_TIMEOUT = 3600.0
+"""Seconds after which a file of the inbox should have been ingested."""
+MIN_DISK = 2**30
+"""Bytes of free disk below which is a warning; below a tenth of them is a failure."""
+SECOND = np.timedelta64(1, "s")
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
+class HealthCheck:
+    """One thing that was checked.
 
     Attributes:
         name: of it, such as `data`.
-        city: whose, "" for all.
+        city: that it concerns, "" for all.
         status: `ok`, `warning` or `failure`.
         message: for people.
         value: the figure behind it, for monitoring; None where there is none.
@@ -55,175 +58,175 @@ class Finding:
     unit: str = ""
 
 
-def examine(store: Store, cities: Sequence[City], now: np.datetime64) -> list[Finding]:
-    """Returns what was found of the cities, the scheduler and the machine.
-
-    Args:
-        store: with all that is known.
-        cities: that are looked at.
-        now: UTC.
-    """
-    found = [_scheduler(store, cities, now), _disk(), _gpu(), *unreadable()]
+def check_health(store: Store, cities: Sequence[City], now: np.datetime64) -> list[HealthCheck]:
+    """Returns the health of the scheduler, the machine and the cities, at `now`, UTC."""
+    found = [_scheduler(store, cities, now), _disk(), _gpu(), *broken_cities()]
     for city in cities:
-        found += [_data(store, city, now), _gaps(store, city, now), *_champion(store, city, now)]
+        found += [_data(store, city, now), _gaps(store, city, now), _champion(store, city, now)]
         found += [*_runs(store, city, now), _drift(store, city), _inbox(city, now)]
     return found
 
 
-def unreadable() -> list[Finding]:
-    """Returns the cities whose TOML is wrong: nothing is done for them until it is mended."""
+def broken_cities() -> list[HealthCheck]:
+    """Returns the cities whose TOML is wrong: no job runs for them until it is corrected."""
     found = []
     for name in sorted(city_files()):
         try:
             load_city(name)
         except FlowcastError as error:
-            found.append(Finding("city", name, FAILURE, str(error)))
+            found.append(HealthCheck("city", name, FAILURE, str(error)))
     return found
 
 
-def unable(reason: str) -> Finding:
-    """Returns what is found where nothing can be looked at."""
-    return Finding("store", "", FAILURE, reason)
+def broken_store(reason: str) -> HealthCheck:
+    """Returns the check of a store that cannot be read."""
+    return HealthCheck("store", "", FAILURE, reason)
 
 
-def _scheduler(store: Store, cities: Sequence[City], now: np.datetime64) -> Finding:
-    beat = store.heartbeats.newest("scheduler")
-    age = None if beat is None else float((now - beat["at"]) / np.timedelta64(1, "s"))
-    last = None if beat is None else beat["at"]
-    if (
-        (age is None or age > BEATS)
-        and cities
-        and all(_steps(store, one, last, now) for one in cities)
-    ):
-        return Finding("scheduler", "", WELL, "none; steps are started otherwise", age, "seconds")
-    if beat is None or age is None:
-        return Finding("scheduler", "", WARNING, "no scheduler has ever run: forecast schedule")
-    place = f"on {beat['host']}, process {beat['pid']}"
-    if age < -BEATS:
-        text = (
-            f"its heartbeat {place} is {duration(-age)} ahead; are the clocks of the hosts right?"
-        )
-        return Finding("scheduler", "", WARNING, text, age, "seconds")
-    if age > BEATS:
+def exit_code(checks: Sequence[HealthCheck]) -> int:
+    """Returns the number of the worst status."""
+    return max((STATUS[one.status] for one in checks), default=0)
+
+
+def _scheduler(store: Store, cities: Sequence[City], now: np.datetime64) -> HealthCheck:
+    heartbeat = store.heartbeats.newest("scheduler")
+    last = None if heartbeat is None else heartbeat["at"]
+    age = None if last is None else float((now - last) / SECOND)
+
+    def check(status: str, text: str) -> HealthCheck:
+        return HealthCheck("scheduler", "", status, text, age, "seconds")
+
+    silent = age is None or age > HEARTBEAT_TIMEOUT
+    if silent and cities and all(_updated_otherwise(store, one, last, now) for one in cities):
+        return check(OK, "none; updates are started otherwise, such as by cron")
+    if heartbeat is None or age is None:
+        return check(WARNING, "no scheduler has ever run; start it: forecast schedule")
+    place = f"on {heartbeat['host']}, process {heartbeat['pid']}"
+    if age < -HEARTBEAT_TIMEOUT:
+        text = f"its heartbeat {place} is {duration(-age)} ahead; set the clocks of the hosts right"
+        return check(WARNING, text)
+    if age > HEARTBEAT_TIMEOUT:
         text = f"no heartbeat for {duration(age)}, the last {place}; start it: forecast schedule"
-        return Finding("scheduler", "", FAILURE, text, age, "seconds")
-    return Finding("scheduler", "", WELL, f"alive {place}", age, "seconds")
+        return check(FAILURE, text)
+    return check(OK, f"alive {place}")
 
 
-def _steps(store: Store, city: City, beat: np.datetime64 | None, now: np.datetime64) -> bool:
-    """Returns whether steps of a city go on by other means, two slots after the last heartbeat."""
+def _updated_otherwise(
+    store: Store, city: City, heartbeat: np.datetime64 | None, now: np.datetime64
+) -> bool:
+    """Returns whether updates of a city go on two slots after the last heartbeat."""
     table = store.runs.table(city.name, "step", last=1)
     if table.empty:
         return False
-    begun = np.datetime64(table["started_at"].iloc[-1], "s")
-    return bool(now - begun < 2 * city.step and (beat is None or begun - beat > 2 * city.step))
+    started = np.datetime64(table["started_at"].iloc[-1], "s")
+    recent = now - started < 2 * city.step
+    return bool(recent and (heartbeat is None or started - heartbeat > 2 * city.step))
 
 
-def _disk() -> Finding:
+def _disk() -> HealthCheck:
     folder = home()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    status = FAILURE if free < ROOM / 10 else WARNING if free < ROOM else WELL
-    return Finding(
-        "disk", "", status, f"{free / 2**30:,.1f} GiB free in {home()}", float(free), "bytes"
-    )
+    status = FAILURE if free < MIN_DISK / 10 else WARNING if free < MIN_DISK else OK
+    text = f"{free / 2**30:,.1f} GiB free in {home()}"
+    return HealthCheck("disk", "", status, text, float(free), "bytes")
 
 
-def _gpu() -> Finding:
+def _gpu() -> HealthCheck:
     program = shutil.which("nvidia-smi")
-    text = "a GPU is there" if program else "no GPU; networks train on the processor"
-    return Finding("gpu", "", WELL, text, float(bool(program)))
+    text = "a GPU is available" if program else "no GPU; networks train on the processor"
+    return HealthCheck("gpu", "", OK, text, float(bool(program)))
 
 
-def _data(store: Store, city: City, now: np.datetime64) -> Finding:
+def _data(store: Store, city: City, now: np.datetime64) -> HealthCheck:
     span = store.flow.span(city, last=now)
     if span is None:
         text = f"no flow; run: forecast ingest --city {city.name} PATH"
-        return Finding("data", city.name, FAILURE, text)
+        return HealthCheck("data", city.name, FAILURE, text)
     end = Clock(city.step, city.timezone).after(span[1], 1)
-    late = float((now - end) / np.timedelta64(1, "s"))
-    steps = late / float(city.step / np.timedelta64(1, "s"))
-    status = FAILURE if steps > 2 * LATE else WARNING if steps > LATE else WELL
-    text = f"newest slot {stamp(span[1], city.timezone)}, over for {duration(max(late, 0))}"
-    return Finding("data", city.name, status, text, late, "seconds")
+    late = float((now - end) / SECOND)
+    steps = late / float(city.step / SECOND)
+    status = FAILURE if steps > 2 * LATE_STEPS else WARNING if steps > LATE_STEPS else OK
+    text = f"newest slot {stamp(span[1], city.timezone)}, ended {duration(max(late, 0))} ago"
+    return HealthCheck("data", city.name, status, text, late, "seconds")
 
 
-def _gaps(store: Store, city: City, now: np.datetime64) -> Finding:
+def _gaps(store: Store, city: City, now: np.datetime64) -> HealthCheck:
     span = store.flow.span(city, last=now)
     if span is None:
-        return Finding("gaps", city.name, WELL, "no flow, no gaps")
-    clock = Clock(city.step, city.timezone)
-    back = clock.after(span[1], 1 - city.slots_per_day)
-    flow = store.flow.read(city, first=back, last=span[1])
-    lacking = len(windows.missing(flow, span[1], range(city.slots_per_day)))
-    status = WARNING if lacking else WELL
-    text = f"{lacking} of the newest {city.slots_per_day} slots are missing"
-    return Finding("gaps", city.name, status, text, float(lacking), "slots")
+        return HealthCheck("gaps", city.name, OK, "no flow, no gaps")
+    day = city.slots_per_day
+    first = Clock(city.step, city.timezone).after(span[1], 1 - day)
+    times = store.flow.times(city, first=first)
+    missing = len(windows.missing(times, span[1], range(day)))
+    text = f"{missing} of the newest {day} slots are missing"
+    status = WARNING if missing else OK
+    return HealthCheck("gaps", city.name, status, text, float(missing), "slots")
 
 
-def _champion(store: Store, city: City, now: np.datetime64) -> list[Finding]:
+def _champion(store: Store, city: City, now: np.datetime64) -> HealthCheck:
     version = store.promotions.champion(city)
     if version is None:
         text = f"no champion; a baseline serves (to train: forecast train --city {city.name})"
-        return [Finding("champion", city.name, WARNING, text)]
+        return HealthCheck("champion", city.name, WARNING, text)
     if wrong := problems(store, city, version):
-        return [Finding("champion", city.name, FAILURE, f"{wrong[0]}; a baseline serves")]
+        return HealthCheck("champion", city.name, FAILURE, f"{wrong[0]}; a baseline serves")
     try:
         manifest = read_manifest(models_root(), city.name, version)
     except FlowcastError as error:
-        return [Finding("champion", city.name, FAILURE, str(error))]
-    age = now - np.datetime64(manifest.trained[1].removesuffix("Z"), "s")
-    days = float(age / np.timedelta64(1, "D"))
-    status = WARNING if age > OLD + np.timedelta64(7, "D") else WELL
-    text = f"version {version} knows the flow until {days:.1f} days ago"
-    return [Finding("champion", city.name, status, text, days, "days")]
+        return HealthCheck("champion", city.name, FAILURE, str(error))
+    days = float(
+        (now - np.datetime64(manifest.trained[1].removesuffix("Z"), "s")) / (86400 * SECOND)
+    )
+    status = WARNING if days > MAX_CHAMPION_AGE else OK
+    text = f"version {version} is trained on flow until {days:.1f} days ago"
+    return HealthCheck("champion", city.name, status, text, days, "days")
 
 
-def _runs(store: Store, city: City, now: np.datetime64) -> list[Finding]:
-    found = []
-    for job in LIMITS:
+def _runs(store: Store, city: City, now: np.datetime64) -> Iterator[HealthCheck]:
+    for job, limit in TIME_LIMITS.items():
         table = store.runs.table(city.name, job, last=1)
         if table.empty:
-            found.append(Finding(job, city.name, WELL, "has never run"))
+            yield HealthCheck(job, city.name, OK, "has never run")
             continue
         row = table.iloc[0]
-        at = stamp(np.datetime64(row["scheduled_for"], "s"), city.timezone)
-        since = float((now - np.datetime64(row["started_at"], "s")) / np.timedelta64(1, "s"))
-        status = FAILURE if row["outcome"] == FAILED else WELL
-        text = f"{row['outcome']} for {at}: {row['message']}".removesuffix(": ")
-        if row["outcome"] == RUNNING and since > LIMITS[job]:
-            status, text = FAILURE, f"{text}, since {duration(since)}, longer than it may"
-        elif job == "nightly" and since > MISSED_NIGHTS:
-            status, text = WARNING, f"{text}, the last one, {duration(since)} ago"
-        # Steps since then have made all of what came.
-        unfinished = store.runs.is_unfinished("arrival", city.name, now, LIMITS["arrival"])
+        slot = stamp(np.datetime64(row["scheduled_for"], "s"), city.timezone)
+        since = float((now - np.datetime64(row["started_at"], "s")) / SECOND)
+        status = FAILURE if row["outcome"] == FAILED else OK
+        text = f"{row['outcome']} for {slot}: {row['message']}".removesuffix(": ")
+        if row["outcome"] == RUNNING and since > limit:
+            status, text = FAILURE, f"{text} since {duration(since)}, longer than it may"
+        elif job == "nightly" and since > NIGHT_TIMEOUT:
+            status, text = WARNING, f"{text}; it ran last {duration(since)} ago"
+        # Updates since then have done its work.
+        unfinished = store.runs.is_unfinished("arrival", city.name, now, TIME_LIMITS["arrival"])
         if job == "arrival" and status == FAILURE and not unfinished:
-            status, text = WELL, f"{text}; made good since"
-        found.append(Finding(job, city.name, status, text))
-    return found
+            status, text = OK, f"{text}; a later update has done its work"
+        yield HealthCheck(job, city.name, status, text)
 
 
-def _drift(store: Store, city: City) -> Finding:
+def _drift(store: Store, city: City) -> HealthCheck:
     table = store.drifts.table(city, last=1)
     if table.empty or not table.iloc[0]["flagged"]:
-        return Finding("drift", city.name, WELL, "nothing unusual", 0.0)
-    return Finding("drift", city.name, WARNING, str(table.iloc[0]["message"]), 1.0)
+        return HealthCheck("drift", city.name, OK, "no drift", 0.0)
+    return HealthCheck("drift", city.name, WARNING, str(table.iloc[0]["message"]), 1.0)
 
 
-def _inbox(city: City, now: np.datetime64) -> Finding:
-    """Returns whether files lie in the inbox that are not ingested."""
+def _inbox(city: City, now: np.datetime64) -> HealthCheck:
+    """Returns whether files lie in the inbox that no update ingests."""
+    seconds = float(now.astype("datetime64[s]").astype(np.int64))
     try:
-        left = stale(city, float(now.astype("datetime64[s]").astype(np.int64)) - UNTAKEN)
+        waiting = stale(city, seconds - INBOX_TIMEOUT)
     except (FlowcastError, OSError) as error:
-        return Finding("inbox", city.name, FAILURE, str(error))
-    if left:
-        text = f"{len(left)} files wait for {duration(UNTAKEN)} or longer, the first {left[0]!r}"
-        return Finding("inbox", city.name, WARNING, text, float(len(left)), "files")
+        return HealthCheck("inbox", city.name, FAILURE, str(error))
+    if waiting:
+        text = f"{len(waiting)} files wait for {duration(INBOX_TIMEOUT)} or longer, such as {waiting[0]!r}"
+        return HealthCheck("inbox", city.name, WARNING, text, float(len(waiting)), "files")
     if others := unrecognized(city):
         text = (
-            f"{len(others)} names are never ingested, the first {others[0]!r}: links, folders, and files "
-            f"of other kinds than {', '.join(suffixes())}; take them away"
+            f"{len(others)} entries are never ingested, such as {others[0]!r}; remove links, folders "
+            f"and files that do not end in {', '.join(suffixes())}"
         )
-        return Finding("inbox", city.name, WARNING, text, float(len(others)), "files")
-    return Finding("inbox", city.name, WELL, "no file waits", 0.0, "files")
+        return HealthCheck("inbox", city.name, WARNING, text, float(len(others)), "files")
+    return HealthCheck("inbox", city.name, OK, "no file waits", 0.0, "files")

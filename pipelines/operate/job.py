@@ -1,7 +1,7 @@
-"""Job: a step or a night of one city as a process: claimed in the ledger, done, told.
+"""Job: one update or one night of a city as a process, claimed in the ledger, done and logged.
 
-`python -m pipelines.operate.job step --city demo` does what is due and does nothing where it was done: cron
-and Kubernetes may start it as often as they like. The scheduler starts it so too.
+`python -m pipelines.operate.job step --city demo` does what is due, at most once per slot. The scheduler
+starts jobs so; `forecast update` and `forecast nightly` call `run_job` in their own process.
 """
 
 import os
@@ -9,9 +9,10 @@ import signal
 import sys
 import threading
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,19 +24,36 @@ from data.store.store import Store
 from forecasting.training.interrupt import Stop
 from pipelines import log
 from pipelines.ingest.inbox import pending
-from pipelines.operate.due_times import AT, slot_of
+from pipelines.operate.due_times import DEFAULT_TIME, due_slot
 
-LIMITS = {"step": 600.0, "arrival": 600.0, "nightly": 4 * 3600.0}
-"""Seconds that a job may take."""
-SIGNS = 60.0
-"""Seconds between two life signs of a job."""
-GRACE = 6.0
-"""Seconds between a stop that is asked for and the end."""
+TIME_LIMITS = {"step": 600.0, "arrival": 600.0, "nightly": 4 * 3600.0}
+"""Seconds that a job may take, by its name in the ledger."""
+HEARTBEAT_INTERVAL = 60.0
+"""Seconds between two heartbeats of a job."""
+STOP_TIMEOUT = 6.0
+"""Seconds from a request to stop to the end of the process."""
 
 
-def limit_of(job: str, minutes: float) -> float:
-    """Returns the seconds that a job may take, a night's training of so many minutes among them."""
-    return max(LIMITS[job], 120 * minutes if job == "nightly" else 0.0)
+@dataclass(frozen=True)
+class JobOptions:
+    """What jobs of a city are run with.
+
+    Attributes:
+        horizon: steps ahead.
+        at: when nights begin, in the city's time.
+        minutes: that a night's training may take.
+        warm: whether a night's training starts from the champion's weights.
+    """
+
+    horizon: int = 4
+    at: str = DEFAULT_TIME
+    minutes: float = 30.0
+    warm: bool = False
+
+
+def time_limit(job: str, minutes: float) -> float:
+    """Returns the seconds that a job may take; a night may take twice the minutes of its training."""
+    return max(TIME_LIMITS[job], 120 * minutes if job == "nightly" else 0.0)
 
 
 def present() -> np.datetime64:
@@ -43,44 +61,55 @@ def present() -> np.datetime64:
     return np.datetime64(int(time.time()), "s")
 
 
-def run(
-    job: str,
-    city: City,
-    scheduled_for: np.datetime64,
-    stop: threading.Event,
-    options: Namespace,
+def run_job(
+    job: str, city: str, options: JobOptions, slot: np.datetime64 | None = None, child: bool = False
 ) -> int:
-    """Does the work of a slot unless it is done, or another process is at it; returns the exit code.
-
-    A step whose slot is done does what has come since as an arrival: whoever starts steps, such as cron,
-    knows nothing of files.
+    """Does a job in this process, with a log on stderr, and returns the exit code.
 
     Args:
-        job: `step`, `arrival` or `nightly`.
-        city: whose.
-        scheduled_for: the slot, UTC.
-        stop: ends a training once set.
-        options: `horizon`, `minutes` and `warm`.
+        job: `step`, `arrival` or `nightly`, as in the ledger.
+        city: registry key.
+        options: of the job.
+        slot: UTC; None for the one that is due.
+        child: whether to stop when standard input ends, as it does with the scheduler.
+    """
+    log.to_stderr()
+    stop = Stop()
+    former = signal.signal(signal.SIGTERM, lambda *_: _request_stop(stop))
+    if child:
+        threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
+    try:
+        place, now = load_city(city), present()
+        if slot is None:
+            slot = now if job == "arrival" else due_slot(job, place, now, options.at)
+        return _run(job, place, slot, stop, options)
+    except FlowcastError as error:
+        log.fail(str(error), city=city, job=job)
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _run(
+    job: str, city: City, slot: np.datetime64, stop: threading.Event, options: JobOptions
+) -> int:
+    """Does the work of a slot unless it is done, or another process works on it.
+
+    An update of a slot that is done runs as an arrival where new files wait: cron starts updates only.
     """
     store = Store()
     if job == "arrival":
-        scheduled_for = _free(store, city, scheduled_for)
-    facts: dict[str, Any] = {"city": city.name, "job": job, "slot": f"{scheduled_for}Z"}
-    claim = store.runs.claim(
-        job, city.name, scheduled_for, present(), limit_of(job, options.minutes)
-    )
+        slot = _free_second(store, city, slot)
+    facts: dict[str, Any] = {"city": city.name, "job": job, "slot": f"{slot}Z"}
+    claim = store.runs.claim(job, city.name, slot, present(), time_limit(job, options.minutes))
     if claim is None:
-        if (
-            job == "step"
-            and store.runs.is_over(job, city.name, scheduled_for)
-            and _is_more(store, city)
-        ):
-            return run("arrival", city, present(), stop, options)
-        log.info("nothing to do: this slot is done, or another process is at it", **facts)
+        if job == "step" and store.runs.is_over(job, city.name, slot) and _has_input(store, city):
+            return _run("arrival", city, present(), stop, options)
+        log.info("nothing to do: this slot is done, or another process works on it", **facts)
         return 0
     facts["run"], began = claim.run, time.monotonic()
     try:
-        with _living(store, claim):
+        with _heartbeats(store, claim):
             message, detail = _work(store, job, city, stop, options)
     except NotNowError as error:
         store.runs.release(claim, str(error))
@@ -100,35 +129,35 @@ def run(
     return 0
 
 
-def _is_more(store: Store, city: City) -> bool:
-    """Returns whether something came that no step has made all of."""
-    died = store.runs.is_unfinished("arrival", city.name, present(), LIMITS["arrival"])
-    return died or bool(pending(city, time.time()))
+def _has_input(store: Store, city: City) -> bool:
+    """Returns whether files wait in the inbox, or an arrival failed and no update has run since."""
+    failed = store.runs.is_unfinished("arrival", city.name, present(), TIME_LIMITS["arrival"])
+    return failed or bool(pending(city, time.time()))
 
 
 @contextmanager
-def _living(store: Store, claim: Claim) -> Iterator[None]:
-    """Gives life signs while it lasts."""
+def _heartbeats(store: Store, claim: Claim) -> Iterator[None]:
+    """Renews a claim while it lasts."""
     over = threading.Event()
 
-    def tell() -> None:
-        while not over.wait(SIGNS):
+    def renew() -> None:
+        while not over.wait(HEARTBEAT_INTERVAL):
             try:
                 store.runs.renew(claim, present())
-            except StoreError as error:  # the next one may be heard
+            except StoreError as error:  # the next one may succeed
                 log.warn(str(error))
 
-    threading.Thread(target=tell, daemon=True).start()
+    threading.Thread(target=renew, daemon=True).start()
     try:
         yield
     finally:
         over.set()
 
 
-def _free(store: Store, city: City, moment: np.datetime64) -> np.datetime64:
-    """Returns the first second from `moment` on that no arrival stands for.
+def _free_second(store: Store, city: City, moment: np.datetime64) -> np.datetime64:
+    """Returns the first second from `moment` on without an arrival in the ledger.
 
-    Files may come twice in a second, or again in one that clocks were set back to.
+    Files may arrive twice in a second, or clocks may be set back to it.
     """
     while store.runs.outcome("arrival", city.name, moment) is not None:
         moment += np.timedelta64(1, "s")
@@ -136,33 +165,31 @@ def _free(store: Store, city: City, moment: np.datetime64) -> np.datetime64:
 
 
 def _work(
-    store: Store, job: str, city: City, stop: threading.Event, options: Namespace
+    store: Store, job: str, city: City, stop: threading.Event, options: JobOptions
 ) -> tuple[str, dict[str, Any]]:
-    """Returns what was done, in a sentence and in figures."""
+    """Returns what was done, as a sentence and as figures for the ledger."""
     if job == "nightly":
         return _night(store, city, stop, options)
     from pipelines.operate.update import update
 
     done = update(store, city, present(), horizon=options.horizon, wall=time.time())
-    if done.rolled_back:
-        log.warn(done.rolled_back, city=city.name, job=job)
-    if done.drifted:
-        log.warn(done.drifted, city=city.name, job=job)
+    for warning in (done.rolled_back, done.drifted):
+        if warning:
+            log.warn(warning, city=city.name, job=job)
     if done.failed:
         raise FlowcastError(done.failed)
-    made = "no new slot" if done.init_time is None else f"forecast of {done.init_time}Z"
-    message = f"{made}, {done.scored} leads scored, files taken in: {done.files}"
+    init_time = None if done.init_time is None else f"{done.init_time}Z"
+    made = "no new slot" if init_time is None else f"forecast of {init_time}"
     detail = {
-        "init_time": None if done.init_time is None else f"{done.init_time}Z",
-        **{"forecaster": done.forecaster, "scored": done.scored, "files": done.files},
-        **{"refused": done.refused, "slots": done.slots, "drift": done.drifted},
-        **{"notes": list(done.notes), "rolled_back": done.rolled_back},
+        **{"init_time": init_time, "forecaster": done.forecaster, "scored": done.scored},
+        **{"files": done.files, "refused": done.refused, "slots": done.slots},
+        **{"drift": done.drifted, "notes": list(done.notes), "rolled_back": done.rolled_back},
     }
-    return message, detail
+    return f"{made}, {done.scored} leads scored, {done.files} files ingested", detail
 
 
 def _night(
-    store: Store, city: City, stop: threading.Event, options: Namespace
+    store: Store, city: City, stop: threading.Event, options: JobOptions
 ) -> tuple[str, dict[str, Any]]:
     from forecasting.city.recipe import Recipe
     from pipelines.operate.nightly import Night, nightly
@@ -173,60 +200,48 @@ def _night(
         store, city, present(), recipe=recipe, options=RunOptions(stop=stop), warm=options.warm
     )
     night = next(event for event in events if isinstance(event, Night))
-    word = "promoted" if night.promoted else "refused"
+    decision = "promoted" if night.promoted else "rejected"
     detail = {
         "version": night.version,
         "promoted": night.promoted,
         "gates": {gate.name: gate.passed for gate in night.gates},
         "removed": list(night.removed),
     }
-    return f"version {night.version} {word}: {night.reason}", detail
+    return f"version {night.version} {decision}: {night.reason}", detail
 
 
-def _ends_with_parent(stop: Stop) -> None:
-    """Asks for a stop when standard input ends, which is when the scheduler does."""
+def _stop_with_parent(stop: Stop) -> None:
+    """Requests a stop when standard input ends, as it does with the scheduler."""
     while os.read(0, 4096):  # not sys.stdin, whose lock would outlive this thread
         pass
-    _ask(stop)
+    _request_stop(stop)
 
 
-def _ask(stop: Stop) -> None:
-    """Asks for a stop, and ends the process where that takes too long: all writes are transactions."""
+def _request_stop(stop: Stop) -> None:
+    """Requests a stop, and ends the process where it takes too long: all writes are transactions."""
     stop.hurried = True
     stop.set()
-    timer = threading.Timer(GRACE, os._exit, (1,))
+    timer = threading.Timer(STOP_TIMEOUT, os._exit, (1,))
     timer.daemon = True
     timer.start()
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line."""
+    """Runs the command line of a scheduler's child process."""
+    default = JobOptions()
     parser = ArgumentParser(prog="python -m pipelines.operate.job", description=__doc__)
-    parser.add_argument("job", choices=[*LIMITS])
+    parser.add_argument("job", choices=[*TIME_LIMITS])
     parser.add_argument("--city", required=True)
-    parser.add_argument("--for", dest="slot", help="slot, UTC; the one that is due")
-    parser.add_argument("--horizon", type=int, default=4)
-    parser.add_argument("--minutes", type=float, default=30.0, help="of a night's training")
-    parser.add_argument("--warm", action="store_true", help="begin with the champion's weights")
-    parser.add_argument("--at", default=AT, help="when the nightly job is due; 02:00")
-    parser.add_argument("--child", action="store_true", help="end when standard input does")
-    options = parser.parse_args(arguments)
-    log.to_stderr()
-    stop = Stop()
-    former = signal.signal(signal.SIGTERM, lambda *_: _ask(stop))
-    if options.child:
-        threading.Thread(target=_ends_with_parent, args=(stop,), daemon=True).start()
-    try:
-        city = load_city(options.city)
-        now = present()
-        due = now if options.job == "arrival" else slot_of(options.job, city, now, options.at)
-        slot = np.datetime64(options.slot.removesuffix("Z"), "s") if options.slot else due
-        return run(options.job, city, slot, stop, options)
-    except FlowcastError as error:
-        log.fail(str(error), city=options.city, job=options.job)
-        return 1
-    finally:
-        signal.signal(signal.SIGTERM, former)
+    parser.add_argument("--for", dest="slot", help="slot, UTC; default: the one that is due")
+    parser.add_argument("--horizon", type=int, default=default.horizon, help="steps ahead")
+    parser.add_argument("--minutes", type=float, default=default.minutes, help="of training")
+    parser.add_argument("--warm", action="store_true", help="start from the champion's weights")
+    parser.add_argument("--at", default=default.at, help="when nights begin; default: 02:00")
+    parser.add_argument("--child", action="store_true", help="stop when standard input ends")
+    given = parser.parse_args(arguments)
+    options = JobOptions(given.horizon, given.at, given.minutes, given.warm)
+    slot = np.datetime64(given.slot.removesuffix("Z"), "s") if given.slot else None
+    return run_job(given.job, given.city, options, slot, given.child)
 
 
 if __name__ == "__main__":

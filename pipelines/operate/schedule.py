@@ -1,8 +1,8 @@
-"""Schedule: starts the jobs of cities when they are due, each slot at most once, for months.
+"""Schedule: starts the jobs of cities when they are due, at most once per slot, for months.
 
 APScheduler ticks; what is due follows from the clock and the ledger alone, so that a scheduler that was
-away, or whose clock was wrong, goes on with the newest slot of each job. Jobs are child processes with a
-time limit, which end with the scheduler. There is one scheduler for a store; others wait for its lock.
+down, or whose clock was wrong, continues with the newest slot of each job. Jobs are child processes with
+a time limit, which end with the scheduler. A store has one scheduler; others wait for its lock.
 """
 
 import os
@@ -26,24 +26,28 @@ from data.store.scheduler_lock import HeldLock
 from data.store.store import Store
 from pipelines import log
 from pipelines.ingest.inbox import has_files, pending
-from pipelines.operate.due_times import AT, JOBS, missed, slot_of
-from pipelines.operate.job import LIMITS, limit_of, present
+from pipelines.operate.due_times import JOBS, due_slot, missed
+from pipelines.operate.job import TIME_LIMITS, JobOptions, present, time_limit
 
-TICK = 1.0
-"""Seconds between two looks at what is due."""
-BEAT = 30
+TICK_INTERVAL = 1.0
+"""Seconds between two checks of what is due."""
+HEARTBEAT_INTERVAL = 30
 """Seconds between two heartbeats."""
-RETRY = 60.0
-"""Seconds until what failed is tried again for the first time."""
-LONGEST_RETRY = 3600.0
-"""Seconds of the longest pause between two tries of a slot: each is ten times the one before."""
-LONGEST = 600.0
-"""Seconds until what fails again and again is tried, or told, again."""
-ENDING = 8.0
-"""Seconds that jobs are given to end with the scheduler."""
-NAME = "scheduler"
+FIRST_PAUSE = 60.0
+"""Seconds before the first retry of a slot or of files."""
+MAX_SLOT_PAUSE = 3600.0
+"""Seconds of the longest pause between retries of a slot: each is ten times the one before."""
+MAX_FILES_PAUSE = 600.0
+"""Seconds of the longest pause between retries of files: each is twice the one before."""
+REPEAT_INTERVAL = 600.0
+"""Seconds before an error that lasts is logged again."""
+STOP_TIMEOUT = 8.0
+"""Seconds that jobs have to end with the scheduler."""
 UNFINISHED = "unfinished"
-"""Stands, among the marks of files, for what came and of which the step failed or died."""
+"""Stands, among the fingerprints of files, for files that were ingested but whose update failed."""
+
+Key = tuple[str, str, np.datetime64]
+"""Job, city and slot."""
 
 
 @dataclass(frozen=True)
@@ -52,38 +56,32 @@ class Plan:
 
     Attributes:
         cities: that it serves.
-        horizon: steps ahead.
-        at: when nights begin, in each city's time.
-        minutes: of a night's training.
-        warm: whether it begins with the champion's weights.
-        after: called after each heartbeat with the time and the cities, such as to write figures.
-        look: called before each heartbeat for the cities that are served from then on.
+        options: of their jobs.
+        after_heartbeat: called with the time and the cities, such as to write metrics.
+        find_cities: called before each heartbeat; returns the cities to serve from then on.
     """
 
     cities: tuple[City, ...]
-    horizon: int = 4
-    at: str = AT
-    minutes: float = 30.0
-    warm: bool = False
-    after: Callable[[np.datetime64, Sequence[City]], None] | None = None
-    look: Callable[[], tuple[City, ...]] | None = None
+    options: JobOptions = field(default_factory=JobOptions)
+    after_heartbeat: Callable[[np.datetime64, Sequence[City]], None] | None = None
+    find_cities: Callable[[], tuple[City, ...]] | None = None
 
 
 @dataclass
 class _Child:
     process: subprocess.Popen[bytes]
-    key: tuple[str, str, np.datetime64]
-    began: float
-    asked: float | None = None
+    key: Key
+    started: float
+    stopped: float | None = None
 
 
 @dataclass(frozen=True)
-class _Tried:
-    """Files of an inbox that a step was started for, and when, of the monotonic clock, it may be again."""
+class _Files:
+    """Files of an inbox for which an update was started, and when it may be again (monotonic clock)."""
 
-    files: set[str] = field(default_factory=set)
-    again: float = float("inf")
-    pause: float = RETRY
+    fingerprints: set[str] = field(default_factory=set)
+    retry_at: float = float("inf")
+    pause: float = FIRST_PAUSE
 
 
 @dataclass
@@ -93,47 +91,48 @@ class Scheduler:
     Attributes:
         store: with the ledger.
         plan: what to do.
-        children: that run, by city and kind of work.
-        again: when a slot that failed may be tried anew, by its key, of the monotonic clock.
-        tries: how often a slot was begun by this scheduler, by its key.
-        tried: files for which a step was started, by city.
-        told: until when what was logged is not logged again, of the monotonic clock.
+        children: running jobs, by city and kind of work.
+        retry_at: when a slot may be started again, of the monotonic clock.
+        attempts: how often this scheduler started a slot.
+        files: for which an update was started, by city.
+        logged_until: until when an error is not logged again, of the monotonic clock.
+        last_heartbeat: of the monotonic clock.
     """
 
     store: Store
     plan: Plan
     children: dict[tuple[str, str], _Child] = field(default_factory=dict)
-    again: dict[tuple[str, str, np.datetime64], float] = field(default_factory=dict)
-    tries: dict[tuple[str, str, np.datetime64], int] = field(default_factory=dict)
-    tried: dict[str, _Tried] = field(default_factory=dict)
-    told: dict[str, float] = field(default_factory=dict)
-    beaten: float = float("-inf")
+    retry_at: dict[Key, float] = field(default_factory=dict)
+    attempts: dict[Key, int] = field(default_factory=dict)
+    files: dict[str, _Files] = field(default_factory=dict)
+    logged_until: dict[str, float] = field(default_factory=dict)
+    last_heartbeat: float = float("-inf")
 
     def tick(self, now: np.datetime64) -> None:
-        """Ends what takes too long, starts what is due, and tells that it lives."""
-        self._watch()
+        """Ends jobs that take too long, starts those that are due, and writes a heartbeat."""
+        self._check_children()
         for city in self.plan.cities:
             try:
                 for job in JOBS:
-                    self._look(job, city, now)
-                self._look_in(city, now)
+                    self._start_if_due(job, city, now)
+                self._start_for_files(city, now)
             except StoreError:
                 raise
             except FlowcastError as error:  # such as an inbox that may not be read
-                self.tell(str(error), city=city.name)
-        if time.monotonic() - self.beaten >= BEAT:
-            self.beaten = time.monotonic()
-            self._find()
+                self.log_error(str(error), city=city.name)
+        if time.monotonic() - self.last_heartbeat >= HEARTBEAT_INTERVAL:
+            self.last_heartbeat = time.monotonic()
+            self._find_cities()
             cities = [city.name for city in self.plan.cities]
-            self.store.heartbeats.beat(NAME, now, {"cities": cities})
-            if self.plan.after is not None:
-                self.plan.after(now, self.plan.cities)
+            self.store.heartbeats.beat("scheduler", now, {"cities": cities})
+            if self.plan.after_heartbeat is not None:
+                self.plan.after_heartbeat(now, self.plan.cities)
 
     def end(self) -> None:
-        """Ends all jobs, which lose nothing: what they were at is claimed again later."""
+        """Ends all jobs, which lose nothing: their slots are claimed again later."""
         for child in self.children.values():
-            _ask(child)
-        end = time.monotonic() + ENDING
+            _terminate(child)
+        end = time.monotonic() + STOP_TIMEOUT
         for child in self.children.values():
             try:
                 child.process.wait(max(0.0, end - time.monotonic()))
@@ -142,113 +141,111 @@ class Scheduler:
                 child.process.wait()
         self.children.clear()
 
-    def _find(self) -> None:
-        """Takes over the cities that are to be served now: one may have been added, or changed."""
-        if self.plan.look is None:
+    def log_error(self, message: str, **fields: Any) -> None:
+        """Logs an error, and again after `REPEAT_INTERVAL` while it lasts."""
+        now = time.monotonic()
+        self.logged_until = {text: end for text, end in self.logged_until.items() if end > now}
+        if message not in self.logged_until:
+            self.logged_until[message] = now + REPEAT_INTERVAL
+            log.fail(message, **fields)
+
+    def _find_cities(self) -> None:
+        """Takes over the cities to serve from now on: one may have been added, or changed."""
+        if self.plan.find_cities is None:
             return
-        former, cities = {city.name for city in self.plan.cities}, self.plan.look()
+        former, cities = {city.name for city in self.plan.cities}, self.plan.find_cities()
         if added := [city.name for city in cities if city.name not in former]:
             log.info("further cities are served", cities=added)
         self.plan = replace(self.plan, cities=cities)
 
-    def _look(self, job: str, city: City, now: np.datetime64) -> None:
-        """Starts a job where it is due and neither done nor at work."""
-        if (city.name, job) in self.children or (job == "nightly" and self._trains()):
+    def _start_if_due(self, job: str, city: City, now: np.datetime64) -> None:
+        """Starts a job whose slot is due and neither done nor running."""
+        trains = any(kind == "nightly" for _, kind in self.children)
+        if (city.name, job) in self.children or (job == "nightly" and trains):
             return
-        slot = slot_of(job, city, now, self.plan.at)
+        at = self.plan.options.at
+        slot = due_slot(job, city, now, at)
         key = (job, city.name, slot)
-        if self.again.get(key, 0.0) > time.monotonic():
+        if self.retry_at.get(key, 0.0) > time.monotonic():
             return
-        older = [one for one in self.again if one[:2] == key[:2] and one[2] != slot]
+        older = [one for one in self.retry_at if one[:2] == key[:2] and one[2] != slot]
         for one in older:  # months have many slots
-            del self.again[one]
-            self.tries.pop(one, None)
+            del self.retry_at[one]
+            self.attempts.pop(one, None)
         if self.store.runs.is_over(job, city.name, slot):
-            self.again[key] = float("inf")
+            self.retry_at[key] = float("inf")
             return
         newest = self.store.runs.newest(job, city.name)
-        slots = missed(job, city, newest, slot, self.plan.at)
-        if skipped := self.store.runs.mark_skipped(
-            job, city.name, slots, now, "no scheduler was at work when it was due"
-        ):
+        slots = missed(job, city, newest, slot, at)
+        reason = "no scheduler ran when it was due"
+        if skipped := self.store.runs.mark_skipped(job, city.name, slots, now, reason):
             log.warn(f"{skipped} missed slots are skipped", city=city.name, job=job)
         self._start(job, city, slot)
 
-    def _look_in(self, city: City, now: np.datetime64) -> None:
-        """Starts a step where there is a file in the inbox that none was started for.
+    def _start_for_files(self, city: City, now: np.datetime64) -> None:
+        """Starts an update for files of the inbox for which none was started.
 
-        Files that are still there when it has ended, such as those that cannot be moved, are tried again
-        after some time, which doubles; so is what came, where the step for it failed or died.
+        Files that are still there when it has ended, such as those that cannot be moved, are retried after
+        a pause, which doubles; so are ingested files whose update failed or died.
         """
         files = pending(city, time.time())
-        if self.store.runs.is_unfinished("arrival", city.name, now, LIMITS["arrival"]):
+        limit = TIME_LIMITS["arrival"]
+        if self.store.runs.is_unfinished("arrival", city.name, now, limit):
             files |= {UNFINISHED}
-        tried = self.tried.get(city.name, _Tried())
+        known = self.files.get(city.name, _Files())
         if not files:
-            self.tried.pop(city.name, None)
-        elif (city.name, "step") in self.children:
+            self.files.pop(city.name, None)
             return
-        elif not files <= tried.files:
-            self.tried[city.name] = _Tried(files, time.monotonic() + RETRY, RETRY)
-            self._start("arrival", city, now)
-        elif tried.again <= time.monotonic():
-            pause = min(2 * tried.pause, LONGEST)
-            self.tried[city.name] = _Tried(files, time.monotonic() + pause, pause)
-            self._start("arrival", city, now)
-
-    def tell(self, message: str, **fields: Any) -> None:
-        """Logs what is wrong, and for as long as it stays so once a while."""
-        now = time.monotonic()
-        self.told = {text: until for text, until in self.told.items() if until > now}
-        if message not in self.told:
-            self.told[message] = now + LONGEST
-            log.fail(message, **fields)
-
-    def _trains(self) -> bool:
-        return any(kind == "nightly" for _, kind in self.children)
+        if (city.name, "step") in self.children:
+            return
+        if not files <= known.fingerprints:
+            pause = FIRST_PAUSE
+        elif known.retry_at <= time.monotonic():
+            pause = min(2 * known.pause, MAX_FILES_PAUSE)
+        else:
+            return
+        self.files[city.name] = _Files(files, time.monotonic() + pause, pause)
+        self._start("arrival", city, now)
 
     def _start(self, job: str, city: City, slot: np.datetime64) -> None:
-        plan = self.plan
+        options = self.plan.options
         command = [sys.executable, "-m", "pipelines.operate.job", job, "--city", city.name]
-        command += ["--for", f"{slot}Z", "--horizon", str(plan.horizon), "--child"]
-        command += ["--minutes", f"{plan.minutes:g}", *(["--warm"] if plan.warm else [])]
+        command += ["--for", f"{slot}Z", "--horizon", str(options.horizon), "--child"]
+        command += ["--minutes", f"{options.minutes:g}", *(["--warm"] if options.warm else [])]
         # Threads that wait must not spin: beside one busy process a training took six times as long.
-        quiet = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, cwd=Path(__file__).parents[2], env=quiet
+            command, stdin=subprocess.PIPE, cwd=Path(__file__).parents[2], env=environment
         )
-        kind = "nightly" if job == "nightly" else "step"
         key = (job, city.name, slot)
         if job in JOBS:
-            # A fault that lasts some minutes must not use up the tries of a night.
-            pause = min(RETRY * 10 ** self.tries.get(key, 0), LONGEST_RETRY)
-            self.tries[key] = self.tries.get(key, 0) + 1
-            self.again[key] = time.monotonic() + pause
+            # A fault that lasts some minutes must not use up the attempts of a night.
+            pause = min(FIRST_PAUSE * 10 ** self.attempts.get(key, 0), MAX_SLOT_PAUSE)
+            self.attempts[key] = self.attempts.get(key, 0) + 1
+            self.retry_at[key] = time.monotonic() + pause
+        kind = "nightly" if job == "nightly" else "step"
         self.children[city.name, kind] = _Child(process, key, time.monotonic())
 
-    def _watch(self) -> None:
+    def _check_children(self) -> None:
         """Forgets jobs that ended, and ends those that take too long."""
+        now = time.monotonic()
         for place, child in [*self.children.items()]:
             job, city, slot = child.key
+            limit = time_limit(job, self.plan.options.minutes)
             if child.process.poll() is not None:
                 del self.children[place]
-                if child.process.returncode:
-                    log.warn(
-                        f"ended with {child.process.returncode}; tried again after a pause where tries "
-                        f"are left",
-                        **{"city": city, "job": job, "slot": f"{slot}Z"},
-                    )
-            elif child.asked is not None and time.monotonic() - child.asked > ENDING:
+                if code := child.process.returncode:
+                    text = f"ended with {code}; retried after a pause while attempts are left"
+                    log.warn(text, city=city, job=job, slot=f"{slot}Z")
+            elif child.stopped is not None and now - child.stopped > STOP_TIMEOUT:
                 child.process.kill()
-            elif child.asked is None and time.monotonic() - child.began > (
-                limit := limit_of(job, self.plan.minutes)
-            ):
+            elif child.stopped is None and now - child.started > limit:
                 log.fail(f"ended: it took more than {limit:.0f} s", city=city, job=job)
-                _ask(child)
+                _terminate(child)
 
 
-def _ask(child: _Child) -> None:
-    child.asked = time.monotonic()
+def _terminate(child: _Child) -> None:
+    child.stopped = time.monotonic()
     child.process.terminate()
 
 
@@ -260,22 +257,22 @@ def serve(store: Store, plan: Plan, stop: threading.Event) -> None:
         plan: what to do.
         stop: ends it within ten seconds.
     """
-    said = False
+    waits = False
     while not stop.is_set():
         try:
             with store.scheduler_lock() as held:
                 if held is not None:
-                    said = False
+                    waits = False
                     log.info("this scheduler serves", cities=[city.name for city in plan.cities])
                     _serve(Scheduler(store, plan), held, stop)
-                elif not said:
-                    said = True
+                elif not waits:
+                    waits = True
                     log.info("another scheduler serves this store; this one waits for it to end")
         except StoreError as error:
             log.fail(str(error))
-        except Exception as error:  # whatever it is, a scheduler goes on for months
+        except Exception as error:  # whatever it is, a scheduler runs for months
             log.fail(repr(error), traceback=True)
-        stop.wait(5 * TICK)
+        stop.wait(5 * TICK_INTERVAL)
 
 
 def _serve(scheduler: Scheduler, held: HeldLock, stop: threading.Event) -> None:
@@ -285,17 +282,17 @@ def _serve(scheduler: Scheduler, held: HeldLock, stop: threading.Event) -> None:
     def tick() -> None:
         try:
             if not held.is_held():
-                log.fail("the lock of the scheduler is lost; it is asked for anew")
+                log.fail("the lock of the scheduler is lost; it is requested again")
                 lost.set()
             elif not stop.is_set() and not lost.is_set():
                 scheduler.tick(present())
         except FlowcastError as error:
-            scheduler.tell(str(error))
+            scheduler.log_error(str(error))
         except Exception as error:  # one tick that fails must not be the last one
             log.fail(repr(error), traceback=True)
 
     ticking = BackgroundScheduler(timezone="UTC")
-    ticking.add_job(tick, "interval", seconds=TICK, max_instances=1, coalesce=True)
+    ticking.add_job(tick, "interval", seconds=TICK_INTERVAL, max_instances=1, coalesce=True)
     ticking.start()
     try:
         while not stop.is_set() and not lost.is_set():
@@ -305,8 +302,8 @@ def _serve(scheduler: Scheduler, held: HeldLock, stop: threading.Event) -> None:
         scheduler.end()
 
 
-def until_signalled() -> threading.Event:
-    """Returns what SIGTERM and SIGINT set."""
+def until_signaled() -> threading.Event:
+    """Returns an event that SIGTERM and SIGINT set."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -314,7 +311,7 @@ def until_signalled() -> threading.Event:
 
 
 def served_cities(store: Store, names: Sequence[str]) -> tuple[City, ...]:
-    """Returns the cities that are named, or all that have flow in the store, or files in their inbox.
+    """Returns the named cities, or all with flow in the store or files in their inbox.
 
     Raises:
         FlowcastError: there is no such city, or none has any flow.

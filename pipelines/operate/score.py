@@ -13,11 +13,11 @@ from forecasting.forecaster import Forecaster
 from forecasting.history import History
 from pipelines.forecast.slots import observed_after, read_slots
 
-BACK = np.timedelta64(28, "D")
+LOOKBACK = np.timedelta64(28, "D")
 """How far back slots that come late, or are corrected, are looked for."""
 WEEKS = np.timedelta64(8 * 7, "D")
 """What the baselines know, before the first forecast that is scored with them."""
-MOST = 512
+MAX_FORECASTS = 512
 """Forecasts that are scored at a time."""
 
 
@@ -33,10 +33,10 @@ def score(store: Store, city: City, newest: np.datetime64) -> int:
         city: whose they are.
         newest: slot of the archive, UTC.
     """
-    due = store.scores.due(city, newest - BACK)
+    due = store.scores.due(city, newest - LOOKBACK)
     init_times = np.unique(due["init_time"].to_numpy())
-    for start in range(0, len(init_times), MOST):
-        part = due[due["init_time"].isin(init_times[start : start + MOST])]
+    for start in range(0, len(init_times), MAX_FORECASTS):
+        part = due[due["init_time"].isin(init_times[start : start + MAX_FORECASTS])]
         _score(store, city, part)
     return len(due)
 

@@ -26,8 +26,9 @@ def test_an_archive_is_played_into_another_city_and_stepped(
     assert len(list(folder.glob("*.h5"))) == 3
     assert (small_home / "cities" / "small-live.toml").is_file()
     capfd.readouterr()
-    stepped = RUN.invoke(app, ["step", "--city", "small-live"])
+    stepped = RUN.invoke(app, ["update", "--city", "small-live"])
     assert stepped.exit_code == 0
+    assert RUN.invoke(app, ["step", "--city", "small-live"]).exit_code == 0  # its former name
     again = RUN.invoke(app, ["replay", "--city", "small", *begin])
     assert again.exit_code == 0
     assert len(list(folder.glob("*.h5"))) == 3  # the files are not whole yet, and are written again

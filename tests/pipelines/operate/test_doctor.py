@@ -4,16 +4,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
 from app.cli.main import app
 from data.city import City, load_city
 from data.store.drift import Drift
+from data.store.scores import SERVED
 from data.store.store import Store
+from pipelines.forecast.live import forecast
 from pipelines.ingest.inbox import open_inbox
-from pipelines.operate.doctor import Finding, examine
-from pipelines.operate.prometheus import exit_code, metrics, write_metrics
+from pipelines.operate.doctor import HealthCheck, check_health, exit_code
+from pipelines.operate.prometheus import write_metrics
 
 HOUR = np.timedelta64(3600, "s")
 RUN = CliRunner()
@@ -39,13 +43,13 @@ def fresh(store: Store, city: City) -> np.datetime64:
     return span[1] + HOUR
 
 
-def of(found: list[Finding], name: str) -> Finding:
+def of(found: list[HealthCheck], name: str) -> HealthCheck:
     return next(one for one in found if one.name == name)
 
 
 def test_a_city_in_order_is_well(store: Store, city: City, fresh: np.datetime64) -> None:
     store.heartbeats.beat("scheduler", fresh + HOUR / 2)
-    found = examine(store, [city], fresh + HOUR / 2)
+    found = check_health(store, [city], fresh + HOUR / 2)
     assert {one.name: one.status for one in found if one.status != "ok"} == {}
     assert exit_code(found) == 0
     assert of(found, "data").value == 1800
@@ -55,7 +59,7 @@ def test_a_city_whose_toml_is_wrong_is_a_failure(
     store: Store, city: City, fresh: np.datetime64, flowcast_home: Path
 ) -> None:
     (flowcast_home / "cities" / "torn.toml").write_text("title = ")
-    found = examine(store, [city], fresh)
+    found = check_health(store, [city], fresh)
     assert of(found, "city").status == "failure" and of(found, "city").city == "torn"
     told = RUN.invoke(app, ["doctor", "--json"])
     assert told.exit_code == 2
@@ -68,26 +72,26 @@ def test_an_arrival_that_failed_is_one_until_a_step_has_made_it_good(
     claim = store.runs.claim("arrival", "small", fresh, fresh, 600)
     assert claim is not None
     store.runs.finish(claim, fresh, "failed", "no space is left")
-    assert of(examine(store, [city], fresh), "arrival").status == "failure"
+    assert of(check_health(store, [city], fresh), "arrival").status == "failure"
     step = store.runs.claim("step", "small", fresh, fresh + HOUR, 600)
     assert step is not None
     store.runs.finish(step, fresh + HOUR, "done")
-    assert of(examine(store, [city], fresh + HOUR), "arrival").status == "ok"
+    assert of(check_health(store, [city], fresh + HOUR), "arrival").status == "ok"
 
 
 def test_files_that_nobody_takes_in_are_told(store: Store, city: City, flowcast_home: Path) -> None:
     now = np.datetime64(int(time.time()), "s")
     folder = open_inbox(city)
-    assert of(examine(store, [city], now), "inbox").status == "ok"
+    assert of(check_health(store, [city], now), "inbox").status == "ok"
     (folder / "flow.csv.gz").touch()
     (folder / "linked.csv").symlink_to(folder / "flow.csv.gz")
     (folder / ".being-written.csv").touch()
-    found = of(examine(store, [city], now), "inbox")
+    found = of(check_health(store, [city], now), "inbox")
     assert (found.status, found.value) == ("warning", 2)
     assert "flow.csv.gz" in found.message
     (folder / "flow.csv").touch()
-    assert of(examine(store, [city], now), "inbox").value == 2  # it has just come
-    found = of(examine(store, [city], now + 2 * HOUR), "inbox")
+    assert of(check_health(store, [city], now), "inbox").value == 2  # it has just come
+    found = of(check_health(store, [city], now + 2 * HOUR), "inbox")
     assert (found.status, found.value, "flow.csv" in found.message) == ("warning", 1, True)
 
 
@@ -95,7 +99,7 @@ def test_files_that_nobody_takes_in_are_told(store: Store, city: City, flowcast_
 def test_data_that_are_late_are_told(
     store: Store, city: City, fresh: np.datetime64, steps: int, status: str
 ) -> None:
-    found = examine(store, [city], fresh + steps * HOUR)
+    found = check_health(store, [city], fresh + steps * HOUR)
     assert of(found, "data").status == status
 
 
@@ -106,9 +110,9 @@ def test_each_fault_is_found(store: Store, city: City, fresh: np.datetime64) -> 
     store.runs.finish(claim, fresh, "failed", "no space is left")
     store.drifts.add(city, Drift(fresh, 1.0, 2.0, None, None, True, "half as many vehicles"))
     version = str(store.promotions.champion(city))
-    folder = Path(examine.__globals__["models_root"]()) / "small" / version
+    folder = Path(check_health.__globals__["models_root"]()) / "small" / version
     (folder / "network-0.onnx").write_bytes(b"")
-    found = examine(store, [city], fresh)
+    found = check_health(store, [city], fresh)
     assert of(found, "scheduler").status == "failure"
     assert (of(found, "step").status, "no space" in of(found, "step").message) == ("failure", True)
     assert (of(found, "drift").status, of(found, "drift").message) == (
@@ -127,9 +131,9 @@ def test_a_run_that_never_ends_and_a_clock_that_is_ahead_are_found(
     claim = store.runs.claim("arrival", "small", fresh, fresh, 600)
     assert claim is not None
     store.runs.finish(claim, fresh, "failed", "the disk is full")
-    found = examine(store, [city], fresh)
+    found = check_health(store, [city], fresh)
     assert of(found, "scheduler").status == "warning"
-    assert "are the clocks of the hosts right" in of(found, "scheduler").message
+    assert "set the clocks of the hosts right" in of(found, "scheduler").message
     assert (of(found, "nightly").status, of(found, "arrival").status) == ("failure", "failure")
     assert "20 days, longer than it may" in of(found, "nightly").message
 
@@ -137,11 +141,11 @@ def test_a_run_that_never_ends_and_a_clock_that_is_ahead_are_found(
 def test_steps_that_cron_starts_need_no_scheduler(
     store: Store, city: City, fresh: np.datetime64
 ) -> None:
-    assert of(examine(store, [city], fresh), "scheduler").status == "warning"
+    assert of(check_health(store, [city], fresh), "scheduler").status == "warning"
     claim = store.runs.claim("step", "small", fresh, fresh, 600)
     assert claim is not None
     store.runs.finish(claim, fresh, "done")
-    assert of(examine(store, [city], fresh), "scheduler").status == "ok"
+    assert of(check_health(store, [city], fresh), "scheduler").status == "ok"
 
 
 def test_a_store_that_cannot_be_looked_at_is_a_failure(flowcast_home: Path) -> None:
@@ -155,25 +159,39 @@ def test_a_store_that_cannot_be_looked_at_is_a_failure(flowcast_home: Path) -> N
 
 
 def test_an_empty_city_is_a_failure_with_the_way_out(store: Store, fresh: np.datetime64) -> None:
-    found = examine(store, [load_city("demo")], fresh)
+    found = check_health(store, [load_city("demo")], fresh)
     assert of(found, "data").message == "no flow; run: forecast ingest --city demo PATH"
     assert of(found, "champion").status == "warning"
 
 
-def test_figures_are_in_prometheus_text(
+def test_metrics_are_those_of_the_health_checks_and_scores(
     store: Store, city: City, fresh: np.datetime64, tmp_path: Path
 ) -> None:
+    made = store.forecasts.add(city, forecast(store, city, 2))
+    scores = {"init_time": [fresh - HOUR] * 2, "lead": [1, 2], "squared": [8.0, 18.0]}
+    more = {"forecaster": SERVED, "forecast": made, "ingest": 1, "count": 2}
+    more |= {"absolute": 1.0, "difference": 0.0}
+    store.scores.add(city, pd.DataFrame(scores | dict.fromkeys(more)).assign(**more))
     write_metrics(tmp_path / "x" / "flowcast.prom", store, [city], fresh)
     text = (tmp_path / "x" / "flowcast.prom").read_text()
-    again = metrics(store, [city], fresh)  # where only the room on the disk may differ
-    assert [line for line in text.splitlines() if "disk" not in line] == [
-        line for line in again.splitlines() if "disk" not in line
-    ]
-    assert "# TYPE flowcast_status gauge" in text
-    assert 'flowcast_value{name="data",city="small",unit="seconds"} 0' in text.splitlines()
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            float(line.rpartition(" ")[2])
+    found = {family.name: family for family in text_string_to_metric_families(text)}
+    assert {family.type for family in found.values()} == {"gauge"}
+    values = {
+        tuple(sorted(one.labels.items())): one.value for one in found["flowcast_value"].samples
+    }
+    assert values[("city", "small"), ("name", "data"), ("unit", "seconds")] == 0
+    status = {
+        (one.labels["name"], one.labels["city"]): one.value
+        for one in found["flowcast_status"].samples
+    }
+    checks = check_health(store, [city], fresh)
+    numbers = {"ok": 0, "warning": 1, "failure": 2}
+    assert status == {(one.name, one.city): numbers[one.status] for one in checks}
+    errors = {one.labels["lead"]: one.value for one in found["flowcast_rmse_vehicles"].samples}
+    assert errors == {"1": 2.0, "2": 3.0}
+    (when,) = found["flowcast_time_seconds"].samples
+    assert when.value == fresh.astype(int)
+    assert [*(tmp_path / "x").iterdir()] == [tmp_path / "x" / "flowcast.prom"]
 
 
 def test_the_verbs_tell_it(store: Store, city: City) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data.city import City
-from pipelines.operate.due_times import missed, nightly_slot, slot_of, step_slot, time_of_day
+from pipelines.operate.due_times import due_slot, missed, nightly_slot, time_of_day, update_slot
 
 
 def city(timezone: str, minutes: int) -> City:
@@ -32,10 +32,10 @@ def utc(text: str) -> np.datetime64:
         ("America/New_York", 1440, "2026-03-09T03:59", "2026-03-08T05:00"),
     ],
 )
-def test_a_step_is_due_when_a_slot_is_over(
+def test_an_update_is_due_when_a_slot_is_over(
     timezone: str, minutes: int, now: str, slot: str
 ) -> None:
-    assert step_slot(city(timezone, minutes), utc(now)) == utc(slot)
+    assert update_slot(city(timezone, minutes), utc(now)) == utc(slot)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_what_was_missed_lies_between_the_ledger_and_now() -> None:
     assert not len(missed("step", place, newest, newest))
     assert not len(missed("step", place, due, newest))  # the clock was set back
     assert not len(missed("step", place, None, due))
-    nights = missed("nightly", place, utc("2026-04-28T02:00"), slot_of("nightly", place, due))
+    nights = missed("nightly", place, utc("2026-04-28T02:00"), due_slot("nightly", place, due))
     assert [*nights] == [utc(f"{day}T02:00") for day in ("2026-04-29", "2026-04-30", "2026-05-01")]
 
 

@@ -47,7 +47,7 @@ class Recorder(Scheduler):
 
     def at(self, now: np.datetime64) -> None:
         self.now = now
-        self.again.clear()  # as a scheduler that has just begun
+        self.retry_at.clear()  # as a scheduler that has just begun
         self.tick(now)
 
 
@@ -86,7 +86,7 @@ def test_after_an_outage_of_a_day_the_newest_slot_runs_and_the_others_are_skippe
     table = store.runs.table("small", "step")
     assert [*table["outcome"]] == ["done", *["skipped"] * 23, "done"]
     assert {*table[table["outcome"] == "skipped"]["message"]} == {
-        "no scheduler was at work when it was due"
+        "no scheduler ran when it was due"
     }
 
 
@@ -149,7 +149,7 @@ def test_a_file_that_stays_in_the_inbox_starts_no_job_each_second(
     assert scheduler.arrivals() == 3
     stuck.unlink()
     scheduler.tick(START)
-    monkeypatch.setattr(schedule, "RETRY", 0.0)  # as if the time had passed
+    monkeypatch.setattr(schedule, "FIRST_PAUSE", 0.0)  # as if the time had passed
     whole_file(city, "c.h5")
     for _ in range(3):
         scheduler.tick(START)
@@ -179,11 +179,11 @@ def test_cities_without_flow_are_not_served(store: Store, city: City) -> None:
 def test_a_city_that_is_added_and_fed_is_served_from_then_on(store: Store, city: City) -> None:
     other = target_city(city, "added")
     scheduler = Starts(store, city)
-    scheduler.plan = replace(scheduler.plan, look=lambda: served_cities(store, []))
+    scheduler.plan = replace(scheduler.plan, find_cities=lambda: served_cities(store, []))
     scheduler.tick(START)
     assert {name for _, name in scheduler.begun} == {"small"}
     whole_file(other, "a.h5")
-    scheduler.beaten = float("-inf")
+    scheduler.last_heartbeat = float("-inf")
     scheduler.tick(START)
     scheduler.tick(START)
     assert ("arrival", "added") in scheduler.begun
@@ -249,7 +249,7 @@ def test_what_came_is_forecast_though_the_step_for_it_failed(
     assert main(arguments) == 0
     assert _newest(store, live) == slot
     starts.tick(present())
-    assert starts.arrivals() == 1 and not starts.tried
+    assert starts.arrivals() == 1 and not starts.files
 
 
 def test_files_that_come_in_one_second_are_taken_in_by_arrivals_of_their_own(
