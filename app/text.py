@@ -11,7 +11,7 @@ from rich.text import Text
 from data.city import City
 from data.clock import local, stamp
 from data.formats.reading import REPAIRS
-from data.intervals import band
+from data.intervals import intervals_of
 
 if TYPE_CHECKING:  # They load what a forecast can do without.
     from pipelines.ingest.check import Check, Weather
@@ -143,7 +143,7 @@ def forecast_table(forecast: xr.DataArray, city: City) -> Table:
     Totals have none: cells err together, so that their bands do not add up.
     """
     table = Table(title=Text(_heading(forecast, city)), title_justify="left")
-    if band(forecast) is not None:
+    if intervals_of(forecast) is not None:
         table.caption = f"in brackets: {100 * SHOWN:.0f} % of what comes lies between"
         table.caption_justify = "left"
     table.add_column("time")
@@ -166,7 +166,7 @@ def forecast_table(forecast: xr.DataArray, city: City) -> Table:
 
 def between(cell: xr.DataArray) -> str:
     """Returns the forecast of a cell in whole vehicles, with its band where there is one."""
-    around = band(cell)
+    around = intervals_of(cell)
     if around is None:
         return f"{float(cell):,.0f}"
     lower, upper = around.sel(coverage=SHOWN).values
@@ -179,7 +179,7 @@ def forecast_object(forecast: xr.DataArray, city: City) -> dict[str, Any]:
     Its bands, where it has any, are `band[edge][coverage][lead][channel][y][x]`.
     """
     frames = forecast.isel(init_time=0)
-    around = band(frames)
+    around = intervals_of(frames)
     return {
         "city": city.name,
         "init_time": _iso(forecast["init_time"].values, city)[0],

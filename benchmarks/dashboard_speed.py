@@ -39,7 +39,7 @@ def build(home: Path, weeks: int, days: int) -> None:
     from data.city import load_city
     from data.clock import Clock
     from data.flow import label
-    from data.intervals import with_band
+    from data.intervals import with_intervals
     from data.simulation.simulate import simulate
     from data.store.ingests import Source
     from data.store.store import Store
@@ -68,7 +68,7 @@ def build(home: Path, weeks: int, days: int) -> None:
         spread = np.sqrt(values)
         edges = [values + sign * wide * spread for wide in (0.7, 1.3, 2.0) for sign in (-1, 1)]
         band = np.maximum(np.stack(edges), 0).reshape(3, 2, *values.shape)
-        store.forecasts.add(city, with_band(one, band))
+        store.forecasts.add(city, with_intervals(one, band))
     score(store, city, last)
     store.close()
 

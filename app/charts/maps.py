@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from app.text import SHOWN, between, evenly_spaced
 from data.city import City
 from data.clock import local
-from data.intervals import band
+from data.intervals import intervals_of
 
 MOST_MAPS = 5
 COLORS = "viridis"  # perceptually uniform and safe for the color-blind
@@ -121,7 +121,7 @@ def _map(ax: Axes, frame: np.ndarray, top: float, title: str, city: City) -> Axe
 
 def _mark_busiest(ax: Axes, frame: xr.DataArray) -> None:
     """Frames the busiest cell of a forecast with bands, and writes its flow and band below the map."""
-    if band(frame) is None or not np.isfinite(frame.values).any():
+    if intervals_of(frame) is None or not np.isfinite(frame.values).any():
         return
     row, column = map(int, np.unravel_index(np.nanargmax(frame.values), frame.shape))
     for color, width in (("white", 2.4), ("black", 1)):
@@ -144,7 +144,7 @@ def _footer(forecast: xr.DataArray) -> str:
     model = forecast.attrs["model_version"]
     framed = f"framed: the busiest cell, {100 * SHOWN:.0f} % of what comes lies between"
     parts = [
-        *([framed] if band(forecast) is not None else []),
+        *([framed] if intervals_of(forecast) is not None else []),
         f"times in {forecast.attrs['timezone']}",
         f"model {model}" if model else "no model",
         f"flowcast {forecast.attrs['code_version']}",

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from app.charts.maps import frame_map
 from data.city import City
 from data.clock import local, stamp
-from data.intervals import without_band
+from data.intervals import without_intervals
 
 MOST_ROWS = 45
 """Rows of a table that are drawn in a picture."""
@@ -109,7 +109,7 @@ def _named(frame: xr.DataArray, subject: Subject, city: City) -> xr.DataArray:
     named = frame.assign_coords(y=np.arange(rows), x=np.arange(columns)).rename(subject.variable)
     if subject.variable == "flow":
         return named
-    bare = without_band(named)
+    bare = without_intervals(named)
     long_name = f"{subject.kind} {moment(subject.time, city)}"
     bare.attrs = {"units": "vehicles per step", "long_name": long_name}
     return bare

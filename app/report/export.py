@@ -11,7 +11,7 @@ from data.city import City
 from data.clock import local
 from data.errors import FlowcastError
 from data.files import atomic_write
-from data.intervals import EDGES, band, without_band
+from data.intervals import EDGES, intervals_of, without_intervals
 
 BOUNDS = ("flow_lower", "flow_upper")
 """Variables of a NetCDF file that hold the edges of bands."""
@@ -52,8 +52,8 @@ def forecast_table(forecast: xr.DataArray) -> pd.DataFrame:
     Where the forecast has bands, columns such as `inflow_lower_80` follow.
     """
     frames = forecast.isel(init_time=0)
-    flows = without_band(frames).to_dataset("channel")
-    if (around := band(frames)) is not None:
+    flows = without_intervals(frames).to_dataset("channel")
+    if (around := intervals_of(frames)) is not None:
         flows = flows.assign(_columns(around))
     table = flows.to_dataframe().reset_index()
     zone = str(forecast.attrs["timezone"])
@@ -84,8 +84,8 @@ def to_dataset(forecast: xr.DataArray, city: City) -> xr.Dataset:
     Where it has bands, their edges are further variables, `flow_lower` and `flow_upper`, that have the
     dim `coverage` too.
     """
-    dataset = without_band(forecast).rename("flow").to_dataset()
-    around = band(forecast)
+    dataset = without_intervals(forecast).rename("flow").to_dataset()
+    around = intervals_of(forecast)
     facts = {key: value for key, value in forecast.attrs.items() if key != "units"}
     model = f"model {facts['model_version']}" if facts["model_version"] else "no model"
     dataset.attrs = {

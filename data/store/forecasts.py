@@ -12,7 +12,7 @@ import xarray as xr
 from data.city import City
 from data.clock import Clock
 from data.flow import CHANNELS
-from data.intervals import band, packed, unpacked, with_band
+from data.intervals import intervals_of, pack, unpack, with_intervals
 from data.store.columns import as_second, as_times, key_of, now
 from data.store.database import Database
 from data.store.schema import CALIBRATION, FLOW, FORECAST
@@ -34,7 +34,7 @@ class Forecasts:
         """
         if forecast.sizes["init_time"] != 1:
             raise ValueError("one forecast at a time")
-        edges = band(forecast)
+        edges = intervals_of(forecast)
         with self._database.write() as connection:
             result = connection.execute(
                 sa.insert(FORECAST).values(
@@ -45,7 +45,7 @@ class Forecasts:
                     forecaster=str(forecast.attrs["forecaster"]),
                     attributes=json.dumps(forecast.attrs),
                     frames=np.ascontiguousarray(forecast.values[0], dtype="<f4").tobytes(),
-                    band=None if edges is None else packed(edges.values),
+                    band=None if edges is None else pack(edges.values),
                 )
             )
         return key_of(result)
@@ -53,7 +53,7 @@ class Forecasts:
     def newest(self, city: City, init_time: np.datetime64 | None = None) -> xr.DataArray | None:
         """Returns the newest forecast, or the newest of those made at `init_time`, UTC.
 
-        Its prediction intervals are as near to those that were stored as `packed` says.
+        Its prediction intervals are as near to those that were stored as `pack` says.
         """
         query = sa.select(FORECAST).where(FORECAST.c.city == city.name)
         if init_time is not None:
@@ -174,4 +174,4 @@ def _forecast(row: "sa.Row[Any]", city: City) -> xr.DataArray:
         name="flow",
         attrs=json.loads(row.attributes),
     )
-    return with_band(forecast, unpacked(row.band, forecast.shape)) if row.band else forecast
+    return with_intervals(forecast, unpack(row.band, forecast.shape)) if row.band else forecast

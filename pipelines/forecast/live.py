@@ -12,7 +12,7 @@ from data.city import City
 from data.clock import Clock, stamp
 from data.errors import FlowcastError
 from data.flow import no_flow
-from data.intervals import with_band
+from data.intervals import with_intervals
 from data.paths import models_root
 from data.store.store import Store
 from forecasting.baselines import AverageAndAnomaly, HistoricalAverage
@@ -76,7 +76,7 @@ def forecast(
     bands, notes = _bands(choice, known, horizon)
     choice = replace(choice, notes=(*choice.notes, *notes))
     if bands is not None:
-        result = with_band(result, bands.around(result).values)
+        result = with_intervals(result, bands.around(result).values)
     result.attrs |= _attributes(choice, known, bands)
     store.forecasts.add(city, result)
     return result

@@ -5,7 +5,7 @@ import pandas as pd
 import xarray as xr
 
 from data.clock import local
-from data.intervals import band
+from data.intervals import intervals_of
 from pipelines.insight.typical import HIGH
 
 FLOOR = 1.0
@@ -47,7 +47,7 @@ def hot_spots(
     passed = np.isfinite(above).sum(axis=0)
     lead = np.where(passed == passed.max(axis=0), excess, -np.inf).argmax(axis=0)
     rows, columns = np.nonzero(passed.max(axis=0))
-    around = band(frames)
+    around = intervals_of(frames)
     place = (lead[rows, columns], rows, columns)
     lower, upper = (
         np.full(len(rows), np.nan)

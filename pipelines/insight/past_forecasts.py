@@ -7,7 +7,7 @@ import xarray as xr
 
 from data.city import City
 from data.clock import Clock
-from data.intervals import COVERAGES, band, without_band
+from data.intervals import COVERAGES, intervals_of, without_intervals
 from data.store.store import Store
 from pipelines.forecast.slots import observed_after
 
@@ -66,7 +66,7 @@ def past_forecasts(store: Store, city: City, until: np.datetime64) -> PastForeca
     for place, one in enumerate(made.values()):
         steps = min(horizon, one.sizes["lead_time"])
         flow[place, :steps] = one.values[0, :steps]
-        around = band(one)
+        around = intervals_of(one)
         if around is None:
             continue
         edges = around.values[:, :, 0, :steps]
@@ -89,7 +89,7 @@ def past_forecasts(store: Store, city: City, until: np.datetime64) -> PastForeca
             ),
         },
         name="flow",
-        attrs=without_band(newest).attrs,
+        attrs=without_intervals(newest).attrs,
     )
     with np.errstate(invalid="ignore"):
         share = held / np.where(count > 0, count, np.nan)

@@ -13,7 +13,7 @@ from app.dashboard.pages.now import asked, kept, show_banners
 from app.dashboard.widgets import changed, go, lead_within, show_chart, show_map, show_table, view
 from data.city import City
 from data.clock import Clock, local, utc, wall
-from data.intervals import band
+from data.intervals import intervals_of
 
 PAST = np.timedelta64(48, "h")
 """How much of the history is drawn."""
@@ -87,7 +87,7 @@ def _history(city: City, forecast: xr.DataArray, y: int, x: int) -> pd.DataFrame
     first = made - max(PAST, FEWEST * city.step)
     seen = cached.store().flow.read(city, first=first, last=times[-1]).sel(channel=channel)[:, y, x]
     parts = [_rows(city, "observed", seen["time"].values, seen.values)]
-    around = band(coming)
+    around = intervals_of(coming)
     edges = None if around is None else around.sel(coverage=0.8).values
     parts.append(_rows(city, "forecast", times, coming.values, edges))
     week = np.timedelta64(7, "D")

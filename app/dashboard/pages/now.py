@@ -27,7 +27,7 @@ from app.dashboard.widgets import (
 from app.text import PLAIN
 from data.city import City
 from data.clock import duration, local, stamp
-from data.intervals import band
+from data.intervals import intervals_of
 from pipelines.insight.trust import Trust
 
 PAUSE = 1.0
@@ -324,7 +324,7 @@ def _maps(
     coming = forecast.isel(init_time=0, lead_time=lead - 1).sel(channel=channel)
     mean = usual["mean"].isel(time=lead - 1).sel(channel=channel)
     end = cached.top(city)
-    around = band(coming)
+    around = intervals_of(coming)
     more = {"usual": ("usual", mean.values)}
     if around is not None:
         for edge, word in (("lower", "80 % band from"), ("upper", "to")):
@@ -361,7 +361,7 @@ def _cell(city: City, observed: xr.DataArray, coming: xr.DataArray, mean: xr.Dat
         st.caption("Click on a cell, or choose a hot spot, to see its figures here.")
         return
     y, x = view().cell or (0, 0)
-    around = band(coming)
+    around = intervals_of(coming)
     told = [
         f"observed {_figure(observed.values[y, x])}",
         f"forecast {_figure(coming.values[y, x])}",

@@ -11,7 +11,7 @@ from app.charts.maps import forecast_maps
 from app.text import evenly_spaced
 from data.city import load_city
 from data.flow import CHANNELS
-from data.intervals import with_band
+from data.intervals import with_intervals
 from forecasting.forecaster import label_forecast
 from forecasting.history import History
 
@@ -83,7 +83,7 @@ def test_the_busiest_cell_is_framed_and_told_with_its_band() -> None:
     forecast = small_forecast(2)
     assert not any(axes.patches for axes in forecast_maps(forecast, CITY).axes)
     edges = np.stack([forecast.values - 5, forecast.values + 7]).clip(0)
-    axes = forecast_maps(with_band(forecast, np.stack([edges] * 3)), CITY).axes
+    axes = forecast_maps(with_intervals(forecast, np.stack([edges] * 3)), CITY).axes
     # The last cell is the busiest: row 2, column 3, of inflow 11 and 35, of outflow 23 and 47.
     assert [ax.get_xlabel() for ax in axes[:4]] == [
         "11 (6 to 18)",

@@ -11,7 +11,7 @@ from PIL import Image
 
 from app.dashboard.downloads import MOST_NAME, Subject, file_name, map_files, table_files
 from data.city import City
-from data.intervals import band, with_band
+from data.intervals import intervals_of, with_intervals
 
 CITY = City("toy", "Toy", "UTC", np.timedelta64(3600, "s"), (2, 3))
 FRAME = xr.DataArray(np.array([[0, 1, 2.5], [3, np.nan, 400]], np.float32), dims=("y", "x"))
@@ -61,7 +61,7 @@ def test_no_two_maps_have_one_name() -> None:
 
 
 def test_a_difference_is_not_called_a_flow_and_has_no_bands() -> None:
-    frame = with_band(FRAME.assign_attrs(forecaster="x"), np.ones((3, 2, *FRAME.shape)))
+    frame = with_intervals(FRAME.assign_attrs(forecaster="x"), np.ones((3, 2, *FRAME.shape)))
     less = Subject("Forecast less usual", "inflow", AT, "difference")
     content = map_files(frame, CITY, (-5, 5), less, "RdBu_r")[".nc"]()
     with xr.open_dataset(io.BytesIO(content), engine="h5netcdf") as dataset:
@@ -70,12 +70,12 @@ def test_a_difference_is_not_called_a_flow_and_has_no_bands() -> None:
             "units": "vehicles per step",
             "long_name": "Forecast less usual 2025-11-02 05:30 UTC",
         }
-        assert band(dataset["difference"]) is None
+        assert intervals_of(dataset["difference"]) is None
     with xr.open_dataset(
         io.BytesIO(map_files(frame, CITY, (0, 5), SAID, "viridis")[".nc"]()), engine="h5netcdf"
     ) as dataset:
         assert dataset["flow"].attrs["forecaster"] == "x"
-        assert band(dataset["flow"]) is not None
+        assert intervals_of(dataset["flow"]) is not None
 
 
 def test_a_table_comes_as_picture_table_and_netcdf_and_no_text_is_a_formula() -> None:

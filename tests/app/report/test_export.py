@@ -10,7 +10,7 @@ import xarray as xr
 from app.report.export import check_suffix, export_forecast
 from data.city import load_city
 from data.errors import FlowcastError
-from data.intervals import band, without_band
+from data.intervals import intervals_of, without_intervals
 from data.store.store import Store
 from pipelines.forecast.live import forecast
 
@@ -57,7 +57,7 @@ def test_csv_has_a_row_for_each_lead_and_cell(made: xr.DataArray, tmp_path: Path
 def test_bands_are_variables_of_the_netcdf_and_columns_of_the_csv(
     made: xr.DataArray, tmp_path: Path
 ) -> None:
-    around = band(made)
+    around = intervals_of(made)
     assert around is not None
     export_forecast(tmp_path / "f.nc", made, load_city("small"))
     with xr.open_dataset(tmp_path / "f.nc", engine="h5netcdf", decode_timedelta=True) as read:
@@ -79,7 +79,7 @@ def test_bands_are_variables_of_the_netcdf_and_columns_of_the_csv(
 def test_a_forecast_without_bands_is_written_without_them(
     made: xr.DataArray, tmp_path: Path
 ) -> None:
-    plain = without_band(made)
+    plain = without_intervals(made)
     export_forecast(tmp_path / "f.nc", plain, load_city("small"))
     with xr.open_dataset(tmp_path / "f.nc", engine="h5netcdf", decode_timedelta=True) as read:
         assert list(read.data_vars) == ["flow"]

@@ -19,7 +19,7 @@ from alembic.runtime.migration import MigrationContext
 from data.city import City
 from data.errors import FlowcastError, StoreError
 from data.flow import label
-from data.intervals import band, with_band, without_band
+from data.intervals import intervals_of, with_intervals, without_intervals
 from data.store.database import Database
 from data.store.ingests import Added, Source
 from data.store.messages import sentences
@@ -292,11 +292,11 @@ def test_the_newest_forecast_counts(store: Store) -> None:
 def test_bands_come_back_to_a_thousandth_and_the_forecast_exactly(store: Store) -> None:
     forecast = forecast_at(100, horizon=3)
     values = np.random.default_rng(1).gamma(1, 300, (3, 2, *forecast.shape)).astype(np.float32)
-    store.forecasts.add(CITY, with_band(forecast, values))
+    store.forecasts.add(CITY, with_intervals(forecast, values))
     stored = store.forecasts.newest(CITY)
     assert stored is not None
-    assert without_band(stored).identical(forecast)
-    around = band(stored)
+    assert without_intervals(stored).identical(forecast)
+    around = intervals_of(stored)
     assert around is not None
     np.testing.assert_allclose(around.values, values, rtol=1e-3)
 
@@ -390,11 +390,13 @@ def test_a_store_from_before_the_bands_keeps_all_that_it_held(path: Path) -> Non
     assert old is not None
     assert (old.attrs, old["init_time"].values[0]) == ({"notes": "old"}, START)
     np.testing.assert_array_equal(old.values, frames)
-    assert band(old) is None
-    store.forecasts.add(CITY, with_band(forecast_at(3), np.ones((3, 2, *forecast_at(3).shape))))
+    assert intervals_of(old) is None
+    store.forecasts.add(
+        CITY, with_intervals(forecast_at(3), np.ones((3, 2, *forecast_at(3).shape)))
+    )
     newest = store.forecasts.newest(CITY)
     assert newest is not None
-    assert band(newest) is not None
+    assert intervals_of(newest) is not None
 
 
 def test_a_store_that_a_newer_version_changes_while_it_is_open_is_told(database: str) -> None:

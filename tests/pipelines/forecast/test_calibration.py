@@ -8,7 +8,7 @@ import xarray as xr
 
 from data import windows
 from data.city import City, load_city
-from data.intervals import band
+from data.intervals import intervals_of
 from data.paths import models_root
 from data.store.ingests import Source
 from data.store.store import Store
@@ -48,7 +48,7 @@ def served(
 def test_a_forecast_of_a_calibrated_model_carries_its_bands(city: City) -> None:
     store = Store()
     result = forecast(store, city, 4)
-    around = band(result)
+    around = intervals_of(result)
     bands = load_bands(models_root(), city, str(store.promotions.champion(city)))
     assert around is not None
     assert bands is not None
@@ -67,7 +67,7 @@ def test_what_stands_in_for_the_model_has_no_bands(city: City) -> None:
     weights = models_root() / "small" / str(store.promotions.champion(city)) / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     result = forecast(store, city, 4)
-    assert band(result) is None
+    assert intervals_of(result) is None
     assert result.attrs["calibrated_until"] == ""
     assert "without bands" in result.attrs["notes"]
 
@@ -87,7 +87,7 @@ def test_bands_learn_at_the_first_forecast_of_a_day(city: City) -> None:
         np.testing.assert_allclose(one.counts, expected.counts, rtol=1e-6)
         np.testing.assert_allclose(one.stretch, expected.stretch, atol=1e-6)
     live = forecast(store, city, 4, at=MIDNIGHT + 27 * HOUR)
-    around = band(live)
+    around = intervals_of(live)
     assert around is not None
     np.testing.assert_allclose(around.values, expected.around(live).values, rtol=1e-5)
     assert live.attrs["calibrated_until"] == f"{MIDNIGHT + 20 * HOUR}Z"

@@ -7,7 +7,7 @@ import pytest
 
 from data.city import City, load_city
 from data.errors import FlowcastError
-from data.intervals import without_band
+from data.intervals import without_intervals
 from data.paths import models_root
 from data.store.ingests import Source
 from data.store.store import Store
@@ -40,7 +40,7 @@ def test_the_champion_forecasts_the_slots_after_the_newest_and_is_stored(city: C
     assert (result["valid_time"].values[0] == newest + hours).all()
     stored = store.forecasts.newest(city)
     assert stored is not None
-    assert without_band(stored).identical(without_band(result))
+    assert without_intervals(stored).identical(without_intervals(result))
 
 
 def test_a_short_horizon_is_the_start_of_a_long_one(city: City) -> None:

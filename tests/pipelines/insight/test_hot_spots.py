@@ -1,7 +1,7 @@
 import numpy as np
 import xarray as xr
 
-from data.intervals import with_band
+from data.intervals import with_intervals
 from pipelines.insight.hot_spots import COLUMNS, hot_spots
 
 TIMES = np.array(["2025-06-02T09:00", "2025-06-02T10:00"], "datetime64[s]")  # a Monday
@@ -22,7 +22,7 @@ def made(inflow: list[list[float]], band: np.ndarray | None = None) -> xr.DataAr
         },
         attrs={"timezone": "UTC"},
     )
-    return forecast if band is None else with_band(forecast, band)
+    return forecast if band is None else with_intervals(forecast, band)
 
 
 def usual(high: float, cells: int, weeks: int = 10) -> xr.Dataset:
