@@ -71,4 +71,5 @@ def command(port: int, address: str) -> list[str]:
     }
     named = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     script = Path(__file__).parents[1] / "dashboard" / "main.py"
-    return ["-m", "streamlit", "run", str(script), *named]
+    # -P: a data.py or app.py where the command is called is not ours.
+    return ["-P", "-m", "streamlit", "run", str(script), *named]
