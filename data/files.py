@@ -40,6 +40,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a text in UTF-8 as `atomic_write` does."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def exclusive_lock(lock: Path, busy: str) -> Iterator[None]:
     """Holds a lock that no other process holds; it ends with the process at the latest.

@@ -43,7 +43,7 @@ def learning_curve(epochs: Sequence[Mapping[str, Any]]) -> Figure:
         values = [_number(epoch[key]) for epoch in epochs]
         marker = "o" if len(epochs) <= MOST_MARKERS else None
         ax.plot(numbers, values, color=color, marker=marker, markersize=4, label=key)
-        _tidy(ax)
+        tidy(ax)
     _logarithmic(above.yaxis)
     above.set_ylabel("training loss (log)")
     below.set_ylabel("validation error")
@@ -200,7 +200,7 @@ def _draw(ax: Axes, series: Series, labels: Sequence[str], *, log_x: bool, log_y
         _logarithmic(ax.yaxis)
     if not any(math.isfinite(value) for _, y in series.values() for value in y):
         ax.text(0.5, 0.5, "no values", transform=ax.transAxes, ha="center", va="center")
-    _tidy(ax)
+    tidy(ax)
 
 
 def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
@@ -228,7 +228,8 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _tidy(ax: Axes) -> None:
+def tidy(ax: Axes) -> None:
+    """Gives axes a light grid and no frame at the top and on the right."""
     ax.grid(color="#dddddd", linewidth=0.6)
     ax.spines[["top", "right"]].set_visible(False)
 

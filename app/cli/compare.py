@@ -1,11 +1,13 @@
 """`forecast compare`: trains networks on the same days and compares them."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from app.cli.options import (
+    ERR,
     OUT,
     CityOption,
     HorizonOption,
@@ -17,49 +19,78 @@ from app.cli.options import (
 from data.city import load_city
 from data.errors import FlowcastError
 
-BOTH = "plain,context"
-
 
 def compare(
     city: CityOption,
     networks: Annotated[
-        str, typer.Option(help="all, ablation, or names with commas between.")
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Networks, trees, swinlstm-b+trees, baselines, all or ablation, separated by commas.",
+        ),
     ] = "all",
     horizon: HorizonOption = 4,
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="Of each network, from 0 on.")] = 1,
-    contexts: Annotated[
-        str, typer.Option(help="What networks see: plain, context or both.")
-    ] = BOTH,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=100, help="Train each network with this many random seeds.")
+    ] = 1,
+    inputs: Annotated[
+        str,
+        typer.Option(metavar="NAMES", help="Give networks raw-flow, covariates, or each in turn."),
+    ] = "raw-flow,covariates",
     minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="For each training, at most; 15.")
-    ] = None,
+        float,
+        typer.Option(min=0.01, metavar="MINUTES", help="Limit each training's processor time."),
+    ] = 15.0,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Trainings at a time; as cores and memory allow.")
+        int | None,
+        typer.Option(
+            min=1, help="Run this many trainings at once.", show_default="as cores and memory allow"
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the comparison and its plots.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Also write table.json, table.md and charts.", show_default="none"
+        ),
     ] = None,
     as_json: JsonOption = False,
+    contexts: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
-    """Trains networks on the same days and compares their errors on the test days."""
-    place = load_city(city)
-    from app.report.comparison import Asked, contest, contest_table
-    from data.store.store import Store
-    from pipelines.compare.contestants import Plan
-    from pipelines.compare.table import sentences
+    """Train networks on the same days and compare their errors on the test days.
 
-    plan = Plan(horizon, minutes or Plan.minutes)
-    if not names_in(networks):
-        raise typer.BadParameter("--networks names none; write all, or names with commas between")
-    asked = Asked(names_in(networks), seeds, names_in(contexts), plan, jobs, output)
-    content = contest(Store(), place, asked)
+    Baselines always take part. Runs are kept in FLOWCAST_HOME/contests: after Ctrl-C the same command
+    continues, and more seeds are added to the runs that exist.
+    """
+    place = load_city(city)
+    from app.report.comparison import comparison_table, show_comparison, write_comparison
+    from data.store.store import Store
+    from pipelines.compare.comparison import Comparison
+    from pipelines.compare.contestants import INPUTS, chosen
+    from pipelines.compare.standings import compare_runs
+    from pipelines.compare.table import facts, sentences
+    from pipelines.forecast.notes import unknown_years
+
+    if contexts:
+        former = {old: new for new, old in INPUTS.items()}
+        inputs = ",".join(former.get(name, name) for name in names_in(contexts))
+        ERR.print(f"note: --contexts {contexts} is --inputs {inputs} now", markup=False)
+    runs = chosen(names_in(networks), seeds, names_in(inputs))
+    comparison = Comparison.of(Store(), place, horizon, minutes)
+    result = show_comparison(compare_runs(comparison, runs, jobs))
+    for note in unknown_years(comparison.flow, comparison.flow["time"].values):
+        ERR.print(f"note: {note}", markup=False)
+    words = ["--city", city, "--networks", networks, "--seeds", f"{seeds}", "--inputs", inputs]
+    words += ["--horizon", f"{horizon}", "--minutes", f"{minutes:g}"]
+    content = facts(result, shlex.join(["forecast", "compare", *words]))
+    for path in write_comparison(output, result, content) if output else ():
+        ERR.print(f"wrote {path}", markup=False)
     if as_json:
         print_json(content)
     else:
-        print_table(contest_table(content))
+        print_table(comparison_table(content))
         for line in sentences(content):
             OUT.print(line, markup=False)
     if failed := content["failed"]:
         raise FlowcastError(
-            f"{len(failed)} of the runs failed, as told above; the same command makes them again"
+            f"{len(failed)} of the runs failed, see above; the same command retries"
         )

@@ -54,7 +54,7 @@ def evaluate(
     # Options of `forecast compare`, which was a part of this verb.
     networks: Annotated[str, typer.Option(hidden=True)] = "",
     seeds: Annotated[int, typer.Option(min=1, max=100, hidden=True)] = 1,
-    contexts: Annotated[str, typer.Option(hidden=True)] = compare.BOTH,
+    contexts: Annotated[str, typer.Option(hidden=True)] = "",
     minutes: Annotated[float | None, typer.Option(min=0.01, hidden=True)] = None,
     jobs: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
     output: Annotated[Path | None, typer.Option(hidden=True)] = None,
@@ -70,9 +70,20 @@ def evaluate(
                 "--networks compares on the test days; leave out --model, --from, --to and --stride"
             )
         ERR.print("note: `forecast evaluate --networks` is `forecast compare --networks` now")
-        compare.compare(city, networks, horizon, seeds, contexts, minutes, jobs, output, as_json)
+        limit = minutes or 15.0
+        compare.compare(
+            city,
+            networks,
+            horizon,
+            seeds,
+            minutes=limit,
+            jobs=jobs,
+            output=output,
+            as_json=as_json,
+            contexts=contexts,
+        )
         return
-    if output or jobs or minutes or seeds != 1 or contexts != compare.BOTH:
+    if output or jobs or minutes or seeds != 1 or contexts:
         raise typer.BadParameter(
             "--seeds, --contexts, --minutes, --jobs and --output are options of: forecast compare"
         )

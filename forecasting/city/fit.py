@@ -23,6 +23,7 @@ from forecasting.forecaster import Forecaster
 from forecasting.networks import entry_of
 from forecasting.networks.base import Frames, NetworkConfig
 from forecasting.rollout.torch_rollout import build_network
+from forecasting.stacking import least_squares_weight
 from forecasting.training.budget import Budget
 from forecasting.training.hardware import Computing, pick_device
 from forecasting.training.loop import Event, fit
@@ -37,17 +38,8 @@ def trees_weight(task: CityTask, networks: Forecaster, grown: Trees) -> float:
 
 
 def stacking_weight(task: CityTask, first: Forecaster, second: Forecaster) -> float:
-    """Returns the share of the second with which two forecasters err least on the validation days.
-
-    It is that of least squares, within 0 and 1: with the forecasts f and s and what was observed y, the
-    share p minimises the sum of (f + p (s - f) - y)^2 over all cells and leads.
-    """
-    above = below = 0.0
-    for (ours, other), observed in task.outcomes(first, second):
-        apart = (other - ours).values.astype(np.float64)
-        above += float(((observed - ours).values * apart).sum())
-        below += float(np.square(apart).sum())
-    return min(max(above / below, 0.0), 1.0) if below else 0.0
+    """Returns the weight of the second with which two forecasters err least on the validation days."""
+    return least_squares_weight(task.outcomes(first, second))
 
 
 @dataclass(frozen=True)

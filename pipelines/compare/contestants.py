@@ -1,73 +1,47 @@
-"""The plan of a contest: who takes part, with which seeds, and on which windows all are judged.
+"""Contestants: the forecasters that a comparison fits and tests, each with its settings.
 
-A network takes part as its paper draws it, on frames of the flow alone (`plain`), and with all that
-the city's own forecaster is shown (`context`), so that networks and not inputs are compared.
+A network takes part on raw flow, as its paper draws it, and with the city's covariates, so that networks
+are compared and not their inputs.
 """
 
-import hashlib
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from time import process_time
+from typing import Any, NamedTuple
 
-import numpy as np
 import xarray as xr
 
-from data import windows
-from data.city import City
-from data.clock import Clock
 from data.errors import FlowcastError
-from data.flow import Split
-from data.store.store import Store
 from forecasting.baselines import BASELINES
+from forecasting.city.fit import fitted
+from forecasting.city.recipe import DEFAULT_TRAINING, ENSEMBLE_SIZE, Recipe
+from forecasting.covariates.climatology import Climatology
 from forecasting.covariates.config import PARTS, PLAIN
+from forecasting.forecaster import Forecaster
 from forecasting.networks import DEFAULT, NETWORKS, peers
-from forecasting.registry.versions import flow_hash
-from pipelines.compare.contest_makers import Baseline, Maker, Network, Trees
+from forecasting.training.hardware import Computing
+from forecasting.trees import forecaster as trees
+from forecasting.trees.features import TreesConfig
+from pipelines.compare.comparison import Comparison
 
-MAIN = DEFAULT
-PEERS = peers()
-ABLATION = "ablation"
-CONTEXTS = ("plain", "context")
-KEPT = 2**26
-"""Bytes that the forecasts of one run may take; of longer spans every n-th window is judged."""
-
-
-class Archive(NamedTuple):
-    """What is known of a city.
-
-    Attributes:
-        city: whose it is.
-        flow: dims `(time, channel, y, x)`.
-        weather: dims `(time, variable)`; None where there is none.
-    """
-
-    city: City
-    flow: xr.DataArray
-    weather: xr.DataArray | None = None
-
-    @classmethod
-    def of(cls, store: Store, city: City) -> "Archive":
-        """Returns all that is stored of a city."""
-        weather = store.weather.read(city)
-        return cls(city, store.flow.read(city), weather if weather.size else None)
+INPUTS = {"raw-flow": "plain", "covariates": "context"}
+"""What networks may be given, and how `table.json` spells it."""
+RAW: dict[str, Any] = {
+    "context": PLAIN,
+    "training": replace(DEFAULT_TRAINING, patience=5),
+    "epochs": 40,
+}
+"""Of networks on raw flow, which must learn more: they have more epochs and patience."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is the same for all who take part.
+class Fitted(NamedTuple):
+    """What knows training and validation, what knows training alone, and facts as of `RunResult`."""
 
-    Attributes:
-        horizon: steps ahead, in training too.
-        minutes: of processor time that one training may take, on one core.
-    """
-
-    horizon: int = 4
-    minutes: float = 15.0
-
-    def __post_init__(self) -> None:
-        if not self.minutes > 0:
-            raise ValueError(f"minutes {self.minutes:g} are not more than 0")
+    forecaster: Forecaster
+    selected: Forecaster
+    facts: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -75,26 +49,68 @@ class Contestant:
     """One way of making forecasts.
 
     Attributes:
-        name: for tables; of one contest's no other has it.
+        name: for tables; unique in a comparison.
         family: by which it is picked: a network, `trees`, `baselines`.
-        context: by which it is picked: `plain`, `context`, "" where there is no choice.
-        maker: fits it.
+        inputs: key in `INPUTS`, by which it is picked too; "" where there is no choice.
+        fitter: key of a baseline, or how trees or networks are fitted.
     """
 
     name: str
     family: str
-    context: str
-    maker: Maker
+    inputs: str
+    fitter: str | TreesConfig | Recipe
+
+    @property
+    def random(self) -> bool:
+        """Whether another seed makes another forecaster."""
+        return not isinstance(self.fitter, str)
+
+    def settings(self, comparison: Comparison) -> dict[str, Any]:
+        """Returns all that the forecaster follows from but data and seed, as JSON can hold it."""
+        grower = {"scikit-learn": trees.version()}
+        match self.fitter:
+            case str(key):
+                return {"baseline": key}
+            case TreesConfig() as config:
+                return {"trees": asdict(config), "horizon": comparison.horizon, **grower}
+            case Recipe() as recipe:
+                versions = {"flowcast": version("flowcast"), **(grower if recipe.trees else {})}
+                return {**_with_limits(recipe, comparison, seed=0).to_fields(), **versions}
+
+    def fit(self, comparison: Comparison, seed: int) -> Fitted:
+        """Returns the contestant fitted; the test span is not looked at.
+
+        Raises:
+            FlowcastError: it cannot be fitted.
+        """
+        train, validation, _ = comparison.parts
+        match self.fitter:
+            case str(key):
+                fit, both = BASELINES[key], xr.concat([train, validation], "time")
+                first, last = (fit(flow, Climatology.fit(flow)) for flow in (train, both))
+                return Fitted(last, first, {"epochs": 0, "plain": 0.0})
+            case TreesConfig() as config:
+                horizon, weather = comparison.horizon, comparison.weather
+                grown = trees.grow(train, validation, horizon, config, seed, weather)
+                facts = {"epochs": grown.rounds, "plain": 0.0}
+                return Fitted(grown.forecaster, grown.selected, facts)
+            case Recipe() as recipe:
+                # Members have consecutive seeds, and no two runs may share one.
+                seed = seed if recipe.ensemble_size else seed * ENSEMBLE_SIZE
+                result = fitted(
+                    comparison.parts,
+                    comparison.city,
+                    _with_limits(recipe, comparison, seed),
+                    weather=comparison.weather,
+                    computing=Computing("cpu"),
+                    timer=process_time,  # other work on the machine must not cost epochs
+                )
+                facts = {"epochs": sum(result.epochs), "plain": result.forecaster.plain_share}
+                return Fitted(result.forecaster, result.selected, facts)
 
 
-@dataclass(frozen=True)
-class Run:
-    """A contestant with one seed.
-
-    Attributes:
-        contestant: that is fitted.
-        seed: of all chance in it.
-    """
+class Run(NamedTuple):
+    """A contestant with one random seed."""
 
     contestant: Contestant
     seed: int
@@ -102,141 +118,59 @@ class Run:
     @property
     def label(self) -> str:
         """Name for people."""
-        seed = f", seed {self.seed}" if self.contestant.maker.chance else ""
-        return self.contestant.name + seed
-
-    def file(self, plan: Plan) -> str:
-        """Returns the name of its file, another one for other settings."""
-        name = "".join(sign if sign.isalnum() or sign == "-" else "_" for sign in self.label)
-        return f"{name}-{digest([self.contestant.maker.facts(plan), self.seed])[:12]}.npz"
+        return self.contestant.name + f", seed {self.seed}" * self.contestant.random
 
 
-LONG, PATIENT = 40, 5
-"""Epochs, and those without a better one, of networks that must learn from flow alone what is usual."""
+def _with_limits(recipe: Recipe, comparison: Comparison, seed: int) -> Recipe:
+    limits: dict[str, Any] = {"horizon": comparison.horizon, "minutes": comparison.minutes}
+    return replace(recipe, training=replace(recipe.training, **limits, seed=seed))
 
 
-def _networks(names: Iterable[str]) -> list[Contestant]:
-    return [
-        Contestant(f"{name}, {context}", name, context, maker)
-        for name in names
-        for context, maker in (
-            ("plain", Network(name, PLAIN, (("patience", PATIENT),), epochs=LONG)),
-            ("context", Network(name)),
-        )
-    ]
+_alone = partial(Recipe, ensemble_size=1, trees=False, raw_ensemble=False)
+_changed = partial(Contestant, family="ablation", inputs="")
 
-
-OWN = Contestant(
-    f"{MAIN} and trees, context", f"{MAIN}+trees", "context", Network(MAIN, trees=True)
-)
+FULL = Contestant(f"{DEFAULT}, covariates", DEFAULT, "covariates", _alone(DEFAULT))
+OWN = replace(FULL, name=f"{DEFAULT} and trees, covariates", family=f"{DEFAULT}+trees")
+OWN = replace(OWN, fitter=Recipe(DEFAULT, trees=True))
 """What `forecast train` makes."""
-CONTESTANTS: tuple[Contestant, ...] = (
-    *(Contestant(name, "baselines", "", Baseline(name)) for name in BASELINES),
-    Contestant("trees, plain", "trees", "plain", Trees(context=False)),
-    Contestant("trees, context", "trees", "context", Trees(context=True)),
-    *_networks((*PEERS, *(n for n in NETWORKS if n not in (*PEERS, MAIN)), MAIN)),
+CONTESTANTS = (
+    *(Contestant(name, "baselines", "", name) for name in BASELINES),
+    Contestant("trees, raw flow", "trees", "raw-flow", TreesConfig(context=False)),
+    Contestant("trees, covariates", "trees", "covariates", TreesConfig()),
+    *(Contestant(f"{name}, raw flow", name, "raw-flow", _alone(name, **RAW)) for name in NETWORKS),
+    *(Contestant(f"{name}, covariates", name, "covariates", _alone(name)) for name in NETWORKS),
     OWN,
 )
-"""Who may take part in the table."""
-
-FULL = Contestant(f"{MAIN}, context", MAIN, "context", Network(MAIN))
-ABLATIONS: tuple[Contestant, ...] = (
-    *(
-        Contestant(f"{part} the other way", ABLATION, "", Network(MAIN, swapped=(part,)))
-        for part in PARTS
+ABLATIONS = (
+    *(_changed(f"{part} toggled", fitter=_alone(DEFAULT, toggled=(part,))) for part in PARTS),
+    _changed("without refit", fitter=_alone(DEFAULT, refit=False)),
+    _changed("all leads at once", fitter=_alone("swinlstm-direct")),
+    _changed(
+        "squared loss", fitter=_alone(DEFAULT, training=replace(DEFAULT_TRAINING, loss="squared"))
     ),
-    Contestant("without final fit", ABLATION, "", Network(MAIN, final=False)),
-    Contestant("all leads at once", ABLATION, "", Network("swinlstm-direct")),
-    Contestant("squared loss", ABLATION, "", Network(MAIN, training=(("loss", "squared"),))),
 )
-"""The city's own network with one thing changed each; a further row is a further line.
-
-Where windows are many the city's own has no final fit either: that row tells nothing there.
-"""
-ALL = ("baselines", *PEERS, "trees", MAIN, OWN.family)
+"""The city's network with one thing changed each. Where windows are many it is not refit anyway."""
+ALL = ("baselines", *peers(), "trees", DEFAULT, OWN.family)
 """Families that `all` names."""
+FAMILIES = (*dict.fromkeys(one.family for one in CONTESTANTS), "all", "ablation")
 
 
-def chosen(networks: Sequence[str], seeds: int, contexts: Sequence[str] = CONTEXTS) -> list[Run]:
-    """Returns the runs that are asked for: of the baselines in any case, for they cost nothing.
+def chosen(networks: Sequence[str], seeds: int, inputs: Sequence[str] = tuple(INPUTS)) -> list[Run]:
+    """Returns the runs to make; baselines are always among them, for they cost nothing.
 
     Args:
-        networks: families, `all` or `ablation`.
-        seeds: runs of each in which there is chance, with the seeds 0, 1 ...
-        contexts: `plain` and `context`, one or both.
+        networks: some of `FAMILIES`.
+        seeds: runs of each random contestant, with the seeds 0, 1 ...
+        inputs: some of `INPUTS`.
 
     Raises:
-        FlowcastError: there is no such family or context.
+        FlowcastError: there is no such family or input, or none is named.
     """
-    known = list(dict.fromkeys(one.family for one in CONTESTANTS))
-    for name in networks:
-        if name not in (*known, "all", ABLATION):
-            raise FlowcastError(
-                f"there is no network {name!r}; there is {', '.join(known)}, all and {ABLATION}"
-            )
-    for name in contexts:
-        if name not in CONTEXTS:
-            raise FlowcastError(f"there is no context {name!r}; there is plain and context")
+    for what, names, known in (("network", networks, FAMILIES), ("input", inputs, (*INPUTS,))):
+        if unknown := [name for name in names or [""] if name not in known]:
+            raise FlowcastError(f"there is no {what} {unknown[0]!r}; there is {', '.join(known)}")
     families = {"baselines", *networks, *(ALL if "all" in networks else ())}
-    picked = [one for one in CONTESTANTS if one.family in families]
-    picked = [one for one in picked if one.context in ("", *contexts)]
-    if networks and not contexts:
-        raise FlowcastError("name a context: plain, context, or both with a comma between")
-    if ABLATION in networks:
-        picked += [one for one in (FULL, *ABLATIONS) if one not in picked]
-    return [
-        Run(one, seed) for seed in range(seeds) for one in picked if one.maker.chance or seed == 0
-    ]
-
-
-def judged(flow: xr.DataArray, first: np.datetime64, last: np.datetime64, plan: Plan) -> np.ndarray:
-    """Returns the init_times of the windows whose forecasts lie in a span.
-
-    Where the forecasts of all of them would be too many to keep it is every n-th, of an n that lets
-    all times of day come in turn.
-
-    Args:
-        flow: dims `(time, channel, y, x)`.
-        first: UTC; no slot before it is forecast.
-        last: UTC; none after it is.
-        plan: with the horizon.
-    """
-    init_times = windows.whole(flow, (0,), plan.horizon)
-    clock = Clock.of(flow)
-    begin, end = (clock.time(init_times, np.asarray(lead)) for lead in (1, plan.horizon))
-    inside = init_times[(begin >= first) & (end <= last)]
-    bytes_each = 2 * plan.horizon * int(np.prod(flow.shape[1:]))
-    slots_per_day = 86_400 // int(flow.attrs["step"])
-    stride = max(1, -(-len(inside) * bytes_each // KEPT))
-    while np.gcd(stride, slots_per_day) > 1:
-        stride += 1
-    return np.asarray(inside[::stride])
-
-
-def spans(parts: Split) -> dict[str, tuple[np.datetime64, np.datetime64]]:
-    """Returns the first and the last slot of each part, UTC.
-
-    Raises:
-        FlowcastError: a part has no slots.
-    """
-    times = {name: part["time"].values for name, part in parts._asdict().items()}
-    for name, time in times.items():
-        if not len(time):
-            raise FlowcastError(
-                f"no slot of {parts.train.attrs['city']} lies in the {name} span; ingest the missing "
-                f"ones, or set test_days and validation_days in the city's TOML"
-            )
-    return {name: (time[0], time[-1]) for name, time in times.items()}
-
-
-def key_of(archive: Archive, plan: Plan) -> str:
-    """Returns what tells a contest from those on other data, other spans or for other leads."""
-    city, flow, weather = archive
-    sky = None if weather is None else [flow_hash(weather), weather["variable"].values.tolist()]
-    days = [city.test_days, city.validation_days]
-    return digest([flow_hash(flow), flow.attrs, sky, days, plan.horizon])[:12]
-
-
-def digest(facts: object) -> str:
-    """Returns the SHA-256 of what can be written as JSON."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    picked = [one for one in CONTESTANTS if one.family in families and one.inputs in ("", *inputs)]
+    if "ablation" in networks:
+        picked = list(dict.fromkeys([*picked, FULL, *ABLATIONS]))
+    return [Run(one, seed) for seed in range(seeds) for one in picked if one.random or seed == 0]

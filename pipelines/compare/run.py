@@ -1,145 +1,199 @@
-"""A run of a contest: one contestant fitted with one seed, and what it forecasts of the test span.
+"""Runs: contestants fitted with a seed, and what they forecast of the validation and the test span.
 
-All that tables and charts need is kept in one file, written whole: the forecasts (16 bits a number,
-which changes an error of 1 % of the flow by less than a thousandth), and the sums of their errors.
+Each run is kept in one file: the forecasts (16 bits a number, which changes an error of 1 % of the flow by
+less than a thousandth) and the sums of their errors. So a comparison that was ended continues where it was,
+and another one on the same data takes the runs that it finds.
 """
 
 import json
+import os
+import signal
+import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 
 from data import windows
 from data.clock import Clock
-from data.files import atomic_write
-from data.flow import split
-from forecasting.backtest import backtest
-from forecasting.forecaster import Forecaster
-from forecasting.metrics import sums_by_window
-from forecasting.profiling.memory import peak_memory_of_process
-from pipelines.compare.contest_makers import Lessons
-from pipelines.compare.contestants import Archive, Plan, Run, judged, spans
+from data.errors import FlowcastError
+from data.files import atomic_write, exclusive_lock
+from forecasting.backtest import backtest, pieces
+from forecasting.forecaster import Forecaster, label_windows
+from forecasting.metrics import errors_of, sums_by_window
+from forecasting.profiling.machine import cores
+from forecasting.profiling.memory import available_memory, peak_memory_of_process
+from pipelines.compare.comparison import Comparison, digest
+from pipelines.compare.contestants import Run
 
-STACK = 2**24
-"""Bytes that the past and the future of a stack of windows may take."""
-SUMS = (
-    "squared",
-    "absolute",
-    "count",
-    "squared_busy",
-    "absolute_busy",
-    "relative_busy",
-    "count_busy",
-)
-LARGEST = 2**15
+BASE, COPIES = 2**30, 12
+"""Bytes that a run takes at most: so many, and so many times the flow."""
+FLOAT16_LIMIT = 2**15
 """Vehicles above which 16 bits are too few."""
+SPANS = ("test", "validation")
+BUSY = ("squared_busy", "absolute_busy", "relative_busy", "count_busy")
+SUMS = ("squared", "absolute", "count", *BUSY)
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What a run left, but the forecasts themselves.
+class RunResult:
+    """What a run left, or several runs together.
 
     Attributes:
-        path: of its file.
-        sums: as `forecasting.metrics.sums_by_window` returns them; of windows whose input is not
-            whole the counts are 0.
-        facts: `seconds` of fitting, `epochs`, `plain` (share of networks on frames alone beside
-            others), `validation` (RMSE of the selection by lead, and `all`), `memory` in bytes, `made`
-            (when).
+        forecast: takes the city's flow and one of `SPANS`, of which validation is forecast by what knows
+            training alone; returns dims `(init_time, lead_time, channel, y, x)`, float32 vehicles per
+            step, NaN where the input of a window is not complete.
+        sums: of the errors on the test span, as `forecasting.metrics.sums_by_window` returns them.
+        facts: `seconds` of fitting, `epochs` or trees, `plain` (stacking weight of networks on raw flow),
+            `validation` (RMSE by lead, and `all`), `memory` in bytes, `made` (when).
     """
 
-    path: Path
+    forecast: Callable[[xr.DataArray, str], xr.DataArray]
     sums: xr.Dataset
-    facts: dict[str, Any]
-
-    def forecast(self, flow: xr.DataArray) -> xr.DataArray:
-        """Returns the forecasts of the test span.
-
-        Args:
-            flow: of the city.
-
-        Returns:
-            dims `(init_time, lead_time, channel, y, x)`, float32 vehicles per step, NaN where the input
-            of a window is not whole.
-        """
-        return self._forecast("test", flow)
-
-    def selected(self, flow: xr.DataArray) -> xr.DataArray:
-        """Returns what the selection, which knows the training span alone, forecast of validation."""
-        return self._forecast("validation", flow)
-
-    def _forecast(self, part: str, flow: xr.DataArray) -> xr.DataArray:
-        with np.load(self.path) as file:
-            init_times = file[f"{part}_times"].astype("datetime64[s]")
-            return label(file[f"{part}_forecast"].astype(np.float32), init_times, flow)
+    facts: Mapping[str, Any]
 
 
-def make(archive: Archive, run: Run, plan: Plan, path: Path) -> None:
-    """Fits a contestant on what lies before the test span, lets it forecast, and keeps all.
+@dataclass(frozen=True)
+class Progress:
+    """The `number`th of `count` runs starts, or has ended with a result, or the reason of its failure."""
+
+    run: Run
+    number: int
+    count: int
+    outcome: RunResult | str | None = None
+
+
+def make_runs(
+    comparison: Comparison, runs: Sequence[Run], jobs: int | None = None
+) -> Iterator[Progress]:
+    """Makes the runs that are missing, each into its file, and yields the progress.
 
     Args:
-        archive: of the city.
-        run: who, and with which seed.
-        plan: of the contest.
-        path: of the file.
+        comparison: its data and settings.
+        runs: as `contestants.chosen` returns them.
+        jobs: runs at a time; as many as cores and memory allow if None.
+
+    Raises:
+        FlowcastError: a run would need what is not installed, or another comparison is under way.
+    """
+    flow, folder = comparison.flow, comparison.folder
+    paths = {path_of(run, comparison): run for run in runs}
+    memory = available_memory()
+    fitting = cores() if memory is None else memory // (BASE + COPIES * flow.nbytes)
+    with exclusive_lock(
+        folder / ".lock", f"another comparison of {comparison.city.name} is under way"
+    ):
+        for stray in folder.glob(".*.npz.*"):
+            stray.unlink()  # of a run that was ended while it wrote
+        missing = {path: run for path, run in paths.items() if read(path, flow) is None}
+        yield from _made(comparison, missing, jobs or max(1, min(cores(), fitting)))
+
+
+def path_of(run: Run, comparison: Comparison) -> Path:
+    """Returns the file of a run: another one for other settings, whatever its name begins with."""
+    key = digest([run.contestant.settings(comparison), run.seed])
+    name = "".join(sign if sign.isalnum() or sign == "-" else "_" for sign in run.label)
+    return next(comparison.folder.glob(f"*-{key}.npz"), comparison.folder / f"{name}-{key}.npz")
+
+
+def _made(comparison: Comparison, runs: Mapping[Path, Run], jobs: int) -> Iterator[Progress]:
+    """Makes runs: those that train in processes of their own, with one thread whatever library computes.
+
+    Where this ends early, so do they.
+    """
+    events: SimpleQueue[tuple[Path, str | None]] = SimpleQueue()
+    parent, ours = get_context("spawn").Pipe(duplex=False)
+
+    def make(path: Path) -> None:
+        events.put((path, None))
+        job, reason = (comparison, runs[path], path), ""
+        try:
+            if runs[path].contestant.random:
+                with ProcessPoolExecutor(1, get_context("spawn"), _prepare, (parent,)) as process:
+                    process.submit(fit_run, *job).result()
+            else:
+                fit_run(*job)
+        except BrokenProcessPool:
+            reason = "its process was ended, out of memory perhaps; continue with --jobs 1"
+        except Exception as error:  # whatever it is, the others go on
+            known = isinstance(error, FlowcastError)
+            reason = str(error) if known else f"{type(error).__name__}: {error}"
+        events.put((path, reason))
+
+    threads, before = ThreadPoolExecutor(jobs), os.environ.get("OMP_NUM_THREADS")
+    started = ended = 0
+    try:
+        os.environ["OMP_NUM_THREADS"] = "1"
+        for path in sorted(runs, key=lambda path: runs[path].contestant.random):
+            threads.submit(make, path)
+        while ended < len(runs):
+            path, reason = events.get()
+            if reason is None:
+                started += 1
+                yield Progress(runs[path], started, len(runs))
+            else:
+                ended += 1
+                outcome = read(path, comparison.flow) or reason
+                yield Progress(runs[path], ended, len(runs), outcome)
+    finally:
+        ours.close()
+        threads.shutdown(cancel_futures=True)
+        parent.close()
+        del os.environ["OMP_NUM_THREADS"]
+        os.environ |= {} if before is None else {"OMP_NUM_THREADS": before}
+
+
+def _prepare(parent: Connection) -> None:
+    """Prepares a process: it has one thread, and ends once the other end of `parent` is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the comparison ends its runs by itself
+    torch.set_num_threads(1)
+    threading.Thread(target=lambda: parent.poll(None) and os._exit(1), daemon=True).start()
+
+
+def fit_run(comparison: Comparison, run: Run, path: Path) -> None:
+    """Fits a contestant, without the test span, and keeps what it forecasts.
 
     Raises:
         FlowcastError: it cannot be fitted or kept.
     """
-    flow, began = archive.flow, time.process_time()  # others' work on the machine does not count
-    parts = split(flow, archive.city)
-    lessons = Lessons(archive.city, parts._replace(test=parts.test[:0]), archive.weather)
-    made = run.contestant.maker.fit(lessons, plan, run.seed)
+    flow, (_, validation, test), began = comparison.flow, comparison.parts, time.process_time()
+    hidden = replace(comparison, flow=flow.where(flow["time"] < test["time"][0]))
+    fitted = run.contestant.fit(hidden, run.seed)
     seconds = time.process_time() - began
-    # What follows the validation span is not there when it is forecast.
-    before = flow[: flow.sizes["time"] - parts.test.sizes["time"]]
-    forecast = _forecast(made.forecaster, flow, spans(parts)["test"], plan)
-    aside = _forecast(made.selected, before, spans(parts)["validation"], plan)
-    facts = {
-        "seconds": seconds,
-        "epochs": made.epochs,
-        "plain": made.plain,
-        "validation": rmse_by_lead(errors_by_window(aside, flow)),
-        "memory": peak_memory_of_process(),
-        "made": f"{pd.Timestamp.now('UTC'):%Y-%m-%dT%H:%M:%SZ}",
-    }
-    arrays = {"facts": np.array(json.dumps(facts)), **_small("test", forecast)}
-    errors = errors_by_window(forecast, flow)
-    arrays |= {name: errors[name].values for name in SUMS}
+    known = flow[: flow.sizes["time"] - test.sizes["time"]]
+    forecasts = (
+        _forecast(fitted.forecaster, flow, comparison.init_times(test), comparison.horizon),
+        _forecast(fitted.selected, known, comparison.init_times(validation), comparison.horizon),
+    )
+    sums, of_validation = (errors_by_window(one, flow) for one in forecasts)
+    arrays = {name: sums[name].values for name in SUMS}
+    for span, forecast in zip(SPANS, forecasts, strict=True):
+        largest = np.fmax.reduce(forecast.values, axis=None, initial=0)  # NaN does not count
+        kept = np.float16 if largest < FLOAT16_LIMIT else np.float32
+        arrays[f"{span}_times"] = forecast["init_time"].values.astype(np.int64)
+        arrays[f"{span}_forecast"] = forecast.values.astype(kept)
+    made = f"{pd.Timestamp.now('UTC'):%Y-%m-%dT%H:%M:%SZ}"
+    facts = {**fitted.facts, "validation": rmse_by_lead(of_validation), "made": made}
+    facts |= {"seconds": seconds, "memory": peak_memory_of_process()}
     with atomic_write(path) as temporary:
-        np.savez(temporary, allow_pickle=False, **arrays, **_small("validation", aside))
+        np.savez(temporary, allow_pickle=False, facts=np.array(json.dumps(facts)), **arrays)
 
 
-def errors_by_window(forecast: xr.DataArray, flow: xr.DataArray) -> xr.Dataset:
-    """Returns the sums of the errors of each window, as `forecasting.metrics.sums_by_window`.
-
-    Args:
-        forecast: dims `(init_time, lead_time, channel, y, x)`, NaN where there is none.
-        flow: with what came.
-    """
-    init_times, horizon = forecast["init_time"].values, forecast.sizes["lead_time"]
-    parts = [
-        sums_by_window(forecast[stack], windows.future(flow, init_times[stack], horizon))
-        for stack in stacks(flow, init_times, horizon)
-    ]
-    return xr.concat(parts, "init_time")
-
-
-def read(path: Path, flow: xr.DataArray) -> Kept | None:
-    """Returns what a run left, None where there is nothing that can be read.
-
-    Args:
-        path: of its file.
-        flow: of the city.
-    """
+def read(path: Path, flow: xr.DataArray) -> RunResult | None:
+    """Returns what a run on `flow` left in its file, None where nothing can be read."""
     try:
         with np.load(path) as file:
             facts = json.loads(str(file["facts"]))
@@ -147,66 +201,55 @@ def read(path: Path, flow: xr.DataArray) -> Kept | None:
             arrays = {name: file[name] for name in SUMS}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
         return None
-    step = Clock.of(flow).step
-    leads = np.arange(1, arrays["count"].shape[1] + 1) * step
-    coordinates = (init_times, leads, flow["channel"].values)
-    dims = ("init_time", "lead_time", "channel")
-    errors = {name: (dims, values) for name, values in arrays.items()}
-    return Kept(path, xr.Dataset(errors, dict(zip(dims, coordinates, strict=True))), facts)
+
+    def forecast(flow: xr.DataArray, span: str) -> xr.DataArray:
+        with np.load(path) as file:
+            values = file[f"{span}_forecast"].astype(np.float32)
+            return label_windows(values, flow, file[f"{span}_times"].astype("datetime64[s]"))
+
+    dims, leads = ("init_time", "lead_time", "channel"), np.arange(arrays["count"].shape[1]) + 1
+    labels = (init_times, leads * Clock.of(flow).step, flow["channel"].values)
+    sums = {name: (dims, values) for name, values in arrays.items()}
+    return RunResult(forecast, xr.Dataset(sums, dict(zip(dims, labels, strict=True))), facts)
 
 
-def label(values: np.ndarray, init_times: np.ndarray, flow: xr.DataArray) -> xr.DataArray:
-    """Returns values `(init_time, lead_time, channel, y, x)` of forecasts of `flow` with their labels."""
-    clock, leads = Clock.of(flow), np.arange(1, values.shape[1] + 1)
-    return xr.DataArray(
-        values,
-        dims=("init_time", "lead_time", "channel", "y", "x"),
-        coords={
-            "init_time": init_times,
-            "lead_time": leads * clock.step,
-            "channel": flow["channel"].values,
-            "valid_time": (("init_time", "lead_time"), clock.time(init_times[:, None], leads)),
-        },
-        attrs=flow.attrs,
-    )
+def combined(
+    runs: Sequence[RunResult], flow: xr.DataArray, combine: Callable[..., xr.DataArray]
+) -> RunResult:
+    """Returns several runs as one that combines their forecasts; their seconds add up."""
+
+    def forecast(flow: xr.DataArray, span: str) -> xr.DataArray:
+        return combine(*(run.forecast(flow, span) for run in runs))
+
+    sums, of_validation = (errors_by_window(forecast(flow, span), flow) for span in SPANS)
+    seconds = sum(run.facts["seconds"] for run in runs)
+    facts = {**runs[0].facts, "seconds": seconds, "validation": rmse_by_lead(of_validation)}
+    return RunResult(forecast, sums, facts)
 
 
-def stacks(flow: xr.DataArray, init_times: np.ndarray, slots: int) -> Iterator[slice]:
-    """Yields which of `init_times` are worked on at a time, each with so many slots of `flow`."""
-    size = max(1, STACK // (4 * slots * int(np.prod(flow.shape[1:]))))
-    for start in range(0, max(len(init_times), 1), size):
-        yield slice(start, start + size)
+def errors_by_window(forecast: xr.DataArray, flow: xr.DataArray) -> xr.Dataset:
+    """Returns the sums of the errors of each window, as `forecasting.metrics.sums_by_window`."""
+    horizon = forecast.sizes["lead_time"]
+    parts = [
+        sums_by_window(forecast.sel(init_time=piece), windows.future(flow, piece, horizon))
+        for piece in pieces(flow, forecast["init_time"].values, horizon)
+    ]
+    return xr.concat(parts, "init_time")
+
+
+def rmse_by_lead(sums: xr.Dataset) -> dict[str, float]:
+    """Returns the RMSE by lead, from 1, and of all; NaN where no window was forecast."""
+    rmse = errors_of(sums.sum("init_time"))["rmse"].sel(channel="both").values.tolist()
+    return dict(zip([*map(str, range(1, len(rmse))), "all"], rmse, strict=True))
 
 
 def _forecast(
-    forecaster: Forecaster,
-    flow: xr.DataArray,
-    span: tuple[np.datetime64, np.datetime64],
-    plan: Plan,
+    forecaster: Forecaster, flow: xr.DataArray, init_times: np.ndarray, horizon: int
 ) -> xr.DataArray:
-    """Returns the forecasts of a span, NaN where the input of a window is not whole."""
-    horizon, init_times = plan.horizon, judged(flow, *span, plan)
+    """Returns the forecasts of windows, NaN where the input of one is not complete."""
     values = np.full((len(init_times), horizon, *flow.shape[1:]), np.nan, dtype=np.float32)
     able = np.isin(init_times, windows.whole(flow, forecaster.lags(horizon), horizon))
     made = [one.values for one, _ in backtest(forecaster, flow, init_times[able], horizon)]
     if made:
         values[able] = np.concatenate(made)
-    return label(values, init_times, flow)
-
-
-def rmse_by_lead(errors: xr.Dataset) -> dict[str, float]:
-    """Returns the RMSE by lead, from 1, and of all; nothing where there are no windows."""
-    total = errors.sum(("init_time", "channel"))
-    if not total["count"].values.all():
-        return {}
-    by_lead = (total["squared"] / total["count"]) ** 0.5
-    every = float((total["squared"].sum() / total["count"].sum()) ** 0.5)
-    return {**{str(n): float(v) for n, v in enumerate(by_lead.values, start=1)}, "all": every}
-
-
-def _small(part: str, forecast: xr.DataArray) -> dict[str, np.ndarray]:
-    """Returns the arrays that forecasts are kept as."""
-    largest = np.fmax.reduce(forecast.values, axis=None, initial=0)  # what is NaN does not count
-    values = forecast.values.astype(np.float16 if largest < LARGEST else np.float32)
-    times = forecast["init_time"].values.astype(np.int64)
-    return {f"{part}_times": times, f"{part}_forecast": values}
+    return label_windows(values, flow, init_times)

@@ -1,10 +1,9 @@
-"""The table of a contest, as JSON for programs and as Markdown for people."""
+"""The table of a comparison: as JSON for programs, as Markdown and as texts for people."""
 
-import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -12,118 +11,100 @@ import pandas as pd
 import xarray as xr
 
 from data.clock import duration, stamp
-from data.flow import split
 from forecasting.intervals.coverage import shares
 from forecasting.profiling.machine import cores, processor
 from pipelines.benchmark.result import finite
-from pipelines.compare.contestants import spans
-from pipelines.compare.standings import Entry, Standings
+from pipelines.compare.contestants import INPUTS
+from pipelines.compare.standings import ComparisonResult, Entry
+from pipelines.markdown_table import markdown_table
 
-FORMAT = 1
-METRICS = {
-    "rmse": "RMSE",
-    "mae": "MAE",
-    "rmse_busy": "RMSE above 10",
-    "mae_busy": "MAE above 10",
-    "mape_busy": "MAPE above 10, %",
-}
+METRICS = {"rmse": "RMSE", "mae": "MAE", "rmse_busy": "RMSE above 10", "mae_busy": "MAE above 10"}
+METRICS |= {"mape_busy": "MAPE above 10, %"}
+SUMMARY = ("rmse", "mae", "mape_busy")
+LOSSES = {"squared": "RMSE", "absolute": "MAE"}
 LIBRARIES = ("flowcast", "torch", "numpy", "scikit-learn", "holidays")
+MINUTE = np.timedelta64(60, "s")
 
 
-def facts(found: Standings, command: str) -> dict[str, Any]:
-    """Returns all that a contest found and what it depends on, as JSON can hold it.
+def facts(result: ComparisonResult, command: str) -> dict[str, Any]:
+    """Returns what a comparison found and what it depends on, as JSON can hold it.
 
     Args:
-        found: the standings.
-        command: that asked for them.
+        result: of the comparison.
+        command: that asked for it.
     """
-    held, timezone = found.held, found.held.city.timezone
-    parts = spans(split(held.flow, held.city))
+    comparison, zone = result.comparison, result.comparison.city.timezone
+    ends = {name: part["time"].values[[0, -1]] for name, part in comparison.parts._asdict().items()}
+    versions = {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+    machine = {"processor": processor(), "cores": cores(), "system": platform.system()}
     content = {
-        "format": FORMAT,
-        "city": held.city.name,
-        "title": held.city.title,
+        "format": 1,
+        "city": comparison.city.name,
+        "title": comparison.city.title,
         "command": command,
         "made": f"{pd.Timestamp.now('UTC'):%Y-%m-%dT%H:%M:%SZ}",
-        "machine": machine(),
-        "plan": asdict(held.plan),
-        "timezone": timezone,
-        "spans": {name: [stamp(one, timezone) for one in span] for name, span in parts.items()},
-        "windows": len(found.init_times),
-        "main": found.main.name,
-        "rival": found.rival.name if found.rival else None,
-        "entries": [_entry(entry, found) for entry in found.entries],
-        "bands": [] if found.banded is None else [*_bands(found.banded)],
-        "failed": held.failed,
-        "left_out": list(found.left_out),
+        "machine": {**machine, "versions": versions},
+        "plan": {"horizon": comparison.horizon, "minutes": comparison.minutes},
+        "timezone": zone,
+        "spans": {name: [stamp(time, zone) for time in span] for name, span in ends.items()},
+        "windows": len(result.init_times),
+        "main": result.main.name,
+        "rival": result.rival.name if result.rival else None,
+        "entries": [_entry(entry, result) for entry in result.entries],
+        "bands": [*_coverage(result.coverage)],
+        "failed": dict(result.failed),
+        "left_out": result.left_out,
     }
     return finite(content)  # type: ignore[no-any-return]
 
 
 def as_markdown(content: Mapping[str, Any]) -> str:
     """Returns the content of a table, as `facts` returns it, for people."""
-    heads = [
-        f"# Forecasts of {content['title']}, tested",
-        f"`{content['command']}`",
-        *sentences(content),
-    ]
-    texts = ["\n\n".join(heads)]
+    lines = [f"# Forecasts of {content['title']}, tested", f"`{content['command']}`"]
+    lines += sentences(content)
     for metric, title in METRICS.items():
-        texts.append(f"## {title}\n\n{_markdown(_metric_rows(content, metric))}")
-    texts.append(
-        f"## Training, and paired test against {content['main']}\n\n"
-        f"{_markdown(_training_rows(content))}"
-    )
-    if content["bands"]:
-        texts.append(
-            f"## What the bands of {content['main']} held\n\nCalibrated on the validation span, learning "
-            f"every day from what has come, in % of all that came. Where more of it is 0 than a band "
-            f"promises to hold, the band must hold more: one vehicle cannot be cut.\n\n"
-            f"{_markdown(_band_rows(content))}"
-        )
-    return "\n\n".join(texts) + "\n"
+        lines += [f"## {title}", markdown_table(_errors_frame(content, metric))]
+    main = content["main"]
+    lines += [f"## Training, and paired test against {main}"]
+    lines += [markdown_table(_training_frame(content))]
+    lines += [
+        f"## Coverage of the prediction intervals of {main}",
+        "Calibrated on the validation span and updated every day with what is observed, in % of all values. "
+        "Where more values are 0 than an interval is to cover it covers more: one vehicle cannot be cut.",
+        markdown_table(_coverage_frame(content)),
+    ]
+    return "\n\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def summary(content: Mapping[str, Any]) -> pd.DataFrame:
+    """Returns a row of texts for each entry, the best first: errors of the first and the last lead."""
+    training = _training_frame(content)
+    columns = {"": training[""]}
+    for metric in SUMMARY:
+        errors = _errors_frame(content, metric)
+        leads = dict.fromkeys(errors.columns[[1, -2, -1]])
+        columns |= {f"{METRICS[metric]}\n{lead}": errors[lead] for lead in leads}
+    return pd.DataFrame({**columns, "training": training["training"], "p": training["p, RMSE"]})
 
 
 def sentences(content: Mapping[str, Any]) -> list[str]:
     """Returns what must be known beside the figures, each a sentence or two."""
-    span, plan, machine = content["spans"], content["plan"], content["machine"]
+    machine, zone = content["machine"], content["timezone"]
+    spans = {name: f"{first} to {last}" for name, (first, last) in content["spans"].items()}
+    versions = ", ".join(f"{name} {text}" for name, text in machine["versions"].items())
     lines = [
-        f"{content['windows']:,} windows of the test span, {span['test'][0]} to {span['test'][1]} in "
-        f"{content['timezone']}, the same for all; vehicles per step; above 10: cells with more than 10 "
-        f"observed. Fitted on {span['train'][0]} to {span['train'][1]}, selected on "
-        f"{span['validation'][0]} to {span['validation'][1]}, then fitted on both (networks where windows "
-        f"are few); the test span was only scored. Mean over the seeds and, after ±, their standard "
-        f"deviation.",
-        f"One thread and at most {plan['minutes']:g} minutes of processor time a training; "
-        f"{machine['cores']} cores of {machine['processor']}; "
-        + ", ".join(f"{name} {text}" for name, text in machine["versions"].items())
-        + f"; {content['made']}.",
+        f"{content['windows']:,} windows of the test span, {spans['test']} in {zone}, the same for all; "
+        f"vehicles per step; above 10: cells with more than 10 observed. Fitted on {spans['train']}, "
+        f"selected on {spans['validation']}, then fitted on both (networks where windows are few); the test "
+        f"span was only scored. Mean over the seeds and, after ±, their standard deviation.",
+        f"One thread and at most {content['plan']['minutes']:g} minutes of processor time a training; "
+        f"{machine['cores']} cores of {machine['processor']}; {versions}; {content['made']}.",
     ]
-    lines += [verdict(content)] if content["rival"] else []
+    lines += [_verdict(content)] if content["rival"] else []
     lines += [f"Failed: {label}: {reason}." for label, reason in content["failed"].items()]
-    if content["left_out"]:
-        names = ", ".join(content["left_out"])
+    if names := ", ".join(content["left_out"]):
         lines.append(f"Left out, for no window has all of their input: {names}.")
     return lines
-
-
-def verdict(content: Mapping[str, Any]) -> str:
-    """Returns how the main entry stands against the best of the others."""
-    ours, theirs = (entry_of(content, content[key]) for key in ("main", "rival"))
-    mine, other = (one["errors"][-1]["rmse"]["mean"] for one in (ours, theirs))
-    test = theirs["against_main"]["squared"]
-    word = "below" if mine < other else "above"
-    text = (
-        f"{ours['name']}: RMSE {mine:.2f} over all leads, {abs(mine / other - 1):.1%} {word} the "
-        f"{other:.2f} of the best other, {theirs['name']}."
-    )
-    if test["p"] is None:
-        return text
-    return (
-        f"{text} Paired test of the squared errors of {test['days']} days (Diebold-Mariano, corrected "
-        f"for few days, {test['lags']} days of autocovariance): statistic {test['statistic']:.2f}, "
-        f"p {chance(test['p'])}."
-    )
 
 
 def entry_of(content: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -132,154 +113,120 @@ def entry_of(content: Mapping[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
-def chance(value: float | None) -> str:
-    """Returns a probability for people."""
-    if value is None:
-        return ""
-    return f"{value:.3f}" if value >= 0.001 else "below 0.001"
+def _verdict(content: Mapping[str, Any]) -> str:
+    """Returns how the main entry stands against the best of the others."""
+    main, rival = (entry_of(content, content[key]) for key in ("main", "rival"))
+    ours, theirs = (one["errors"][-1]["rmse"]["mean"] for one in (main, rival))
+    test, side = rival["against_main"]["squared"], "below" if ours < theirs else "above"
+    text = (
+        f"{main['name']}: RMSE {ours:.2f} over all leads, {abs(ours / theirs - 1):.1%} {side} the "
+        f"{theirs:.2f} of the best other, {rival['name']}."
+    )
+    if test["p"] is None:
+        return text
+    return (
+        f"{text} Paired test of the squared errors of {test['days']} days (Diebold-Mariano, corrected "
+        f"for few days, {test['lags']} days of autocovariance): statistic {test['statistic']:.2f}, "
+        f"p {_probability(test['p'])}."
+    )
 
 
-def machine() -> dict[str, Any]:
-    """Returns what figures of time depend on, and the versions of what computed."""
-    versions = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return {
-        "processor": processor(),
-        "cores": cores(),
-        "system": os.uname().sysname,
-        "versions": versions,
-    }
-
-
-def _entry(entry: Entry, found: Standings) -> dict[str, Any]:
-    runs = entry.runs
-    tests = {loss: asdict(one) for loss, one in found.comparisons.get(entry.name, {}).items()}
-    contestant = entry.contestant
+def _entry(entry: Entry, result: ComparisonResult) -> dict[str, Any]:
+    one, runs = entry.contestant, [run.facts for run in entry.runs.values()]
+    tested = LOSSES if one and entry is not result.main else ()
     return {
         "name": entry.name,
-        "family": contestant.family if contestant else "",
-        "context": contestant.context if contestant else "",
-        "settings": dict(contestant.maker.facts(found.held.plan)) if contestant else {},
-        "seeds": [run.seed for run in runs],
-        "forecasts_averaged": entry.together,
-        "training_seconds": [kept.facts["seconds"] for kept in runs.values()],
-        "epochs": [kept.facts["epochs"] for kept in runs.values()],
-        "memory_bytes": [kept.facts["memory"] for kept in runs.values()],
-        "validation_rmse": [kept.facts["validation"].get("all") for kept in runs.values()],
-        "errors": _errors(entry),
-        "against_main": tests,
+        "family": one.family if one else "",
+        "context": INPUTS.get(one.inputs, "") if one else "",
+        "settings": one.settings(result.comparison) if one else {},
+        "seeds": [*entry.runs],
+        "forecasts_averaged": len(entry.scored) < len(entry.runs),
+        "training_seconds": [run["seconds"] for run in runs],
+        "epochs": [run["epochs"] for run in runs],
+        "memory_bytes": [run["memory"] for run in runs],
+        "validation_rmse": [run["validation"].get("all") for run in runs],
+        "errors": [*_errors(entry)],
+        "against_main": {loss: asdict(result.test(entry, loss)) for loss in tested},
     }
 
 
-def _bands(total: xr.Dataset) -> Iterator[dict[str, Any]]:
-    """Yields what bands held, over all, by lead and by level of the forecast flow."""
-    for dims in ((), ("lead_time",), ("flow",)):
-        table = shares(total, *dims)
-        table = table if dims else table.expand_dims("all")
-        for row in range(table.sizes[dims[0] if dims else "all"]):
-            one = table.isel({dims[0] if dims else "all": row})
+def _errors(entry: Entry) -> Iterator[dict[str, Any]]:
+    """Yields mean, spread and values of each metric by lead, at the end those of all leads."""
+    for place, lead in enumerate(entry.errors["lead_time"].values):
+        row: dict[str, Any] = {"lead_minutes": None if np.isnat(lead) else int(lead / MINUTE)}
+        for name in METRICS:
+            values = entry.errors[name].values[:, place]
+            spread = round(float(values.std(ddof=1)), 4) if len(values) > 1 else None
+            mean, each = round(float(values.mean()), 4), values.round(4).tolist()
+            row[name] = {"mean": mean, "spread": spread, "values": each}
+        yield row
+
+
+def _coverage(total: xr.Dataset) -> Iterator[dict[str, Any]]:
+    """Yields coverage and width of intervals over all, by lead and by level of the forecast flow."""
+    every = shares(total).expand_dims("all")
+    for dim, table in (
+        ("all", every),
+        *((dim, shares(total, dim)) for dim in ("lead_time", "flow")),
+    ):
+        for one in (table.isel({dim: place}) for place in range(table.sizes[dim])):
             if not float(one["share"]) > 0:
                 continue
-            lead = (
-                one["lead_time"].values / np.timedelta64(60, "s") if "lead_time" in dims else None
-            )
+            levels = [f"{100 * level:.0f}" for level in one["coverage"].values]
+            by_level = {
+                name: dict(zip(levels, one[name].values.round(4).tolist(), strict=True))
+                for name in ("held", "width")
+            }
             yield {
-                "lead_minutes": lead if lead is None else int(lead),
-                "flow_from": float(one["flow"]) if "flow" in dims else None,
+                "lead_minutes": int(one[dim].values / MINUTE) if dim == "lead_time" else None,
+                "flow_from": float(one[dim]) if dim == "flow" else None,
                 **{name: round(float(one[name]), 4) for name in ("share", "zero")},
-                **{
-                    name: {
-                        f"{100 * level:.0f}": round(float(value), 4)
-                        for level, value in zip(
-                            one["coverage"].values, one[name].values, strict=True
-                        )
-                    }
-                    for name in ("held", "width")
-                },
+                **by_level,
             }
 
 
-def _band_rows(content: Mapping[str, Any]) -> list[list[str]]:
-    levels = [*content["bands"][0]["held"]]
-    heads = ["", "of all", "of it 0", *(f"{one} %" for one in levels), "width of 80 %"]
-    rows = [heads]
+def _errors_frame(content: Mapping[str, Any], metric: str) -> pd.DataFrame:
+    def text(figure: Mapping[str, Any]) -> str:
+        mean, spread = figure["mean"], figure["spread"]
+        return ("" if mean is None else f"{mean:.2f}") + (
+            f" ± {spread:.2f}" if spread is not None else ""
+        )
+
+    leads = [one["lead_minutes"] for one in content["entries"][0]["errors"]]
+    rows = [
+        [entry["name"], *(text(one[metric]) for one in entry["errors"])]
+        for entry in content["entries"]
+    ]
+    return pd.DataFrame(rows, columns=["", *(f"{lead} min" if lead else "all" for lead in leads)])
+
+
+def _training_frame(content: Mapping[str, Any]) -> pd.DataFrame:
+    def mean(values: Sequence[float | None], text: Callable[[float], str]) -> str:
+        known = [value for value in values if value is not None]
+        return text(sum(known) / len(known)) if known else ""
+
+    rows = []
+    for entry in content["entries"]:
+        row = {"": entry["name"], "training": mean(entry["training_seconds"], duration)}
+        row["epochs or trees"] = mean(entry["epochs"], "{:,.0f}".format).removeprefix("0")
+        row["validation RMSE"] = mean(entry["validation_rmse"], "{:.2f}".format)
+        for loss, title in LOSSES.items():
+            row[f"p, {title}"] = _probability(entry["against_main"].get(loss, {}).get("p"))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _coverage_frame(content: Mapping[str, Any]) -> pd.DataFrame:
+    rows = []
     for one in content["bands"]:
         lead, flow = one["lead_minutes"], one["flow_from"]
         name = f"{lead} min" if lead else "all" if flow is None else f"forecast from {flow:g}"
-        figures = [one["share"], one["zero"], *one["held"].values()]
-        rows.append(
-            [name, *(f"{100 * figure:.1f}" for figure in figures), f"{one['width']['80']:.1f}"]
-        )
-    return rows
+        figures = {"of all": one["share"], "of it 0": one["zero"]}
+        figures |= {f"{level} %": covered for level, covered in one["held"].items()}
+        texts = {key: f"{100 * figure:.1f}" for key, figure in figures.items()}
+        rows.append({"": name, **texts, "width of 80 %": f"{one['width']['80']:.1f}"})
+    return pd.DataFrame(rows)
 
 
-def _errors(entry: Entry) -> list[dict[str, Any]]:
-    """Returns mean, spread and values of each metric by lead, at the end those of all leads."""
-    both = entry.errors.sel(channel="both")
-    rows = []
-    for place, lead in enumerate(both["lead_time"].values):
-        minutes = None if np.isnat(lead) else int(lead / np.timedelta64(60, "s"))
-        figures = {name: _figure(both[name].values[:, place]) for name in METRICS}
-        rows.append({"lead_minutes": minutes, **figures})
-    return rows
-
-
-def _figure(values: np.ndarray) -> dict[str, Any]:
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {
-        "mean": round(float(values.mean()), 4),
-        "spread": spread if spread is None else round(spread, 4),
-        "values": [round(float(value), 4) for value in values],
-    }
-
-
-def _metric_rows(content: Mapping[str, Any], metric: str) -> list[list[str]]:
-    leads = [one["lead_minutes"] for one in content["entries"][0]["errors"]]
-    heads = ["", *(f"{lead} min" if lead else "all" for lead in leads)]
-    return [heads] + [
-        [entry["name"], *(cell(one[metric]) for one in entry["errors"])]
-        for entry in content["entries"]
-    ]
-
-
-def _training_rows(content: Mapping[str, Any]) -> list[list[str]]:
-    heads = ["", "training", "epochs or trees", "validation RMSE", "p, RMSE", "p, MAE"]
-    rows = [heads]
-    for entry in content["entries"]:
-        tests = entry["against_main"]
-        rows.append(
-            [
-                entry["name"],
-                _mean(entry["training_seconds"], duration),
-                _mean(entry["epochs"], lambda value: f"{value:,.0f}" if value else ""),
-                _mean(entry["validation_rmse"], lambda value: f"{value:.2f}"),
-                *(
-                    chance(tests[loss]["p"]) if loss in tests else ""
-                    for loss in ("squared", "absolute")
-                ),
-            ]
-        )
-    return rows
-
-
-def cell(figure: Mapping[str, Any]) -> str:
-    """Returns a figure of a metric for people."""
-    if figure["mean"] is None:
-        return ""
-    spread = figure["spread"]
-    return f"{figure['mean']:.2f}" + (f" ± {spread:.2f}" if spread is not None else "")
-
-
-def _mean(values: Sequence[float | None], told: Callable[[float], str]) -> str:
-    known = [value for value in values if value is not None]
-    return told(sum(known) / len(known)) if known else ""
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    heads, *others = rows
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *others]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _probability(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}" if value >= 0.001 else "below 0.001"

@@ -1,6 +1,5 @@
-"""`forecast compare --networks`: its table, its folder, and its charts."""
+"""`forecast compare`: its table, its folder, and its charts."""
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,33 +8,37 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from app.charts.comparison import by_day, by_hour, charts, worst, worst_day
-from app.report.comparison import Asked
+from app.charts.comparison import by_day, by_hour, charts, worst_day, worst_of
+from app.report.comparison import show_comparison
 from data.city import load_city
 from data.store.store import Store
-from pipelines.compare.comparison import Held, hold
-from pipelines.compare.contestants import CONTEXTS, FULL, Plan, Run, chosen
-from pipelines.compare.standings import Standings, standings
+from pipelines.compare.comparison import Comparison
+from pipelines.compare.contestants import FULL, Run, chosen
+from pipelines.compare.run import path_of, read
+from pipelines.compare.standings import ComparisonResult, compare_runs, standings
 
 Call = Callable[..., tuple[int, str, str]]
 NAMES = {"error-by-hour", "error-by-day", "reliability", "worst-day"}
 
 
 @pytest.fixture
-def found(small_home: Path) -> Standings:
-    """Standings of the baselines, two of which stand for two seeds of the city's own forecaster."""
-    *_, held = hold(Store(), load_city("small"), chosen(["baselines"], 1), Plan(2))
-    assert isinstance(held, Held)
-    of = {run.contestant.name: kept for run, kept in held.runs.items()}
+def found(small_home: Path) -> ComparisonResult:
+    """What baselines show, two of which stand for two seeds of the city's own forecaster."""
+    comparison = Comparison.of(Store(), load_city("small"), 2, 15)
+    runs = chosen(["baselines"], 1)
+    show_comparison(compare_runs(comparison, runs))
+    left = {run: read(path_of(run, comparison), comparison.flow) for run in runs}
+    made = {run: one for run, one in left.items() if one is not None}
+    of = {run.contestant.name: one for run, one in made.items()}
     own = {Run(FULL, n): of[name] for n, name in enumerate(("average-and-anomaly", "last-week"))}
-    return standings(dataclasses.replace(held, runs={**held.runs, **own}))
+    return standings(comparison, {**made, **own}, {})
 
 
-def lines(figure: Figure) -> dict[str, np.ndarray]:
+def drawn(figure: Figure) -> dict[str, np.ndarray]:
     return {str(line.get_label()): np.asarray(line.get_ydata()) for line in figure.axes[0].lines}
 
 
-def test_a_contest_prints_its_table_and_writes_its_folder(
+def test_a_comparison_prints_its_table_and_writes_its_folder(
     run: Call, small_home: Path, tmp_path: Path
 ) -> None:
     words = ("compare", "--city", "small", "--networks", "baselines", "--horizon", 2)
@@ -51,74 +54,78 @@ def test_a_contest_prints_its_table_and_writes_its_folder(
     }
     content = json.loads((tmp_path / "table" / "table.json").read_text())
     assert content["command"] == (
-        "forecast compare --city small --networks baselines --seeds 1 --horizon 2"
+        "forecast compare --city small --networks baselines --seeds 1 "
+        "--inputs raw-flow,covariates --horizon 2 --minutes 15"
     )
     code, out, err = run(*words, "--json")
     assert code == 0
     assert "run 1 of" not in err
     again = json.loads(out)
-    for one in (content, again):
+    # The verb that it was part of does the same for a release.
+    words = ("evaluate", *words[1:], "--contexts", "plain,context")
+    code, out, err = run(*words, "--json")
+    assert code == 0
+    assert "`forecast compare --networks` now" in err
+    assert "run 1 of" not in err
+    former = json.loads(out)
+    for one in (content, again, former):
         del one["made"]
     assert again == content
-
-
-def test_the_command_is_told_as_it_would_be_typed(small_home: Path) -> None:
-    city = load_city("small")
-    asked = Asked(["convlstm", "trees"], 3, ["plain"], Plan(1, 0.5), None, None)
-    assert asked.command(city) == (
-        "forecast compare --city small --networks convlstm,trees --seeds 3 --contexts plain "
-        "--horizon 1 --minutes 0.5"
-    )
-    usual = Asked(["all"], 1, CONTEXTS, Plan(), 2, Path("x"))
-    assert usual.command(city) == "forecast compare --city small --networks all --seeds 1"
+    assert former == content
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "text"),
+    ("words", "code", "text"),
     [
-        (["--networks", "transformer"], 1, "there is no network 'transformer'"),
-        (["--networks", "all", "--contexts", "both"], 1, "there is no context 'both'"),
-        (["--networks", "all", "--stride", "2"], 2, "--networks compares on the test days"),
-        (["--seeds", "3"], 2, "are options of: forecast compare"),
-        (["--output", "x"], 2, "are options of: forecast compare"),
+        (["compare", "--networks", "transformer"], 1, "there is no network 'transformer'"),
+        (["compare", "--networks", ""], 1, "there is no network ''"),
+        (["compare", "--inputs", "both"], 1, "there is no input 'both'"),
+        (["evaluate", "--networks", "all", "--contexts", "both"], 1, "there is no input 'both'"),
+        (
+            ["evaluate", "--networks", "all", "--stride", "2"],
+            2,
+            "--networks compares on the test days",
+        ),
+        (["evaluate", "--seeds", "3"], 2, "are options of: forecast compare"),
+        (["evaluate", "--output", "x"], 2, "are options of: forecast compare"),
     ],
 )
 def test_what_cannot_be_compared_is_said(
-    run: Call, small_home: Path, options: list[str], code: int, text: str
+    run: Call, small_home: Path, words: list[str], code: int, text: str
 ) -> None:
-    ended, _, err = run("evaluate", "--city", "small", *options)
+    ended, _, err = run(words[0], "--city", "small", *words[1:])
     assert ended == code
     assert text in " ".join(err.replace("│", " ").split())
 
 
-def test_every_chart_is_drawn(found: Standings) -> None:
+def test_every_chart_is_drawn(found: ComparisonResult) -> None:
     assert {name for name, _ in charts(found)} == NAMES
 
 
-def test_the_error_by_day_is_that_of_the_forecast(found: Standings) -> None:
-    held, day = found.held, worst(found)
-    forecast = found.main.forecast(held.flow)
-    values, first = held.flow.values.astype(np.float64), held.flow.sizes["time"] - 7 * 24
+def test_the_error_by_day_is_that_of_the_forecast(found: ComparisonResult) -> None:
+    comparison, day = found.comparison, worst_of(found)
+    forecast = found.forecast(found.main)
+    values, first = comparison.flow.values.astype(np.float64), comparison.flow.sizes["time"] - 7 * 24
     came = np.stack([values[first + n : len(values) - 1 + n] for n in range(2)], axis=1)
     shown = (forecast["valid_time"].values - np.timedelta64(4, "h")).astype("datetime64[D]")
     squared = ((forecast.values - came) ** 2).mean(axis=(2, 3, 4))
     days = np.unique(shown)
     rmse = [np.sqrt(squared[shown == one].mean()) for one in days]
-    np.testing.assert_allclose(lines(by_day(found))[found.main.name], rmse, rtol=1e-4)
+    np.testing.assert_allclose(drawn(by_day(found))[found.main.name], rmse, rtol=1e-4)
     assert day == days[int(np.argmax(rmse))]
 
 
-def test_the_error_by_hour_has_24_hours(found: Standings) -> None:
-    drawn = lines(by_hour(found))[found.main.name]
-    assert drawn.shape == (24,)
-    assert (drawn > 0).all()
+def test_the_error_by_hour_has_24_hours(found: ComparisonResult) -> None:
+    values = drawn(by_hour(found))[found.main.name]
+    assert values.shape == (24,)
+    assert (values > 0).all()
 
 
-def test_the_worst_day_shows_the_total_that_was_observed(found: Standings) -> None:
-    flow, day = found.held.flow, worst(found)
-    drawn = lines(worst_day(found))["observed"]
+def test_the_worst_day_shows_the_total_that_was_observed(found: ComparisonResult) -> None:
+    flow, day = found.comparison.flow, worst_of(found)
+    values = drawn(worst_day(found))["observed"]
     shown = (flow["time"].values - np.timedelta64(4, "h")).astype("datetime64[D]")
     # The last day's or the first one's slot of the other lead may lie beyond the span.
     total = flow.values[shown == day].sum(axis=(1, 2, 3))
-    assert len(drawn) >= 23
-    assert np.isin(drawn, total).all()
+    assert len(values) >= 23
+    assert np.isin(values, total).all()
