@@ -1,13 +1,14 @@
-"""What every child process that opens an HDF5 file of others does; see `read_in_child.py`.
+"""The child process that opens an HDF5 file of flow or of weather; see `read_in_child.py`.
 
-It looks at the structure before it reads a byte of data, then streams to stdout a line of JSON and
+It checks the structure before it reads a byte of data, then streams to stdout a line of JSON and
 arrays in NumPy's own format. It imports no more than it needs, to start quickly.
 """
 
 import contextlib
+import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import h5py
@@ -21,6 +22,10 @@ OTHER_FORMAT = 4
 CHUNK_BYTES = 2**28
 MAX_SLOTS = 10_000_000
 LABEL_BYTES = 32
+BLOCK_BYTES = 2**27
+WEATHER_TYPES = 17
+FLOW_LAYOUT = "the TaxiBJ layout is `data` and `date`"
+WEATHER_LAYOUT = "weather is `date`, `Temperature`, `WindSpeed` and `Weather`"
 # deflate, shuffle, fletcher32, szip, nbit, scaleoffset of HDF5 itself, lzf of h5py
 FILTERS = (1, 2, 3, 4, 5, 6, 32000)
 
@@ -33,18 +38,22 @@ class OtherFormat(Exception):
     """The file holds what another reader reads."""
 
 
-def read_file(arguments: list[str], read: Callable[..., None]) -> int:
-    """Opens the file that the first argument names; returns the exit code.
+def main(arguments: list[str]) -> int:
+    """Opens a file and streams what it holds; returns the exit code.
 
     Args:
-        arguments: path, the numbers for `read`, bytes of memory, seconds.
-        read: takes the open file and the numbers between, and streams it to stdout.
+        arguments: `flow` or `weather`, the path, bytes of memory, seconds, the bytes that the values
+            may have as float32, and for flow the rows and columns of the grid.
     """
-    path, (*bounds, memory, seconds) = arguments[0], map(int, arguments[1:])
+    content, path, *numbers = arguments
+    memory, seconds, declared, *grid = map(int, numbers)
     _confine(memory, seconds)
     try:
         with h5py.File(path, "r") as file:
-            read(file, *bounds)
+            if content == "flow":
+                _read_flow(file, declared, (grid[0], grid[1]))
+            else:
+                _read_weather(file, declared)
     except OtherFormat:
         return OTHER_FORMAT
     except Refused as refusal:
@@ -59,6 +68,95 @@ def read_file(arguments: list[str], read: Callable[..., None]) -> int:
     return 0
 
 
+def _read_flow(file: Any, declared: int, grid: tuple[int, int]) -> None:
+    if b"data" not in file.id and b"Temperature" in file.id:
+        raise OtherFormat
+    data, date = _dataset(file, "data", FLOW_LAYOUT), _dataset(file, "date", FLOW_LAYOUT)
+    if data.ndim != 4 or data.shape[1] != 2:
+        raise Refused(
+            f"has data of shape {data.shape} in place of (slots, 2, rows, columns); reorder them"
+        )
+    if data.shape[2:] != grid:
+        raise Refused(
+            f"has the grid {list(data.shape[2:])}, the city {list(grid)}; "
+            f"set grid = {list(data.shape[2:])} in the city's TOML, or name another city"
+        )
+    if data.dtype.kind not in "iuf" or data.dtype.itemsize > 8:
+        raise Refused(
+            f"has data of dtype {data.dtype} in place of integers or floats; convert them"
+        )
+    if len(data) == 0:
+        raise Refused("has no slot at all; get it anew from its source")
+    if 4 * data.size > declared or len(data) > MAX_SLOTS:
+        raise Refused(
+            f"declares {len(data):,} slots of {4 * data.size / GIB:.3g} GiB, more than "
+            f"{MAX_SLOTS:,} slots or {declared / GIB:.3g} GiB; split it by years"
+        )
+    _check_stored(data)
+    _check_date(date, len(data))
+    _stream(data.shape, _blocks(data), _labels(date), _content(file))
+
+
+def _read_weather(file: Any, declared: int) -> None:
+    """Streams temperature, wind speed and types side by side."""
+    date = _dataset(file, "date", WEATHER_LAYOUT)
+    columns = {name: _dataset(file, name, WEATHER_LAYOUT) for name in ("Temperature", "WindSpeed")}
+    types = _dataset(file, "Weather", WEATHER_LAYOUT)
+    slots = len(date) if date.shape else 0
+    if not slots or slots > MAX_SLOTS or 4 * (WEATHER_TYPES + 2) * slots > declared:
+        raise Refused(
+            f"declares {slots:,} slots; from 1 to {MAX_SLOTS:,} and {declared / GIB:.3g} GiB of "
+            f"values can be read"
+        )
+    _check_date(date, slots)
+    shapes = {**dict.fromkeys(columns, (slots,)), "Weather": (slots, WEATHER_TYPES)}
+    for name, found in {**columns, "Weather": types}.items():
+        wrong_type = found.dtype.kind not in "iufb" or found.dtype.itemsize > 8
+        if found.shape != shapes[name] or wrong_type:
+            raise Refused(
+                f"has {name} of shape {found.shape} and dtype {found.dtype} in place of numbers of "
+                f"shape {shapes[name]}; mend it"
+            )
+        _check_stored(found)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite and so missing
+        parts = [column[:].astype("<f4")[:, None] for column in columns.values()]
+        values = np.concatenate([*parts, types[:].astype("<f4")], axis=1)
+    _stream(values.shape, [values], _labels(date), "weather")
+
+
+def _stream(
+    shape: tuple[int, ...], blocks: Iterable[np.ndarray], labels: np.ndarray, content: str
+) -> None:
+    """Writes the header, the values block by block, and the dates."""
+    output = sys.stdout.buffer
+    output.write(json.dumps({"content": content}).encode() + b"\n")
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(output, header)
+    for block in blocks:
+        output.write(block.data)
+    np.save(output, labels, allow_pickle=False)
+    output.flush()
+
+
+def _blocks(data: Any) -> Iterator[np.ndarray]:
+    """Yields the values as float32, some whole chunks at a time where they are not too long."""
+    slots = max(1, BLOCK_BYTES // (math.prod(data.shape[1:]) * data.dtype.itemsize))
+    along = data.chunks[0] if data.chunks else 1
+    if slots > along:
+        slots -= slots % along
+    for start in range(0, len(data), slots):
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite and so missing
+            yield data[start : start + slots].astype("<f4")
+
+
+def _content(file: Any) -> str:
+    """Returns the root's attribute `content` where it is a short text."""
+    if "content" not in file.attrs or file.attrs.get_id("content").get_storage_size() > 1024:
+        return ""
+    content = file.attrs["content"]
+    return content.decode("utf-8", "replace") if isinstance(content, bytes) else str(content)
+
+
 def _confine(memory: int, seconds: int) -> None:
     """Limits this process where the platform can."""
     with contextlib.suppress(ImportError, ValueError, OSError):
@@ -69,7 +167,7 @@ def _confine(memory: int, seconds: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
-def dataset(file: Any, name: str, layout: str) -> Any:
+def _dataset(file: Any, name: str, layout: str) -> Any:
     """Returns the dataset that lies in the file itself under `name`; nothing of it is read yet.
 
     Raises:
@@ -108,7 +206,7 @@ def _check_storage(dataset: Any, name: str) -> None:
         )
 
 
-def check_stored(data: Any) -> None:
+def _check_stored(data: Any) -> None:
     """Refuses data that were declared and never written: HDF5 would read them as zeros."""
     if not data.chunks:
         if data.id.get_storage_size() == 0:
@@ -124,7 +222,7 @@ def check_stored(data: Any) -> None:
         )
 
 
-def check_date(date: Any, slots: int) -> None:
+def _check_date(date: Any, slots: int) -> None:
     """Refuses dates of another count or dtype than one label a slot."""
     if date.shape != (slots,):
         raise Refused(f"has dates of shape {date.shape} for {slots:,} slots; each slot needs one")
@@ -137,7 +235,7 @@ def check_date(date: Any, slots: int) -> None:
         raise Refused(f"has dates of {text.length:,} bytes in place of YYYYMMDDSS; shorten them")
 
 
-def labels_of(date: Any) -> np.ndarray:
+def _labels(date: Any) -> np.ndarray:
     """Returns the dates as bytes of fixed length."""
     dates = date[:]
     if dates.dtype.kind in "iu":
@@ -145,3 +243,7 @@ def labels_of(date: Any) -> np.ndarray:
     if dates.dtype.kind == "O" and (longest := max(map(len, dates))) > LABEL_BYTES:
         raise Refused(f"has a date of {longest:,} bytes in place of YYYYMMDDSS; shorten it")
     return np.asarray(dates.astype(f"S{LABEL_BYTES}"))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,8 +1,8 @@
 """Reads HDF5 files in a child process with limits: nothing else opens an HDF5 file of others.
 
 A file of 21 KB can declare 15 GiB, name another file as its data, or crash the library. The child
-(`flow_child.py`, `weather_child.py`) streams what it read to a temporary file of the parent; whatever
-happens to it is one sentence here.
+(`child_process.py`) streams what it read to a temporary file of the parent; whatever happens to it is one
+sentence here.
 """
 
 import errno
@@ -41,6 +41,7 @@ class Limits:
 
 
 LIMITS = Limits()
+CHILD = "data.formats.sandbox.child_process"
 DISK_FULL = f"[Errno {errno.ENOSPC}]"
 MIN_FREE_BYTES = 2**16
 OUTSIDE_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
@@ -75,7 +76,7 @@ def read_flow_in_child(path: Path, grid: tuple[int, int], limits: Limits = LIMIT
         NotNowError: the child was ended from outside, or the disk is full.
         FlowcastError: the file is refused, damaged, or costs more than the limits.
     """
-    return _read(path, "data.formats.sandbox.flow_child", (*grid, limits.declared), limits)
+    return _read(path, "flow", grid, limits)
 
 
 def read_weather_in_child(path: Path, limits: Limits = LIMITS) -> Contents:
@@ -89,15 +90,15 @@ def read_weather_in_child(path: Path, limits: Limits = LIMITS) -> Contents:
         NotNowError: the child was ended from outside, or the disk is full.
         FlowcastError: the file is refused, damaged, or costs more than the limits.
     """
-    return _read(path, "data.formats.sandbox.weather_child", (limits.declared,), limits)
+    return _read(path, "weather", (), limits)
 
 
-def _read(path: Path, child: str, arguments: tuple[int, ...], limits: Limits) -> Contents:
-    """Returns what the module `child`, given these numbers, streams of a file."""
+def _read(path: Path, content: str, grid: tuple[int, ...], limits: Limits) -> Contents:
+    """Returns what the child streams of a file."""
     if not path.is_file():
         raise FlowcastError(f"{path} is no file; name an HDF5 file in the TaxiBJ layout")
-    bounds = (*arguments, limits.memory, math.ceil(limits.seconds))
-    command = [sys.executable, "-P", "-W", "ignore", "-m", child]
+    bounds = (limits.memory, math.ceil(limits.seconds), limits.declared, *grid)
+    command = [sys.executable, "-P", "-W", "ignore", "-m", CHILD, content]
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         try:
             code = subprocess.run(

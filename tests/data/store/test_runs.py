@@ -180,6 +180,6 @@ sys.stdin.readline()
         given = [int(worker.stdout.readline()) for worker in workers if worker.stdout]
     finally:
         for worker in workers:
-            worker.communicate("\n", timeout=60)
+            worker.communicate("\n", timeout=600)
     assert sum(given) == 20
     assert len(store.runs.table()) == 20

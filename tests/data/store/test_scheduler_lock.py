@@ -40,7 +40,7 @@ def test_one_process_holds_it_and_lets_go_at_the_end(
 ) -> None:
     with store.scheduler_lock() as held:
         assert held is None
-    other.communicate("\n", timeout=30)
+    other.communicate("\n", timeout=600)
     with store.scheduler_lock() as held:
         assert held is not None and held.is_held()
 

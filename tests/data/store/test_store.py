@@ -463,12 +463,13 @@ for home in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_make_a_home_and_write_at_once_and_lose_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     homes = [tmp_path / f"home{number}" for number in range(20)]
     command = [sys.executable, "-c", TWO_AT_ONCE, *map(str, homes)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert run.returncode == 0, run.stderr
     for home in homes:
         monkeypatch.setenv("FLOWCAST_HOME", str(home))

@@ -290,8 +290,7 @@ import sqlalchemy.dialects.sqlite
 import data.store.migrations
 from data.city import load_city
 from data.store.store import Store
-from pipelines import ingest as ingesting
-from pipelines.ingest import ingest
+from pipelines.ingest.files import ingest
 
 city, folder = load_city("toy"), Path(sys.argv[1])
 for url in sys.stdin:
@@ -319,7 +318,7 @@ class Children:
         )
 
     def end(self) -> None:
-        self._parent.communicate(timeout=60)
+        self._parent.communicate(timeout=600)
 
     def duration(self, url: str) -> float:
         """Seconds from ready to done."""
@@ -366,6 +365,7 @@ def whole_files(url: str, city: City, files: list[Week]) -> int:
     return len(present)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_each_file_is_stored_whole_or_not_at_all(
     city: City, tmp_path: Path
 ) -> None:
@@ -409,6 +409,6 @@ def test_a_bug_of_a_reader_refuses_one_file_and_is_told(
 
     monkeypatch.setattr(ingesting, "read_file", breaks)
     results = list(ingest(store, city, [week.path for week in weeks]))
-    assert "holds something that no reader knows (OverflowError('too large'))" in results[0].refused
+    assert "cannot be read (OverflowError('too large'))" in results[0].refused
     assert [one.refused for one in results[1:]] == [""] * (len(weeks) - 1)
     assert "Traceback" in caplog.text
