@@ -32,7 +32,7 @@ def served(home: Path, refresh: float) -> Iterator[tuple[str, int]]:
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(300):
+        for _ in range(3000):
             try:
                 urllib.request.urlopen(f"{url}/_stcore/health", timeout=1).read()
                 break
@@ -41,4 +41,4 @@ def served(home: Path, refresh: float) -> Iterator[tuple[str, int]]:
         yield url, process.pid
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(600)

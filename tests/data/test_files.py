@@ -107,7 +107,7 @@ from data.files import exclusive_lock
 
 with exclusive_lock(Path(sys.argv[1]), "taken"):
     print("in", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 

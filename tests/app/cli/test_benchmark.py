@@ -199,7 +199,7 @@ def test_ctrl_c_ends_a_run_that_goes_on_by_resume(tmp_path: Path) -> None:
         if line.startswith("epoch 2:"):
             process.send_signal(signal.SIGINT)
             break
-    printed, err = process.communicate(timeout=60)
+    printed, err = process.communicate(timeout=600)
     assert process.returncode == 1
     assert printed == ""
     assert re.search(

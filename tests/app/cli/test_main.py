@@ -277,7 +277,7 @@ def test_ctrl_c_ends_training_with_what_was_learnt(small_home: Path) -> None:
         if line.startswith("epoch 1:"):
             process.send_signal(signal.SIGINT)
             break
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert "version 20" in out
     assert "to go on: forecast train --city small --resume" in err

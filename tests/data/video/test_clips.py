@@ -225,7 +225,7 @@ WRITER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from data.clips import Clip, cached_clips
+from data.video.clips import Clip, cached_clips
 
 def slowly():
     (Path(sys.argv[1]).parent / f"reads-{time.monotonic_ns()}").touch()

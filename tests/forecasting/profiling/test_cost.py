@@ -108,7 +108,7 @@ def test_what_is_trained_for_its_time_still_trains() -> None:
 
 
 PEAK = """
-from forecasting.cost import peak_memory
+from forecasting.profiling.cost import peak_memory
 import torch
 before = peak_memory(torch.device("cpu"))
 kept = torch.ones(25 * 2**20)  # 100 MiB

@@ -94,7 +94,7 @@ def test_serving_imports_neither_torch_nor_onnx(summing: bytes, tmp_path: Path) 
 import json, sys
 from pathlib import Path
 import numpy as np
-from forecasting.onnx_rollout import OnnxRollout
+from forecasting.rollout.onnx_rollout import OnnxRollout
 rollout = OnnxRollout.open(Path({str(path)!r}), 1)
 shape = rollout(np.zeros((9, 1, 1, 2, 3), np.float32), 2).shape
 print(json.dumps([shape, [name for name in ("torch", "onnx") if name in sys.modules]]))

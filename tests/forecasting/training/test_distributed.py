@@ -87,7 +87,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
-        timeout=240,
+        timeout=600,
     )
     # Once, of hundreds of times, torch aborted a process by itself: nothing else may go wrong, and not
     # before both have written all that they have to say.
