@@ -12,22 +12,15 @@ from data.city import City
 from data.clock import local, stamp
 from data.formats.reading import REPAIRS
 from data.intervals import intervals_of
+from forecasting.baselines import BASELINES
 
 if TYPE_CHECKING:  # They load what a forecast can do without.
     from pipelines.ingest.check import Check, Weather
     from pipelines.ingest.files import Ingested
 
 MOST_LINES = 20
-PLAIN = {
-    "persistence": "what was seen last",
-    "last-week": "last week's value",
-    "historical-average": "the historical average",
-    "average-and-anomaly": "the historical average with the last difference",
-    "recent-weeks": "the mean of recent weeks",
-    "recent-and-anomaly": "recent weeks with the last difference",
-    "served": "what was served",
-}
-"""What scored forecasters are called among people, by their key in `BASELINES`."""
+TITLES = {**{key: one.title for key, one in BASELINES.items()}, "served": "the forecasts served"}
+"""Titles of scored forecasters for people, by their key in tables of scores."""
 SHOWN = 0.8
 """Coverage of the bands that stand beside a forecast for people."""
 

@@ -34,6 +34,21 @@ def whole(flow: xr.DataArray, lags: Sequence[int], horizon: int) -> np.ndarray:
     return np.asarray(time[kept])
 
 
+def thin(flow: xr.DataArray, init_times: np.ndarray, most: int) -> np.ndarray:
+    """Returns every n-th of `init_times`, at most `most`, of an n by which all times of day come in turn.
+
+    Args:
+        flow: for its step.
+        init_times: UTC, rising.
+        most: of those that are returned, 1 or more.
+    """
+    slots_per_day = int(np.timedelta64(1, "D") / step(flow))
+    stride = max(1, -(-len(init_times) // most))
+    while np.gcd(stride, slots_per_day) > 1:
+        stride += 1
+    return np.asarray(init_times[::stride])
+
+
 def future(flow: xr.DataArray, init_times: np.ndarray, horizon: int) -> xr.DataArray:
     """Returns what came after each of `init_times`: dims `(init_time, lead_time, channel, y, x)`."""
     leads = np.arange(1, horizon + 1)

@@ -137,7 +137,7 @@ def _forecaster(asked: Any, before: xr.DataArray) -> Forecaster:
             f"there is no baseline {asked!r}; there is {', '.join(BASELINES)}, or a model by "
             f"flowcast.load or flowcast.train"
         )
-    return baselines.BASELINES[asked](before, Climatology.fit(before))
+    return baselines.BASELINES[asked].fit(before, Climatology.fit(before))
 
 
 def _names(asked: list[Any], fitted: list[Forecaster]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -88,99 +89,131 @@ class HistoricalAverage:
     name: str = "historical average"
 
     def lags(self, horizon: int) -> tuple[int, ...]:
-        """Returns nothing: it looks at the calendar alone."""
+        """Returns nothing: it needs the calendar alone."""
         return ()
 
     def optional_lags(self, horizon: int) -> tuple[int, ...]:
         """Returns nothing."""
         return ()
+
+    def mean(self, history: History, offsets: np.ndarray) -> np.ndarray:
+        """Returns the mean flow `offsets` steps after each init_time, `(n, k, channel, y, x)`."""
+        return self.climatology.expected(history.times(offsets))
 
     def __call__(self, history: History, horizon: int) -> xr.DataArray:
         """Returns the mean flow at each lead."""
-        times = history.times(np.arange(1, horizon + 1))
-        return label_forecast(self.climatology.expected(times), history)
+        return label_forecast(self.mean(history, np.arange(1, horizon + 1)), history)
 
 
 @dataclass(frozen=True)
-class AverageAndAnomaly:
-    """The historical average plus a share of the newest slot's difference from it."""
+class RecentWeeks:
+    """The expected flow: a robust mean of the weekday and slot in the weeks before.
 
-    climatology: Climatology
-    share: float = 0.8
-    name: str = "historical average + last anomaly"
-
-    def lags(self, horizon: int) -> tuple[int, ...]:
-        """Returns the newest slot alone."""
-        return (0,)
-
-    def optional_lags(self, horizon: int) -> tuple[int, ...]:
-        """Returns nothing."""
-        return ()
-
-    def __call__(self, history: History, horizon: int) -> xr.DataArray:
-        """Returns the mean flow at each lead plus `share` times the newest anomaly."""
-        expected = self.climatology.expected(history.times(np.arange(horizon + 1)))
-        anomaly = history.past([0]) - expected[:, :1]
-        return label_forecast(expected[:, 1:] + self.share * anomaly, history)
-
-
-@dataclass(frozen=True)
-class Usual:
-    """The expected flow of the step: a robust mean of the weekday and slot in the weeks before.
-
-    It is the context's (see `expected`), holidays and all, which plain means are not.
+    It is that of the covariates (see `expected`), with its rules for holidays, which plain means lack.
     """
 
     expected: Expected
     name: str = "recent weeks"
 
     def lags(self, horizon: int) -> tuple[int, ...]:
-        """Returns nothing that it cannot do without."""
+        """Returns nothing: the climatology stands in for missing weeks."""
         return ()
 
     def optional_lags(self, horizon: int) -> tuple[int, ...]:
-        """Returns the slots of the weeks before."""
-        found = self.expected.lags(np.arange(1, horizon + 1))
-        return tuple(sorted(found, reverse=True))
+        """Returns the slots of the weeks before, oldest first."""
+        return tuple(sorted(self.expected.lags(np.arange(1, horizon + 1)), reverse=True))
+
+    def mean(self, history: History, offsets: np.ndarray) -> np.ndarray:
+        """Returns the expected flow `offsets` steps after each init_time, `(n, k, channel, y, x)`."""
+        return self.expected.ahead(history, offsets)
 
     def __call__(self, history: History, horizon: int) -> xr.DataArray:
         """Returns the expected flow at each lead."""
-        offsets = np.arange(1, horizon + 1)
-        return label_forecast(self.expected.ahead(history, offsets), history)
+        return label_forecast(self.mean(history, np.arange(1, horizon + 1)), history)
 
 
 @dataclass(frozen=True)
-class UsualAndAnomaly:
-    """The expected flow plus a share of the newest slot's difference from it."""
+class PlusAnomaly:
+    """A mean plus a part of the newest slot's difference from it.
 
-    expected: Expected
-    share: float = 0.8
-    name: str = "recent weeks + last anomaly"
+    Attributes:
+        average: that gives the mean.
+        weight: of the difference, 0 to 1.
+    """
+
+    average: HistoricalAverage | RecentWeeks
+    weight: float = 0.8
+
+    @property
+    def name(self) -> str:
+        """Name for tables and for the store."""
+        return f"{self.average.name} + last anomaly"
 
     def lags(self, horizon: int) -> tuple[int, ...]:
         """Returns the newest slot alone."""
         return (0,)
 
     def optional_lags(self, horizon: int) -> tuple[int, ...]:
-        """Returns the slots of the weeks before."""
-        found = self.expected.lags(np.arange(horizon + 1))
+        """Returns the slots that the mean is made of, oldest first."""
+        if isinstance(self.average, HistoricalAverage):
+            return ()
+        found = self.average.expected.lags(np.arange(horizon + 1))
         return tuple(sorted(found - {0}, reverse=True))
 
     def __call__(self, history: History, horizon: int) -> xr.DataArray:
-        """Returns the expected flow at each lead plus `share` times the newest anomaly."""
-        expected = self.expected.ahead(history, np.arange(horizon + 1))
-        anomaly = history.past([0]) - expected[:, :1]
-        return label_forecast(expected[:, 1:] + self.share * anomaly, history)
+        """Returns the mean at each lead plus `weight` times the newest anomaly."""
+        mean = self.average.mean(history, np.arange(horizon + 1))
+        anomaly = history.past([0]) - mean[:, :1]
+        return label_forecast(mean[:, 1:] + self.weight * anomaly, history)
 
 
-BASELINES: dict[str, Callable[[xr.DataArray, Climatology], Forecaster]] = {
-    "persistence": lambda known, climatology: Persistence(),
-    "last-week": lambda known, climatology: SameSlotLastWeek.fit(known),
-    "historical-average": lambda known, climatology: HistoricalAverage(climatology),
-    "average-and-anomaly": lambda known, climatology: AverageAndAnomaly(climatology),
-    "recent-weeks": lambda known, climatology: Usual(Expected.of(known, climatology)),
-    "recent-and-anomaly": lambda known, climatology: UsualAndAnomaly(
-        Expected.of(known, climatology)
+class Baseline(NamedTuple):
+    """A baseline as the registry holds it.
+
+    Attributes:
+        title: for people, in a sentence.
+        fit: makes it from the flow that may be known, or its times, and the flow's climatology.
+    """
+
+    title: str
+    fit: Callable[[xr.DataArray, Climatology], Forecaster]
+
+
+BASELINES: dict[str, Baseline] = {
+    "persistence": Baseline(
+        "persistence (the newest value)", lambda flow, climatology: Persistence()
+    ),
+    "last-week": Baseline(
+        "seasonal naive (the same slot last week)",
+        lambda flow, climatology: SameSlotLastWeek.fit(flow),
+    ),
+    "historical-average": Baseline(
+        "the historical average", lambda flow, climatology: HistoricalAverage(climatology)
+    ),
+    "average-and-anomaly": Baseline(
+        "the historical average plus the last anomaly",
+        lambda flow, climatology: PlusAnomaly(HistoricalAverage(climatology)),
+    ),
+    "recent-weeks": Baseline(
+        "the mean of recent weeks",
+        lambda flow, climatology: RecentWeeks(Expected.of(flow, climatology)),
+    ),
+    "recent-and-anomaly": Baseline(
+        "the mean of recent weeks plus the last anomaly",
+        lambda flow, climatology: PlusAnomaly(RecentWeeks(Expected.of(flow, climatology))),
     ),
 }
-"""How each baseline is made from the flow before the test span, or its times, and its climatology."""
+"""All baselines; their keys stand in tables of scores and in manifests."""
+
+
+def fit_baselines(
+    flow: xr.DataArray, climatology: Climatology | None = None
+) -> dict[str, Forecaster]:
+    """Returns all baselines by their key.
+
+    Args:
+        flow: that they may know, or its times alone.
+        climatology: of that flow; fitted on it if None.
+    """
+    known = climatology or Climatology.fit(flow)
+    return {key: baseline.fit(flow, known) for key, baseline in BASELINES.items()}

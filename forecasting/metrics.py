@@ -1,44 +1,35 @@
-"""Metrics by dim name, in vehicles; the root is taken after the mean over all windows."""
+"""Errors of forecasts, made of sums over all windows, in vehicles per step."""
 
-from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
-
-def rmse(
-    forecast: xr.DataArray, observed: xr.DataArray, dims: Sequence[str] | None = None
-) -> xr.DataArray:
-    """Returns the root mean squared error over `dims` (all if None), missing cells left out."""
-    squared = (forecast.astype(np.float64) - observed) ** 2
-    return squared.mean(dims) ** 0.5
+Sums = TypeVar("Sums", float, np.ndarray, pd.Series, pd.DataFrame, xr.DataArray)
 
 
-def mae(
-    forecast: xr.DataArray, observed: xr.DataArray, dims: Sequence[str] | None = None
-) -> xr.DataArray:
-    """Returns the mean absolute error over `dims` (all if None), missing cells left out."""
-    return abs(forecast.astype(np.float64) - observed).mean(dims)
-
-
-def errors(forecast: xr.DataArray, observed: xr.DataArray, above: float = 10) -> xr.Dataset:
-    """Returns the operator protocol's errors by lead time and channel.
+def rmse(squared: Sums, count: Sums) -> Sums:
+    """Returns the root mean squared error of sums over all forecasts: the root after the mean.
 
     Args:
-        forecast: dims `(init_time, lead_time, channel, y, x)`, vehicles per step.
-        observed: the same dims.
-        above: cells with more observed vehicles than this count as busy.
-
-    Returns:
-        as `errors_of`.
+        squared: sum of squared errors.
+        count: number of them; NaN results where it is 0.
     """
-    return errors_of(sums(forecast, observed, above))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        root: Sums = (squared / count) ** 0.5
+    return root
 
 
 def sums(forecast: xr.DataArray, observed: xr.DataArray, above: float = 10) -> xr.Dataset:
     """Returns what `errors_of` needs of a stack of windows; those of several stacks are added by `+`.
 
-    Takes what `errors` takes. Missing cells are left out.
+    Missing cells are left out.
+
+    Args:
+        forecast: dims `(init_time, lead_time, channel, y, x)`, vehicles per step.
+        observed: the same dims.
+        above: cells with more observed vehicles than this count as busy.
 
     Returns:
         sums over windows and cells `squared`, `absolute`, `count`, and over busy cells
@@ -81,7 +72,7 @@ def _sums(
 
 
 def errors_of(total: xr.Dataset) -> xr.Dataset:
-    """Returns the errors that sums of all windows make: the root comes after the mean.
+    """Returns the errors by lead time and channel that sums of all windows make.
 
     Args:
         total: as `sums` returns them, added up over all windows.
@@ -98,10 +89,17 @@ def errors_of(total: xr.Dataset) -> xr.Dataset:
     count, busy = (whole[name].where(whole[name] > 0) for name in ("count", "count_busy"))
     return xr.Dataset(
         {
-            "rmse": (whole["squared"] / count) ** 0.5,
+            "rmse": rmse(whole["squared"], count),
             "mae": whole["absolute"] / count,
-            "rmse_busy": (whole["squared_busy"] / busy) ** 0.5,
+            "rmse_busy": rmse(whole["squared_busy"], busy),
             "mae_busy": whole["absolute_busy"] / busy,
             "mape_busy": whole["relative_busy"] / busy * 100,
         }
     )
+
+
+def rmse_by_lead(total: xr.Dataset) -> dict[str, float]:
+    """Returns the RMSE over both channels: `lead 1` and on, and `all`; takes what `errors_of` takes."""
+    by_lead = errors_of(total)["rmse"].sel(channel="both").values
+    leads = {f"lead {lead}": float(value) for lead, value in enumerate(by_lead[:-1], start=1)}
+    return {**leads, "all": float(by_lead[-1])}

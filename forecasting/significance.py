@@ -56,26 +56,10 @@ def compare(first: np.ndarray, second: np.ndarray, lags: int | None = None) -> C
     ahead = lags + 1  # an error `ahead` steps ahead is correlated with those of `lags` steps
     correction = (days + 1 - 2 * ahead + ahead * (ahead - 1) / days) / days
     statistic = mean / math.sqrt(variance) * math.sqrt(correction)
-    return Comparison(mean, statistic, 1 - student(abs(statistic), days - 1), days, lags)
+    from scipy.stats import t  # takes a second to import; only a comparison of networks needs it
 
-
-def student(t: float, freedom: int) -> float:
-    """Returns the probability that Student's t lies between `-t` and `t`.
-
-    The finite sums of Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4.
-
-    Args:
-        t: 0 or more.
-        freedom: degrees of freedom, 1 or more.
-    """
-    angle = math.atan(t / math.sqrt(freedom))
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = freedom % 2
-    term, total = (cosine, 0.0) if odd else (1.0, 0.0)
-    for step in range(odd + 1, freedom, 2):
-        total += term
-        term *= cosine**2 * step / (step + 1)
-    return 2 / math.pi * (angle + sine * total) if odd else sine * total
+    p = 2 * float(t.sf(abs(statistic), days - 1))
+    return Comparison(mean, statistic, p, days, lags)
 
 
 def _variance_of_mean(residual: np.ndarray, lags: int) -> float:

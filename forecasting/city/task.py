@@ -18,7 +18,7 @@ from forecasting.covariates.covariates import Context, Rows, Seen, study
 from forecasting.ensemble import NeuralForecaster
 from forecasting.forecaster import Forecaster
 from forecasting.history import History
-from forecasting.metrics import errors_of, sums
+from forecasting.metrics import rmse, rmse_by_lead, sums
 from forecasting.networks.base import NetworkConfig
 from forecasting.networks.with_covariates import CovariateShape
 from forecasting.rollout.rollout import Rollout
@@ -93,9 +93,6 @@ class CityTask:
                 f"and {len(init_times)} to validate on; ingest more flow "
                 f"(see: forecast check --city {city})"
             )
-        every = -(-len(init_times) // MOST_VALIDATION_WINDOWS)
-        while np.gcd(every, 86_400 // int(both.attrs["step"])) > 1:
-            every += 1  # so that all times of day come in turn
         shown = context or ContextConfig()
         known, rows = study(parts.train, shown, weather, horizon)
         around = None
@@ -106,7 +103,7 @@ class CityTask:
         return cls(
             parts.train,
             both,
-            init_times[::every],
+            windows.thin(both, init_times, MOST_VALIDATION_WINDOWS),
             known,
             rows,
             name,
@@ -180,7 +177,7 @@ class CityTask:
             forecast = np.maximum(seen.base + outputs * self.context.scale, 0)
             total += float(np.square(forecast - observed, dtype=np.float64).sum())
             count += observed.size
-        return float(np.sqrt(total / count))
+        return rmse(total, count)
 
     def errors(self, forecaster: Forecaster) -> dict[str, float]:
         """Returns the RMSE in vehicles on the windows that judge: `lead 1` ... and `all`.
@@ -190,9 +187,7 @@ class CityTask:
         parts = [sums(made, observed) for (made,), observed in self.outcomes(forecaster)]
         if not parts:
             return {"all": float("nan")}
-        by_lead = errors_of(sum(parts[1:], parts[0]))["rmse"].sel(channel="both").values
-        leads = {f"lead {lead}": float(value) for lead, value in enumerate(by_lead[:-1], start=1)}
-        return {**leads, "all": float(by_lead[-1])}
+        return rmse_by_lead(sum(parts[1:], parts[0]))
 
     def outcomes(
         self, *forecasters: Forecaster

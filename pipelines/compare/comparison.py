@@ -80,10 +80,8 @@ class Comparison:
         init_times, clock = windows.whole(self.flow, (0,), self.horizon), Clock.of(self.flow)
         first, last = (clock.time(init_times, np.asarray(lead)) for lead in (1, self.horizon))
         inside = init_times[np.isin(first, part["time"]) & np.isin(last, part["time"])]
-        stride = max(1, -(-len(inside) * self.horizon * 2 * self.flow[:1].size // MAX_BYTES))
-        while np.gcd(stride, self.city.slots_per_day) > 1:
-            stride += 1
-        return np.asarray(inside[::stride])
+        bytes_each = self.horizon * 2 * self.flow[:1].size
+        return windows.thin(self.flow, inside, max(1, MAX_BYTES // bytes_each))
 
     def local_times(self, init_times: np.ndarray) -> np.ndarray:
         """Returns the local times that forecasts are for, `(init_time, lead_time)`."""

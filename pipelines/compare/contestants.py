@@ -86,7 +86,7 @@ class Contestant:
         train, validation, _ = comparison.parts
         match self.fitter:
             case str(key):
-                fit, both = BASELINES[key], xr.concat([train, validation], "time")
+                fit, both = BASELINES[key].fit, xr.concat([train, validation], "time")
                 first, last = (fit(flow, Climatology.fit(flow)) for flow in (train, both))
                 return Fitted(last, first, {"epochs": 0, "plain": 0.0})
             case TreesConfig() as config:

@@ -13,7 +13,7 @@ from data.errors import FlowcastError
 from data.flow import no_flow, split
 from data.paths import models_root
 from data.store.store import Store
-from forecasting.baselines import BASELINES
+from forecasting.baselines import fit_baselines
 from forecasting.covariates.climatology import Climatology
 from forecasting.forecaster import Forecaster
 from forecasting.intervals.conformal import Bands
@@ -93,7 +93,7 @@ def prepare(
     if version:
         _check_unseen(city, version, begin)
     climatology = Climatology.fit_pieces(store.flow.chunks(city, last=before.values[-1]))
-    forecasters: list[Forecaster] = [fit(before, climatology) for fit in BASELINES.values()]
+    forecasters: list[Forecaster] = [*fit_baselines(before, climatology).values()]
     own = load_champion(store, city, version) if version else None
     forecasters += [] if own is None else [own]
     able = [one for one in forecasters if len(_init_times(times, begin, end, [one], horizon))]

@@ -15,7 +15,7 @@ from data.flow import no_flow
 from data.intervals import with_intervals
 from data.paths import models_root
 from data.store.store import Store
-from forecasting.baselines import AverageAndAnomaly, HistoricalAverage
+from forecasting.baselines import HistoricalAverage, PlusAnomaly
 from forecasting.covariates.climatology import Climatology
 from forecasting.ensemble import NeuralForecaster
 from forecasting.forecaster import Forecaster
@@ -165,7 +165,7 @@ def _without(known: _Known, horizon: int, version: str, reason: str) -> Choice:
     """Returns the best baseline whose input is whole; the last one needs none."""
     climatology = known.climatology()
     baselines: Sequence[Forecaster] = (
-        AverageAndAnomaly(climatology),
+        PlusAnomaly(HistoricalAverage(climatology)),
         HistoricalAverage(climatology),
     )
     able = (

@@ -12,6 +12,7 @@ from data.city import City
 from data.clock import Clock, duration, stamp
 from data.store.scores import SERVED
 from data.store.store import Store
+from forecasting.metrics import rmse
 
 DAYS = np.timedelta64(7, "D")
 """How long the skill looks back."""
@@ -136,8 +137,8 @@ def skill(scores: pd.DataFrame) -> Skill | None:
     for name in others:
         both = wide[[SERVED, name]].notna().all(axis=1)
         if both.sum() >= MIN_SCORES:
-            sums = wide[both].sum() / count[both].sum()
-            served, other = float(np.sqrt(sums[SERVED])), float(np.sqrt(sums[name]))
+            errors = rmse(wide[both].sum(), count[both].sum())
+            served, other = float(errors[SERVED]), float(errors[name])
             found.append(Skill(served, other, str(name), int(both.sum())))
     return min(found, key=lambda one: one.best / max(one.rmse, 1e-9), default=None)
 

@@ -7,6 +7,7 @@ from data.clock import Clock, stamp
 from data.store.drift import Drift
 from data.store.scores import SERVED
 from data.store.store import Store
+from forecasting.metrics import rmse
 
 DAY, WEEK = np.timedelta64(1, "D"), np.timedelta64(7, "D")
 REFERENCE_WEEKS = 4
@@ -84,7 +85,7 @@ def _errors(store: Store, city: City, newest: np.datetime64) -> tuple[float | No
     day, before = served[recent], served[~recent]
     needed = min(MIN_SLOTS, city.slots_per_day)
     error, typical = (
-        float(np.sqrt(part["squared"].sum() / part["count"].sum())) if len(part) >= least else None
+        float(rmse(part["squared"].sum(), part["count"].sum())) if len(part) >= least else None
         for part, least in ((day, needed), (before, max(needed, len(day))))
     )
     return error, typical

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from data.city import City
 from data.files import atomic_write
 from data.store.store import Store
+from forecasting.metrics import rmse
 from pipelines.operate.doctor import STATUS, check_health
 
 DAY = np.timedelta64(1, "D")
@@ -30,7 +31,7 @@ def write_metrics(path: Path, store: Store, cities: Sequence[City], now: np.date
         ["name", "city", "unit"],
         registry=registry,
     )
-    rmse = Gauge(
+    errors = Gauge(
         "flowcast_rmse_vehicles",
         "RMSE of the forecasts of the last day that are scored",
         ["city", "forecaster", "lead"],
@@ -47,7 +48,7 @@ def write_metrics(path: Path, store: Store, cities: Sequence[City], now: np.date
         scores = store.scores.sums(city, now - DAY, now)
         sums = scores.groupby(["forecaster", "lead"])[["squared", "count"]].sum().reset_index()
         for name, lead, squared, count in sums.itertuples(index=False):
-            rmse.labels(city.name, name, lead).set((squared / count) ** 0.5)
+            errors.labels(city.name, name, lead).set(rmse(squared, count))
     time.set(int(now.astype("datetime64[s]").astype(np.int64)))
     with atomic_write(path) as temporary:
         write_to_textfile(str(temporary), registry)

@@ -7,8 +7,7 @@ from data import windows
 from data.city import City
 from data.store.scores import SERVED
 from data.store.store import Store
-from forecasting.baselines import BASELINES
-from forecasting.covariates.climatology import Climatology
+from forecasting.baselines import fit_baselines
 from forecasting.forecaster import Forecaster
 from forecasting.history import History
 from pipelines.forecast.slots import observed_after, read_slots
@@ -87,8 +86,7 @@ def _baselines(store: Store, city: City, first: np.datetime64) -> dict[str, Fore
     known = store.flow.read(city, first=first - WEEKS, last=first)
     if not known.sizes["time"]:
         return {}
-    climatology = Climatology.fit(known)
-    return {name: make(known, climatology) for name, make in BASELINES.items()}
+    return fit_baselines(known)
 
 
 def _run(

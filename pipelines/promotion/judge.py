@@ -10,8 +10,7 @@ from data.errors import FlowcastError
 from data.paths import models_root
 from data.store.store import Store
 from forecasting.backtest import backtest
-from forecasting.baselines import BASELINES
-from forecasting.covariates.climatology import Climatology
+from forecasting.baselines import fit_baselines
 from forecasting.forecaster import Forecaster
 from forecasting.intervals.coverage import Followed, shares
 from forecasting.registry.manifest import read_manifest
@@ -55,7 +54,7 @@ def judged(
     rival = None if former is None else champion
     flow = store.flow.read(city, last=until)
     first = max(_known(city, one) for one in (version, rival) if one is not None)
-    baselines = _baselines(flow[flow["time"].values <= first])
+    baselines = fit_baselines(flow[flow["time"].values <= first])
     own = load_champion(store, city, version)
     everyone = [own, *baselines.values(), *([former] if former else [])]
     init_times = _windows(flow, first, everyone, city, horizon)
@@ -93,12 +92,6 @@ def _champion(store: Store, city: City, version: str | None) -> Forecaster | Non
         return None
 
 
-def _baselines(known: xr.DataArray) -> dict[str, Forecaster]:
-    """Returns the baselines, fitted on what all of those that are judged may know."""
-    climatology = Climatology.fit(known)
-    return {name: make(known, climatology) for name, make in BASELINES.items()}
-
-
 def _windows(
     flow: xr.DataArray,
     first: np.datetime64,
@@ -117,10 +110,7 @@ def _windows(
             f"needed to judge by; wait for more flow"
         )
     most = max(FEWEST, MOST_BYTES // (horizon * frame_bytes(city)))
-    stride = -(-len(init_times) // most)
-    while np.gcd(stride, city.slots_per_day) > 1:
-        stride += 1
-    return np.asarray(init_times[::stride])
+    return windows.thin(flow, init_times, most)
 
 
 def _observed(flow: xr.DataArray, init_times: np.ndarray, horizon: int) -> xr.DataArray:

@@ -7,9 +7,8 @@ from data.city import City
 from data.errors import FlowcastError
 from data.paths import models_root
 from data.store.store import Store
-from forecasting.baselines import BASELINES
+from forecasting.baselines import BASELINES, fit_baselines
 from forecasting.city.task import CityTask
-from forecasting.covariates.climatology import Climatology
 from forecasting.forecaster import Forecaster
 from forecasting.registry.manifest import read_manifest
 from forecasting.registry.versions import flow_hash
@@ -53,8 +52,7 @@ def scores_of(
     forecasters = {"candidate": candidate}
     if champion is not None:
         forecasters["champion"] = champion
-    known = (task.train, Climatology.fit(task.train))
-    forecasters |= {name: make(*known) for name, make in BASELINES.items()}
+    forecasters |= fit_baselines(task.train)
     return {name: task.errors(forecaster) for name, forecaster in forecasters.items()}
 
 

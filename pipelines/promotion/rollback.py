@@ -9,6 +9,7 @@ from data.paths import models_root
 from data.store.promotions import ROLLED_BACK
 from data.store.scores import SERVED
 from data.store.store import Store
+from forecasting.metrics import rmse
 from forecasting.registry.manifest import read_manifest
 from pipelines import log
 from pipelines.forecast.champion import problems
@@ -71,7 +72,7 @@ def _rmse(scores: pd.DataFrame) -> pd.DataFrame:
     """Returns the RMSE of each forecast, by init_time, a column a forecaster."""
     squared = scores.pivot(index="init_time", columns="forecaster", values="squared")
     count = scores.pivot(index="init_time", columns="forecaster", values="count")
-    return (squared / count) ** 0.5
+    return rmse(squared, count)
 
 
 def _came_back(store: Store, city: City) -> bool:

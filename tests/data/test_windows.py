@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data.city import City
 from data.flow import label
-from data.windows import future, missing, positions, rows, whole
+from data.windows import future, missing, positions, rows, thin, whole
 
 START = np.datetime64("2016-01-01T00:00", "s")
 STEPS = [np.timedelta64(minutes * 60, "s") for minutes in (5, 30, 60, 1440)]
@@ -149,3 +149,18 @@ def test_a_missing_day_is_a_gap_also_where_clocks_change() -> None:
     without = flow[[0, 1, 2, 4, 5, 6]]
     # the 11th and 12th (after the 10th, 11th), the 15th and 16th (after the 14th, 15th)
     assert (whole(without, [1], 0) == flow["time"].values[[1, 2, 5, 6]]).all()
+
+
+@given(count=st.integers(0, 500), most=st.integers(1, 60), step=steps)
+def test_thinned_windows_are_few_evenly_spread_and_of_all_times_of_day(
+    count: int, most: int, step: np.timedelta64
+) -> None:
+    flow = flow_at({0}, step)
+    init_times = START + np.arange(count) * step
+    thinned = thin(flow, init_times, most)
+    assert len(thinned) <= most
+    strides = {int(one) for one in np.diff(thinned) // step}
+    assert len(strides) <= 1
+    assert all(np.gcd(stride, 86_400 // int(flow.attrs["step"])) == 1 for stride in strides)
+    if count <= most:
+        assert thinned.tolist() == init_times.tolist()

@@ -45,7 +45,7 @@ class Recording:
 
 
 def recent_weeks(flow: xr.DataArray) -> Recording:
-    return Recording(BASELINES["recent-and-anomaly"](flow, Climatology.fit(flow)))
+    return Recording(BASELINES["recent-and-anomaly"].fit(flow, Climatology.fit(flow)))
 
 
 def test_a_backtest_of_neighboring_windows_holds_their_slots_once(flow: xr.DataArray) -> None:

@@ -11,25 +11,23 @@ from data.city import City
 from data.clock import local
 from data.flow import label
 from forecasting.baselines import (
-    BASELINES,
-    AverageAndAnomaly,
     HistoricalAverage,
     Persistence,
+    PlusAnomaly,
+    RecentWeeks,
     SameSlotLastWeek,
-    Usual,
-    UsualAndAnomaly,
+    fit_baselines,
 )
 from forecasting.covariates.climatology import Climatology
 from forecasting.covariates.expected import Expected
 from forecasting.forecaster import Forecaster
 from forecasting.history import History
-from forecasting.metrics import mae, rmse
+from forecasting.metrics import errors_of, sums
 
 FlowOf = Callable[..., xr.DataArray]
 HALF_DAY = np.timedelta64(12, "h")
 DAY = np.timedelta64(1, "D")
 NEW_YORK = "America/New_York"
-CELLS = ["init_time", "channel", "y", "x"]
 TEST_SLOTS = 1296
 
 
@@ -57,13 +55,18 @@ def test_the_average_and_anomaly_adds_a_share_of_the_newest_difference(flow_of: 
     flow = flow_of([1, 10, 0, 0, 0, 0, 0, 3, 30, 0, 0, 0, 0, 0, 7], step=DAY)
     climatology = Climatology.fit(flow[:14])
     # The newest Monday has 7 where 2 is the mean: 0.8 * 5 is 4, 0.5 * 5 is 2.5.
-    assert forecast_at(AverageAndAnomaly(climatology), flow, "2016-01-18", 2) == [24, 4]
-    assert forecast_at(AverageAndAnomaly(climatology, 0.5), flow, "2016-01-18", 1) == [22.5]
+    assert forecast_at(PlusAnomaly(HistoricalAverage(climatology)), flow, "2016-01-18", 2) == [
+        24,
+        4,
+    ]
+    assert forecast_at(PlusAnomaly(HistoricalAverage(climatology), 0.5), flow, "2016-01-18", 1) == [
+        22.5
+    ]
 
 
 def test_a_forecast_is_never_below_zero(flow_of: FlowOf) -> None:
     flow = flow_of([50, 10, 0, 0, 0, 0, 0, 0], step=DAY)
-    forecaster = AverageAndAnomaly(Climatology.fit(flow[:7]))
+    forecaster = PlusAnomaly(HistoricalAverage(Climatology.fit(flow[:7])))
     # 0 where 50 is the mean: 10 - 0.8 * 50 would be -30.
     assert forecast_at(forecaster, flow, "2016-01-11", 1) == [0]
 
@@ -92,7 +95,7 @@ MONDAY = sum(w * v for w, v in zip(WEIGHTS, (10, 20, 30, 40), strict=True)) / su
 
 def test_recent_weeks_are_a_mean_in_which_the_newest_count_most(flow_of: FlowOf) -> None:
     flow = flow_of([*MONDAYS, 50], step=DAY)
-    forecaster = Usual(Expected.fit(flow[:28]))
+    forecaster = RecentWeeks(Expected.fit(flow[:28]))
     assert round(MONDAY, 2) == 26.44
     assert forecaster.lags(2) == ()
     assert (
@@ -109,18 +112,18 @@ def test_recent_weeks_are_a_mean_in_which_the_newest_count_most(flow_of: FlowOf)
 
 def test_recent_weeks_and_anomaly_add_a_share_of_the_newest_difference(flow_of: FlowOf) -> None:
     flow = flow_of([*MONDAYS, 50], step=DAY)
-    forecaster = UsualAndAnomaly(Expected.fit(flow[:28]))
+    forecaster = PlusAnomaly(RecentWeeks(Expected.fit(flow[:28])))
     assert forecaster.lags(1) == (0,)
     expected = MONDAY / 10 + 0.8 * (50 - MONDAY)
     assert forecast_at(forecaster, flow, "2016-02-01", 1) == pytest.approx([expected])
-    half = UsualAndAnomaly(forecaster.expected, 0.5)
+    half = PlusAnomaly(forecaster.average, 0.5)
     expected = MONDAY / 10 + 0.5 * (50 - MONDAY)
     assert forecast_at(half, flow, "2016-02-01", 1) == pytest.approx([expected])
 
 
 def test_where_fewer_than_four_weeks_are_known_the_mean_stands_in(flow_of: FlowOf) -> None:
     flow = flow_of([*MONDAYS, 50], step=DAY)
-    forecaster = Usual(Expected.fit(flow[:28]))
+    forecaster = RecentWeeks(Expected.fit(flow[:28]))
     # Of the last two Mondays 30 and 40 are known, and twice the mean of all four, 25, with weight 1.
     near, far = 0.5 ** (1 / 6), 0.5 ** (2 / 6)
     expected = (near * 40 + far * 30 + 2 * 25) / (near + far + 2)
@@ -208,13 +211,13 @@ def scores(raw: xr.DataArray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     assert raw.sizes["time"] == 4320
     before, first = raw[:-TEST_SLOTS], raw["time"].values[-TEST_SLOTS - 1]
     table = {}
-    for name, make in BASELINES.items():
-        forecaster = make(before, Climatology.fit(before))
+    for name, forecaster in fit_baselines(before).items():
         init_times = windows.whole(raw, sorted({*forecaster.lags(4), *range(4)}), 4)
         init_times = init_times[init_times >= first]
         forecast = forecaster(History.of(raw, init_times), 4)
         observed = windows.future(raw, init_times, 4)
-        table[name] = tuple(error(forecast, observed, CELLS).values for error in (rmse, mae))
+        errors = errors_of(sums(forecast, observed))[["rmse", "mae"]].isel(lead_time=slice(4))
+        table[name] = tuple(one.sel(channel="both").values for one in errors.values())
     return table
 
 

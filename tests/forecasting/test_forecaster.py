@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from data import windows
 from data.errors import FlowcastError
-from forecasting.baselines import BASELINES, Usual, UsualAndAnomaly
+from forecasting.baselines import BASELINES, PlusAnomaly, RecentWeeks
 from forecasting.covariates.climatology import Climatology
 from forecasting.covariates.config import PLAIN, ContextConfig
 from forecasting.covariates.covariates import Context, study
@@ -78,7 +78,7 @@ def neural(
 
 
 def baseline(name: str) -> Callable[[xr.DataArray], Forecaster]:
-    return lambda flow: BASELINES[name](flow, Climatology.fit(flow))
+    return lambda flow: BASELINES[name].fit(flow, Climatology.fit(flow))
 
 
 FORECASTERS = {
@@ -225,7 +225,7 @@ def test_a_network_without_change_carries_the_last_anomaly_on(
 ) -> None:
     context, _ = study(flow, ANOMALY)
     ours = forecast(no_change(context), flow, init_times, 3)
-    expected = forecast(UsualAndAnomaly(context.expected, 1.0), flow, init_times, 3)
+    expected = forecast(PlusAnomaly(RecentWeeks(context.expected), 1.0), flow, init_times, 3)
     xr.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
@@ -245,7 +245,7 @@ def test_the_batches_of_a_long_stack_come_back_in_order(flow: xr.DataArray) -> N
     init_times = flow["time"].values[24:200]
     context, _ = study(flow, ANOMALY)
     ours = forecast(no_change(context), flow, init_times, 1)
-    expected = forecast(UsualAndAnomaly(context.expected, 1.0), flow, init_times, 1)
+    expected = forecast(PlusAnomaly(RecentWeeks(context.expected), 1.0), flow, init_times, 1)
     xr.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
@@ -264,7 +264,7 @@ def test_without_any_optional_slot_the_forecast_is_the_climatology(
     flow: xr.DataArray, init_times: np.ndarray
 ) -> None:
     known = flow[: 4 * 7 * 24]
-    usual = Usual(Expected.fit(known))
+    usual = RecentWeeks(Expected.fit(known))
     times = init_times[:, None] + np.arange(1, 4) * HOUR
     np.testing.assert_allclose(
         usual(History.of(flow[:0], init_times), 3).values,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from forecasting.metrics import errors, errors_of, mae, rmse, sums
+from forecasting.metrics import errors_of, rmse, rmse_by_lead, sums
 
 DIMS = ("init_time", "lead_time", "channel", "y", "x")
 HOUR = np.timedelta64(3600, "s")
@@ -24,6 +24,10 @@ def flow(values: object) -> xr.DataArray:
     )
 
 
+def errors(forecast: xr.DataArray, observed: xr.DataArray, above: float = 10) -> xr.Dataset:
+    return errors_of(sums(forecast, observed, above))
+
+
 OBSERVED = flow([[[10, 20], [40, 100]], [[20, 5], [50, 200]]])
 FORECAST = flow([[[13, 20], [40, 90]], [[24, 9], [40, 200]]])
 # Errors:          3   0    0  -10       4   4   -10   0
@@ -35,33 +39,33 @@ def value(table: xr.Dataset, name: str, lead: int | None, channel: str) -> float
     return float(table[name].isel(lead_time=row).sel(channel=channel))
 
 
-def test_rmse_over_all_is_the_root_of_the_mean_square() -> None:
-    assert float(rmse(FORECAST, OBSERVED)) == pytest.approx(((9 + 100 + 16 + 16 + 100) / 8) ** 0.5)
-
-
-def test_the_root_is_taken_after_the_mean_over_windows() -> None:
-    by_lead = rmse(FORECAST, OBSERVED, ["init_time", "channel", "y", "x"])
+def test_the_root_is_taken_after_the_mean() -> None:
     # Not the mean of the windows' own roots, which would be (2.12 + 4) / 2 and (7.07 + 7.07) / 2.
-    assert by_lead.values == pytest.approx([(41 / 4) ** 0.5, (200 / 4) ** 0.5])
-
-
-def test_mae_is_the_mean_distance() -> None:
-    assert float(mae(FORECAST, OBSERVED)) == pytest.approx(31 / 8)
-    assert mae(FORECAST, OBSERVED, ["init_time", "lead_time", "y", "x"]).values == pytest.approx(
-        [17 / 4, 14 / 4]
+    roots = [(41 / 4) ** 0.5, (200 / 4) ** 0.5]
+    both = errors(FORECAST, OBSERVED)["rmse"].sel(channel="both").values
+    assert both == pytest.approx([*roots, (241 / 8) ** 0.5])
+    assert rmse_by_lead(sums(FORECAST, OBSERVED)) == pytest.approx(
+        {"lead 1": roots[0], "lead 2": roots[1], "all": (241 / 8) ** 0.5}
     )
+
+
+def test_a_root_of_no_errors_is_not_known() -> None:
+    found = rmse(np.array([18.0, 0.0]), np.array([2.0, 0.0]))
+    assert found[0] == 3
+    assert np.isnan(found[1])
 
 
 def test_missing_cells_are_left_out() -> None:
     holed = OBSERVED.copy()
     holed[0, 1, 1] = np.nan
-    assert float(rmse(FORECAST, holed)) == pytest.approx((141 / 7) ** 0.5)
-    assert float(mae(FORECAST, holed)) == pytest.approx(21 / 7)
+    table = errors(FORECAST, holed)
+    assert value(table, "rmse", None, "both") == pytest.approx((141 / 7) ** 0.5)
+    assert value(table, "mae", None, "both") == pytest.approx(21 / 7)
 
 
 def test_large_flows_are_squared_without_loss() -> None:
-    observed = flow(np.full((2, 2, 2), 1e6))
-    assert float(rmse(flow(np.full((2, 2, 2), 1e6 + 0.5)), observed)) == pytest.approx(0.5)
+    table = errors(flow(np.full((2, 2, 2), 1e6 + 0.5)), flow(np.full((2, 2, 2), 1e6)))
+    assert value(table, "rmse", None, "both") == pytest.approx(0.5)
 
 
 def test_the_table_tells_each_lead_and_channel() -> None:
@@ -142,6 +146,7 @@ def test_rmse_is_never_below_mae_and_both_are_symmetric(
     forecast: np.ndarray, observed: np.ndarray
 ) -> None:
     a, b = flow(forecast), flow(observed)
-    assert float(rmse(a, b)) >= float(mae(a, b)) - 1e-6
-    assert float(rmse(a, b)) == pytest.approx(float(rmse(b, a)))
-    assert float(rmse(a, a)) == 0
+    one, two, none = errors(a, b), errors(b, a), errors(a, a)
+    assert (one["rmse"] >= one["mae"] - 1e-6).all()
+    xr.testing.assert_allclose(one[["rmse", "mae"]], two[["rmse", "mae"]])
+    assert not none["rmse"].any()

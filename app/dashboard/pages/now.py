@@ -24,7 +24,7 @@ from app.dashboard.widgets import (
     shown,
     view,
 )
-from app.text import PLAIN
+from app.text import TITLES
 from data.city import City
 from data.clock import duration, local, stamp
 from data.intervals import intervals_of
@@ -143,7 +143,7 @@ def _skill(found: Trust) -> list[str]:
     """Returns how good forecasts were, in plain words."""
     if found.skill is None:
         return ["not known yet", "too few forecasts are scored"]
-    gain, other = found.skill.gain, PLAIN[found.skill.baseline]
+    gain, other = found.skill.gain, TITLES[found.skill.baseline]
     if abs(gain) < 0.005:
         words = f"as good as {other}"
     else:

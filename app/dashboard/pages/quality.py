@@ -24,10 +24,11 @@ from app.dashboard.widgets import (
     shown,
     view,
 )
-from app.text import PLAIN
+from app.text import TITLES
 from data.city import City
 from data.clock import Clock, local
 from data.store.scores import SERVED, SUMS
+from forecasting.metrics import rmse
 from pipelines.insight.past_forecasts import PastForecasts
 
 BOTH = "in- and outflow together"
@@ -172,7 +173,7 @@ def _rmse(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     sums = scores.groupby(by, sort=False)[list(SUMS)].sum()
     return pd.DataFrame(
         {
-            "rmse": np.sqrt(sums["squared"] / sums["count"]),
+            "rmse": rmse(sums["squared"], sums["count"]),
             "mae": sums["absolute"] / sums["count"],
             "bias": sums["difference"] / sums["count"],
             "scores": scores.groupby(by, sort=False).size(),
@@ -187,7 +188,7 @@ def _forecasters(scores: pd.DataFrame, at: str) -> None:
     best = float(served.iloc[0]) if len(served) else float("nan")
     table = pd.DataFrame(
         {
-            "forecaster": [PLAIN.get(one, one) for one in found["forecaster"]],
+            "forecaster": [TITLES.get(one, one) for one in found["forecaster"]],
             "RMSE": found["rmse"].round(2),
             "MAE": found["mae"].round(2),
             "forecast less observed": found["bias"].round(2),
@@ -204,7 +205,7 @@ def _forecasters(scores: pd.DataFrame, at: str) -> None:
 def _errors(city: City, scores: pd.DataFrame, at: str) -> None:
     """Draws the errors by lead, hour of the day and weekday; `at` names files."""
     named = scores.assign(
-        name=[PLAIN.get(one, one) for one in scores["forecaster"]],
+        name=[TITLES.get(one, one) for one in scores["forecaster"]],
     )
     valid = Clock(city.step, city.timezone).time(
         scores["init_time"].to_numpy(), scores["lead"].to_numpy()
@@ -222,7 +223,7 @@ def _errors(city: City, scores: pd.DataFrame, at: str) -> None:
     }
     titles = {"ahead": "by lead", "hour": "by hour of the day", "weekday": "by weekday"}
     axes = {"ahead": "ahead", "hour": "hour of the day", "weekday": "weekday"}
-    first = [PLAIN[SERVED], *(name for name in PLAIN.values() if name != PLAIN[SERVED])]
+    first = [TITLES[SERVED], *(name for name in TITLES.values() if name != TITLES[SERVED])]
     there = [name for name in first if name in {*named["name"]}]
     legend = " ".join(
         f'<span style="color:{color}; padding-right:1.2em; white-space:nowrap">&#9632; {name}</span>'

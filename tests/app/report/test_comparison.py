@@ -105,7 +105,10 @@ def test_every_chart_is_drawn(found: ComparisonResult) -> None:
 def test_the_error_by_day_is_that_of_the_forecast(found: ComparisonResult) -> None:
     comparison, day = found.comparison, worst_of(found)
     forecast = found.forecast(found.main)
-    values, first = comparison.flow.values.astype(np.float64), comparison.flow.sizes["time"] - 7 * 24
+    values, first = (
+        comparison.flow.values.astype(np.float64),
+        comparison.flow.sizes["time"] - 7 * 24,
+    )
     came = np.stack([values[first + n : len(values) - 1 + n] for n in range(2)], axis=1)
     shown = (forecast["valid_time"].values - np.timedelta64(4, "h")).astype("datetime64[D]")
     squared = ((forecast.values - came) ** 2).mean(axis=(2, 3, 4))

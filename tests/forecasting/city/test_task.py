@@ -13,7 +13,7 @@ from data.city import City
 from data.errors import FlowcastError
 from data.flow import Split
 from data.weather import label_weather
-from forecasting.baselines import Persistence, Usual
+from forecasting.baselines import Persistence, RecentWeeks
 from forecasting.city.task import CityTask
 from forecasting.covariates.config import PARTS, PLAIN, ContextConfig
 from forecasting.history import History
@@ -147,7 +147,7 @@ def test_a_forecaster_that_needs_more_than_there_is_has_no_error(parts: Split) -
 
     task = lesson_of(parts, "swinlstm-b")
     assert np.isnan(task.errors(Old())["all"])
-    assert task.errors(Usual(task.context.expected))["all"] > 0
+    assert task.errors(RecentWeeks(task.context.expected))["all"] > 0
 
 
 def test_the_validation_days_are_known_to_the_final_lesson_alone(
