@@ -1,7 +1,8 @@
 """City: what must be known of a city to read and to forecast it, one TOML file each.
 
 The files stand in `data/cities/` and in the user's `FLOWCAST_HOME/cities/`; the user's own come
-first. The name of a city is the name of its file.
+first. The name of a city is the name of its file. The checks are written out: pydantic, 0.1 s to import,
+would be a twelfth of a cold forecast.
 """
 
 import dataclasses
@@ -23,6 +24,12 @@ NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 Duplicates = Literal["refuse", "sum", "max", "last"]
 DAY = np.timedelta64(86_400, "s")
 SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
+CHOICES: dict[str, tuple[object, ...]] = {
+    "duplicates": get_args(Duplicates),
+    "empty": ("kept", "missing"),
+    "row0": ("north", "south"),
+    "first_slot": (0, 1),
+}
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,8 @@ class City:
         return int(DAY / self.step)
 
 
-def seen(text: object) -> str:
-    """Returns text without signs that are not seen, such as those that turn round what stands about them."""
+def visible(text: object) -> str:
+    """Returns text without invisible characters, such as those that reverse the text around them."""
     return "".join(one for one in str(text) if unicodedata.category(one) not in ("Cf", "Co"))
 
 
@@ -129,14 +136,14 @@ def _city(name: str, table: dict[str, Any]) -> City:
     for key in ("title", "reader", "country", "subdivision"):
         if not isinstance(values.get(key, ""), str):
             raise ValueError(f"{key} = {values[key]!r} is not a text in quotes")
-    values["title"] = " ".join(seen(values["title"]).split()) or name
+    values["title"] = " ".join(visible(values["title"]).split()) or name
     values["timezone"] = _timezone(values["timezone"])
     values["step"] = parse_step(values["step"])
     values["grid"] = _grid(values["grid"])
-    _one_of("duplicates", values.get("duplicates", "refuse"), get_args(Duplicates))
-    _one_of("empty", values.get("empty", "kept"), ("kept", "missing"))
-    _one_of("row0", values.get("row0", "north"), ("north", "south"))
-    _one_of("first_slot", values.get("first_slot", 1), (0, 1))
+    for key, choices in CHOICES.items():
+        value = values.get(key, choices[0])
+        if value not in choices or type(value) is not type(choices[0]):
+            raise ValueError(f"{key} = {value!r} is not one of {', '.join(map(str, choices))}")
     for key in ("test_days", "validation_days"):
         if not isinstance(days := values.get(key, 1), int) or not 1 <= days <= 3650:
             raise ValueError(f"{key} = {days!r} is not a number of days from 1 to 3650")
@@ -192,8 +199,3 @@ def _bbox(value: object) -> tuple[float, float, float, float]:
             if -180 <= west < east <= 180 and -90 <= south < north <= 90:
                 return west, south, east, north
     raise ValueError(f"bbox {value!r} is not [west, south, east, north] in degrees")
-
-
-def _one_of(key: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed or type(value) is not type(allowed[0]):
-        raise ValueError(f"{key} = {value!r} is not one of {', '.join(map(str, allowed))}")

@@ -1,7 +1,7 @@
 """Clock: how the slots of a city follow one another, and its wall time.
 
-Slots of an hour or less follow one another in UTC: a day on which clocks are moved has more or fewer
-of them. Longer ones follow the wall clock: a day always has the same number, of other lengths.
+Slots of an hour or less follow one another in UTC: a day on which clocks are set has more or fewer of
+them. Longer ones follow the wall clock: every day has the same number, of different lengths.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Clock:
 
     @classmethod
     def of(cls, array: xr.DataArray) -> "Clock":
-        """Returns the clock that the attributes of a flow, a past or a forecast tell."""
+        """Returns the clock of a flow or a forecast, by its attributes."""
         return cls(np.timedelta64(int(array.attrs["step"]), "s"), str(array.attrs["timezone"]))
 
     def number(self, time: Times, origin: Times) -> np.ndarray:
@@ -47,7 +47,7 @@ class Clock:
         return utc(moved, self.timezone)
 
     def moves(self, times: np.ndarray) -> int:
-        """Returns by how many steps clocks are moved in the years of `times`, 0 for long steps."""
+        """Returns by how many steps clocks are set in the years of `times`, 0 for long steps."""
         if self.step > HOUR:
             return 0
         years = pd.to_datetime(np.asarray(times)[[0, -1]]).year
@@ -60,30 +60,30 @@ class Clock:
 
 
 def local(time: Times, timezone: str) -> pd.DatetimeIndex:
-    """Returns UTC `time`, flattened, with its zone, for people and calendars."""
+    """Returns UTC `time`, flattened, in local time."""
     return pd.DatetimeIndex(np.ravel(time)).tz_localize("UTC").tz_convert(timezone)
 
 
 def wall(time: Times, timezone: str) -> np.ndarray:
-    """Returns what clocks show at UTC `time`, of the same shape."""
-    shown = local(time, timezone).tz_localize(None).to_numpy()
-    return shown.astype("datetime64[s]").reshape(np.shape(time))
+    """Returns the wall time at UTC `time`, of the same shape."""
+    times = local(time, timezone).tz_localize(None).to_numpy()
+    return times.astype("datetime64[s]").reshape(np.shape(time))
 
 
-def utc(shown: np.ndarray, timezone: str) -> np.ndarray:
-    """Returns when clocks show `shown`, of the same shape.
+def utc(wall_time: np.ndarray, timezone: str) -> np.ndarray:
+    """Returns wall times in UTC, of the same shape.
 
-    Where they show it twice it is the first time, where they skip it the first moment after.
+    An ambiguous one is the first of its two times, a nonexistent one the first moment after.
     """
-    flat = pd.DatetimeIndex(np.ravel(shown))
+    flat = pd.DatetimeIndex(np.ravel(wall_time))
     first = np.ones(len(flat), dtype=bool)
     zoned = flat.tz_localize(timezone, nonexistent="shift_forward", ambiguous=first)
     times = zoned.tz_convert("UTC").tz_localize(None).to_numpy()
-    return times.astype("datetime64[s]").reshape(np.shape(shown))
+    return times.astype("datetime64[s]").reshape(np.shape(wall_time))
 
 
 def stamp(time: np.datetime64, timezone: str) -> str:
-    """Returns what clocks show at UTC `time`, for people: `2016-03-20 08:00`."""
+    """Returns the wall time at UTC `time` for people: `2016-03-20 08:00`."""
     return f"{local(time, timezone)[0]:%Y-%m-%d %H:%M}"
 
 

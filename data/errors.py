@@ -1,4 +1,4 @@
-"""The exceptions that a person can mend."""
+"""Errors that a user can mend."""
 
 
 class FlowcastError(Exception):
@@ -14,7 +14,4 @@ class StoreError(FlowcastError):
 
 
 class NotNowError(FlowcastError):
-    """Something could not be done at the moment, by no fault of its own; nothing was changed.
-
-    Such as a file that cannot be read while the disk is full, or a training while another one runs.
-    """
+    """Something cannot be done at the moment, such as while the disk is full; nothing was changed."""

@@ -26,13 +26,7 @@ CURRENT = np.timedelta64(25, "h")
 def label_weather(
     values: np.ndarray, time: np.ndarray, variables: Sequence[str], city: City
 ) -> xr.DataArray:
-    """Returns the checked weather of `city` made of bare arrays.
-
-    Args:
-        values: dims `(time, variable)`.
-        time: when each record was known, UTC, `datetime64`.
-        variables: their names.
-        city: where it was measured.
+    """Returns the checked weather of `city`: values `(time, variable)`, each known at UTC `time`.
 
     Raises:
         FlowcastError: the values break the contract above.
@@ -67,13 +61,9 @@ def _validate(weather: xr.DataArray) -> xr.DataArray:
 
 
 def known(weather: xr.DataArray, init_times: np.ndarray) -> xr.DataArray:
-    """Returns the newest value of each variable that was known at each time.
+    """Returns the newest value of each variable that was known at each of `init_times`, UTC.
 
-    A value that is more than 25 hours old is none: it is NaN.
-
-    Args:
-        weather: dims `(time, variable)`.
-        init_times: UTC, `datetime64`, one dim, in any order.
+    A value that is more than 25 hours old counts as missing: NaN.
 
     Returns:
         dims `(init_time, variable)`.

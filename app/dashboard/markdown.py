@@ -2,7 +2,7 @@
 
 import re
 
-from data.city import seen
+from data.city import visible
 
 MOST_TEXT, MOST_DECIMALS = 300, 4
 JOINER = "\u2060"
@@ -41,7 +41,7 @@ def plain(text: object) -> str:
 
     Commands of ours within it are shown as code, of which what is copied is what was typed.
     """
-    bounded = " ".join(seen(text).split())
+    bounded = " ".join(visible(text).split())
     if len(bounded) > MOST_TEXT:
         bounded = bounded[: MOST_TEXT - 1] + "…"
     parts, end = [], 0

@@ -96,7 +96,7 @@ def weather_reading(
         time: when each was known, UTC; NaT for rows that are left out.
         variables: their names.
         city: where it was measured.
-        repairs: what was needed so far.
+        repairs: so far.
 
     Raises:
         FlowcastError: no value is left, or there are too many variables.

@@ -40,7 +40,7 @@ def check_reader(city: City) -> None:
     """
     if city.reader not in READERS:
         raise FlowcastError(
-            f"the TOML of {city.name} names the reader {city.reader!r}; there is {', '.join(READERS)}"
+            f"the TOML of {city.name} names the reader {city.reader!r}; it may be {', '.join(READERS)}"
         )
 
 

@@ -35,7 +35,9 @@ def open_flow_table(path: Path, city: City) -> Reading:
     try:
         return _reading(path, city)
     except OSError as error:
-        raise FlowcastError(f"{path} cannot be read ({error.strerror}); is it there?") from error
+        raise FlowcastError(
+            f"{path} cannot be read ({error.strerror}); check that it exists and may be read"
+        ) from error
     except FlowcastError as error:
         raise FlowcastError(f"{path} {error}") from error
 
@@ -85,12 +87,7 @@ def _reading(path: Path, city: City) -> Reading:
 
 
 class _Slots:
-    """Slots that are filled chunk by chunk.
-
-    Args:
-        city: whose grid they have.
-        max_rows: of the file; there are no more slots than these fill.
-    """
+    """Slots that are filled chunk by chunk; no more than `max_rows` rows fill."""
 
     def __init__(self, city: City, max_rows: int) -> None:
         self.city, self.cells = city, city.grid[0] * city.grid[1]
@@ -102,12 +99,7 @@ class _Slots:
         self.newest, self.unsorted = np.datetime64(-(2**62), "s"), 0
 
     def fill(self, moments: np.ndarray, cells: np.ndarray, values: np.ndarray) -> None:
-        """Puts rows where they belong.
-
-        Args:
-            moments: UTC.
-            cells: from 0, row by row.
-            values: vehicles per step, a column a channel.
+        """Fills in rows: UTC times, cells from 0 row by row, values with a column a channel.
 
         Raises:
             FlowcastError: a cell of a slot is given again with other values, or cells are missing.

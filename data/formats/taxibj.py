@@ -59,12 +59,8 @@ def write_taxibj(
 ) -> None:
     """Writes a flow to a file in the TaxiBJ layout, whole or not at all.
 
-    Args:
-        path: of the file, which is replaced where it exists.
-        values: vehicles per step, dims `(time, channel, y, x)`; the file keeps their dtype.
-        time: start of each slot, UTC, `datetime64`.
-        city: whose grid, wall time and first slot the file has.
-        content: what the values are, if not observed: "expected flow".
+    Values have dims `(time, channel, y, x)` and keep their dtype; `time` is UTC; `content` is "expected
+    flow" where they are not observed.
 
     Raises:
         FlowcastError: a time is not the start of a slot, or the file cannot be written.

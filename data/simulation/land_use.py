@@ -1,4 +1,4 @@
-"""The town of a simulated city: where people live, work, go out, shop and arrive."""
+"""Land use of a simulated city: where people live, work, go out, shop and arrive."""
 
 from dataclasses import dataclass
 
@@ -12,23 +12,23 @@ WAVES = 64
 
 
 @dataclass(frozen=True)
-class Town:
-    """What stays as it is.
+class LandUse:
+    """What does not change from day to day.
 
     Attributes:
         y, x: positions of the cells, km from the middle, dims `(y, x)`.
-        land: fields `(y, x)` by land use, each with sum 1.
+        shares: fields `(y, x)` by land use, each with sum 1.
         venues: row and column of the cells where events take place.
     """
 
     y: np.ndarray
     x: np.ndarray
-    land: dict[str, np.ndarray]
+    shares: dict[str, np.ndarray]
     venues: tuple[tuple[int, int], ...]
 
 
-def lay_out(city: City, rng: np.random.Generator) -> Town:
-    """Returns a city of two centres with quarters around them, a river and parks."""
+def land_use_of(city: City, rng: np.random.Generator) -> LandUse:
+    """Returns a city of two centers with quarters around them, a river and parks."""
     cell = EXTENT / max(city.grid)
     y, x = np.meshgrid(*(cell * (np.arange(n) - (n - 1) / 2) for n in city.grid), indexing="ij")
 
@@ -64,7 +64,7 @@ def lay_out(city: City, rng: np.random.Generator) -> Town:
     }
     nearest = [int(np.hypot(y - venue[0], x - venue[1]).argmin()) for venue in venues]
     places = tuple((n // city.grid[1], n % city.grid[1]) for n in nearest)
-    return Town(y, x, {use: field / field.sum() for use, field in land.items()}, places)
+    return LandUse(y, x, {use: field / field.sum() for use, field in land.items()}, places)
 
 
 def _around(number: int, radius: float, rng: np.random.Generator) -> np.ndarray:

@@ -6,8 +6,8 @@ come back, so that a day is balanced. On top lies what only the last slots can t
 hot or cold, rain, holidays, the day's event, quarters that are busier than usual for some hours.
 The counts are Poisson around this expected flow.
 
-Everything is computed in wall time, where each day has 24 hours; slots that clocks set forward skip
-are left out, those that clocks set back repeat stand once. Distances are in km; the longer side of
+Everything is computed in wall time, where each day has 24 hours: nonexistent slots are left out, ambiguous
+ones are given once. Distances are in km; the longer side of
 every city is 32 km. A longer simulation begins with the shorter one of the same seed.
 """
 
@@ -21,11 +21,11 @@ import pandas as pd
 
 from data.city import City
 from data.errors import FlowcastError
-from data.simulation.land_use import WAVES, Town, lay_out, waves
+from data.simulation.land_use import WAVES, LandUse, land_use_of, waves
 from data.simulation.trips import BUSIEST, HOUR, KINDS, arrivals, in_slots, travel_hours, ways_of
 
 FIRST_DAY = np.datetime64("2025-03-03", "s")  # a Monday
-MOST_BYTES = 8 * 2**30
+MAX_BYTES = 8 * 2**30
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,11 @@ def simulate(city: City, weeks: int = 12, seed: int = 0) -> Simulation:
 
 
 def foreseen(city: City, lead: int, weeks: int = 12, seed: int = 0) -> np.ndarray:
-    """Returns what can be foreseen of the flow of `simulate`, `lead` slots ahead, if all is known.
+    """Returns the best possible forecast of the flow of `simulate`, `lead` slots ahead.
 
-    Known are the city and its days, the rain and the events to come, and how busy the quarters were
-    `lead` slots before; of those that arrive even how busy the places were that they left. Only how the
-    quarters change in between is not: its mean stands for it. No forecast can be better.
-
-    Args:
-        city: as for `simulate`.
-        lead: slots ahead, 0 or more; 0 gives the expected flow itself.
-        weeks: as for `simulate`.
-        seed: as for `simulate`.
+    Known are the city and its days, future rain and events, and how busy the quarters were `lead` slots
+    before; of trips that arrive even how busy their origins were. The mean stands for how the quarters
+    change in between. No forecast can be better; with `lead` 0 it is the expected flow itself.
 
     Returns:
         float32 `(time, channel, y, x)`, vehicles per step.
@@ -99,10 +93,10 @@ def _check_size(city: City, weeks: int) -> None:
         raise FlowcastError(f"a simulation of {weeks} weeks is too short; ask for 1 week or more")
     day = city.slots_per_day
     cell = 7 * weeks * day * 2 * 8 + day * 100 + WAVES * 32
-    if (size := city.grid[0] * city.grid[1] * cell) > MOST_BYTES:
+    if (size := city.grid[0] * city.grid[1] * cell) > MAX_BYTES:
         raise FlowcastError(
             f"{weeks:,} weeks of {day} slots a day on {city.grid[0]}x{city.grid[1]} cells take "
-            f"{size / 2**30:,.1f} GiB, more than {MOST_BYTES / 2**30:.0f} GiB; ask for fewer weeks, "
+            f"{size / 2**30:,.1f} GiB, more than {MAX_BYTES / 2**30:.0f} GiB; ask for fewer weeks, "
             f"a longer step or a smaller grid"
         )
 
@@ -126,15 +120,15 @@ def _days(
     A day before the first runs to send off those who arrive after midnight, and is not yielded.
     """
     land, calendar, mood, weather, events, leaving, arriving = streams
-    town = lay_out(city, land)
-    ways = ways_of(city, town)
+    land_use = land_use_of(city, land)
+    ways = ways_of(city, land_use)
     late = [np.zeros_like(way.kernel[1:]) for way in ways]
     days = zip(
         pairwise(_kinds(weeks, calendar)),
         _moods(mood),
         _rain(city, weather),
-        _quarters(city, town, leaving, lead),
-        _quarters(city, town, arriving, lead),
+        _quarters(city, land_use, leaving, lead),
+        _quarters(city, land_use, arriving, lead),
         strict=False,
     )
     for number, ((before, kind), busy, rain, (push, seen), (_, pull)) in enumerate(days):
@@ -142,13 +136,13 @@ def _days(
         for n, way in enumerate(ways):
             rhythm = way.rhythm[kind, 0] + way.rhythm[before, 1]
             rhythm = busy * rhythm * (1 + way.rain * rain)
-            usual = rhythm[:, None, None] * way.origin
-            arrive, late[n] = arrivals(way, (push * usual).astype(np.float32), late[n])
-            outflow += seen * usual
+            mean = rhythm[:, None, None] * way.origin
+            arrive, late[n] = arrivals(way, (push * mean).astype(np.float32), late[n])
+            outflow += seen * mean
             inflow += arrive
         moved = inflow * pull
         inflow = moved * (inflow.sum((1, 2)) / moved.sum((1, 2)))[:, None, None]
-        flow = np.stack([inflow, outflow], axis=1) + _event(city, town, kind, events)
+        flow = np.stack([inflow, outflow], axis=1) + _event(city, land_use, kind, events)
         if number:
             yield flow
 
@@ -167,7 +161,7 @@ def _kinds(weeks: int, rng: np.random.Generator) -> list[int]:
 
 
 def _moods(rng: np.random.Generator) -> Iterator[float]:
-    """Yields how hot or cold each day runs: AR(1), deviation about 9 %."""
+    """Yields the level of each day: AR(1), deviation about 9 %."""
     mood = rng.normal()
     while True:
         yield 1 + 0.15 * float(np.tanh(mood))
@@ -188,13 +182,13 @@ def _rain(city: City, rng: np.random.Generator) -> Iterator[np.ndarray]:
 
 
 def _quarters(
-    city: City, town: Town, rng: np.random.Generator, lead: int
+    city: City, land_use: LandUse, rng: np.random.Generator, lead: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields how busy the cells are beside the usual, and as foreseen, for each day `(slot, y, x)`.
+    """Yields how busy the cells are relative to the mean, and as foreseen, for each day `(slot, y, x)`.
 
     A field smooth over 5 km that keeps itself for 5 hours, deviation about 19 %.
     """
-    field = waves(town.y, town.x, 5.0, rng)
+    field = waves(land_use.y, land_use.x, 5.0, rng)
     kept = np.exp(-city.step / (5 * HOUR))
     # What is kept of the weights `lead` slots before, and how far they may have moved since.
     left, moved = kept**lead, np.sqrt(1 - kept ** (2 * lead))
@@ -220,17 +214,17 @@ def _mean_tanh(middle: np.ndarray, deviation: float) -> np.ndarray:
     return np.asarray(sum(weight * np.tanh(middle + deviation * at) for at, weight in parts))
 
 
-def _event(city: City, town: Town, kind: int, rng: np.random.Generator) -> np.ndarray:
+def _event(city: City, land_use: LandUse, kind: int, rng: np.random.Generator) -> np.ndarray:
     """Returns the trips to and from a day's event, if it has one, dims `(slot, channel, y, x)`.
 
     Visitors come from homes nearby, arrive in the two hours before and leave together.
     """
-    y, x = town.venues[rng.integers(len(town.venues))]
+    y, x = land_use.venues[rng.integers(len(land_use.venues))]
     visitors = BUSIEST * rng.uniform(0.03, 0.07) * (rng.random() < 0.9)
     afternoon = rng.random() < 0.5 and kind >= KINDS.index("saturday")
     begin, end = (14.25, 17.4) if afternoon else (18.75, 21.9)
-    distance = np.hypot(town.y - town.y[y, x], town.x - town.x[y, x])
-    homes = town.land["homes"] * np.exp(-distance / 6)
+    distance = np.hypot(land_use.y - land_use.y[y, x], land_use.x - land_use.x[y, x])
+    homes = land_use.shares["homes"] * np.exp(-distance / 6)
     homes = homes / homes.sum()
     travel = float((homes * travel_hours(distance)).sum())
     flow = np.zeros((city.slots_per_day, 2, *city.grid), dtype=np.float32)

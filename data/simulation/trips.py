@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data.city import City
-from data.simulation.land_use import EXTENT, Town
+from data.simulation.land_use import EXTENT, LandUse
 
 BUSIEST = 20_500.0
 """Departures of the busiest cell on an ordinary workday."""
@@ -79,21 +79,21 @@ class Way:
     rain: float
 
 
-def ways_of(city: City, town: Town) -> list[Way]:
+def ways_of(city: City, land_use: LandUse) -> list[Way]:
     """Returns all ways, scaled so that BUSIEST trips leave the busiest cell on a workday."""
-    ways = [way for purpose in PURPOSES for way in _there_and_back(city, town, purpose)]
+    ways = [way for purpose in PURPOSES for way in _there_and_back(city, land_use, purpose)]
     most = np.sum([way.origin * way.rhythm[0].sum() for way in ways], axis=0).max()
     return [replace(way, origin=way.origin * BUSIEST / most) for way in ways]
 
 
-def _there_and_back(city: City, town: Town, purpose: Purpose) -> tuple[Way, Way]:
+def _there_and_back(city: City, land_use: LandUse, purpose: Purpose) -> tuple[Way, Way]:
     """Returns two ways of which the second brings everyone home.
 
     It is the transpose of the first: those who arrived at a cell leave it, and cell i is home to
     them in proportion to its nearness x origin_i / felt_i. People return less punctually.
     """
-    origin = purpose.share * town.land[purpose.origin]
-    pull = town.land[purpose.destination]
+    origin = purpose.share * land_use.shares[purpose.origin]
+    pull = land_use.shares[purpose.destination]
     kernel = _kernel(city, purpose.reach)
     felt = _spread(pull, kernel)
     home = origin / felt

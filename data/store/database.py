@@ -27,18 +27,18 @@ from data.store.schema import SCHEMA
 WRITER = 0x666C6F77
 """Key of the lock that PostgreSQL gives to one writer at a time."""
 DIALECTS = ("sqlite", "postgresql")
-LIVELY = {
+KEEPALIVE = {
     **{"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10},
     **{"keepalives_count": 3, "tcp_user_timeout": 60_000},
 }
-"""How soon a server that is gone without a word is noticed, seconds and, at last, milliseconds."""
+"""How soon a server that vanished is noticed: seconds, the last one milliseconds."""
 
 
 def default_url() -> sa.URL:
     """Returns the URL that `FLOWCAST_STORE` names, or of the SQLite database in the user's home.
 
     Raises:
-        StoreError: what it names is no URL of SQLite or PostgreSQL.
+        StoreError: it names no URL of SQLite or PostgreSQL.
     """
     if named := os.environ.get(NAMED):
         try:
@@ -57,14 +57,14 @@ def default_url() -> sa.URL:
 
 
 def file_of(url: sa.URL) -> str:
-    """Returns what tells the file of a store from any other, "" where there is none."""
+    """Returns the identity of the file of a store, "" without a file."""
     if url.get_backend_name() != "sqlite" or not url.database:
         return ""
     try:
-        told = Path(url.database).stat()
+        stat = Path(url.database).stat()
     except OSError:
         return ""
-    return f"{told.st_dev}-{told.st_ino}"
+    return f"{stat.st_dev}-{stat.st_ino}"
 
 
 class Database:
@@ -132,7 +132,7 @@ class Database:
         self._engine.dispose()
 
     def _follow(self) -> None:
-        """Opens the file anew where another was put in its place: the former one nobody else sees.
+        """Opens the file anew where it was replaced by another.
 
         Raises:
             StoreError: it is gone.
@@ -162,6 +162,13 @@ class Database:
             upgrade(connection, revision)
 
 
+class Repository:
+    """What is kept in one or two tables of a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+
 def _engine(url: sa.URL, patience: float) -> sa.Engine:
     """Returns the engine of a database.
 
@@ -170,7 +177,7 @@ def _engine(url: sa.URL, patience: float) -> sa.Engine:
     """
     if url.get_backend_name() != "sqlite":
         try:
-            return sa.create_engine(url, pool_pre_ping=True, connect_args=LIVELY)
+            return sa.create_engine(url, pool_pre_ping=True, connect_args=KEEPALIVE)
         except ModuleNotFoundError as error:
             raise StoreError(
                 f"the driver of {url.drivername} is not installed ({error.name}); "

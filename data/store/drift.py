@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from data.city import City
 from data.store.columns import as_second
-from data.store.database import Database
+from data.store.database import Repository
 from data.store.schema import DRIFT
 
 
@@ -19,11 +19,11 @@ class Drift:
     Attributes:
         time: of the newest slot, UTC.
         total: vehicles a slot of the last day.
-        usual_total: what was expected of the same slots.
-        error: RMSE in vehicles of the forecasts scored in the last day; None where there is none.
-        usual_error: of the reference days; None where there is none.
+        usual_total: of the same slots, as expected.
+        error: RMSE in vehicles of the forecasts scored in the last day; None without scores.
+        usual_error: of the reference days; None without scores.
         flagged: whether someone should look.
-        message: for people, "" where nothing is unusual.
+        message: for people, "" without a flag.
     """
 
     time: np.datetime64
@@ -35,14 +35,11 @@ class Drift:
     message: str
 
 
-class Drifts:
+class Drifts(Repository):
     """The drift in `database`."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
     def add(self, city: City, drift: Drift) -> None:
-        """Stores the drift of a time, in place of the one that was there."""
+        """Stores the drift of a time, in place of the former one."""
         time = as_second(drift.time)
         with self._database.write() as connection:
             connection.execute(

@@ -15,7 +15,7 @@ from data.city import City
 from data.errors import FlowcastError
 from data.flow import CHANNELS, attributes, label
 from data.store.columns import as_second, as_seconds, as_times
-from data.store.database import Database
+from data.store.database import Repository
 from data.store.ingests import Added, Source, add_ingest
 from data.store.schema import ARCHIVE, FLOW, REVISION
 
@@ -25,15 +25,12 @@ CHUNK_BYTES = 2**24
 """Bytes of flow that are read at a time where the whole is not needed at once."""
 
 
-class FlowArchive:
+class FlowArchive(Repository):
     """The flow in `database`.
 
     Every method raises `FlowcastError` where the archive of the city was made with another grid, step
     or timezone than its TOML says now.
     """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def add(
         self,
@@ -47,18 +44,12 @@ class FlowArchive:
     ) -> Added:
         """Stores the slots of one file, all or none, and an entry in the ledger of ingests.
 
-        Args:
-            city: whose archive it is.
-            flow: checked, dims `(time, channel, y, x)`.
-            source: for the ledger.
-            series: of the archive.
-            repairs: what the reader repaired, for the ledger.
-            replace: whether a slot that is stored with another value takes the new one; the old
-                one is kept as a revision.
+        With `replace` a slot that is stored with another value takes the new one, and the old one is
+        kept as a revision.
 
         Raises:
-            FlowcastError: a stored slot differs and `replace` is not set, or the database cannot be
-                written.
+            FlowcastError: a stored slot differs and `replace` is not set.
+            StoreError: the database cannot be written.
         """
         frames = {
             int(time): np.ascontiguousarray(frame, dtype="<f4").tobytes()
@@ -130,12 +121,7 @@ class FlowArchive:
     def span(
         self, city: City, last: np.datetime64 | None = None
     ) -> tuple[np.datetime64, np.datetime64] | None:
-        """Returns the starts of the first and the newest observed slot, UTC; None without slots.
-
-        Args:
-            city: whose archive it is.
-            last: slots that begin after it are left out.
-        """
+        """Returns the starts of the first and the newest observed slot until `last`, UTC; or None."""
         query = _slots(FLOW.c.time, city, "observed", last=last).limit(1)
         newest = query.order_by(None).order_by(FLOW.c.time.desc())
         with self._database.read() as connection:

@@ -14,18 +14,15 @@ from data.clock import Clock
 from data.flow import CHANNELS
 from data.intervals import intervals_of, pack, unpack, with_intervals
 from data.store.columns import as_second, as_times, key_of, now
-from data.store.database import Database
+from data.store.database import Repository
 from data.store.schema import CALIBRATION, FLOW, FORECAST
 
 FETCHED_ROWS = 64
 """Forecasts that are taken from the database at a time."""
 
 
-class Forecasts:
+class Forecasts(Repository):
     """The forecasts in `database`; of several with one `init_time` the newest counts."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def add(self, city: City, forecast: xr.DataArray) -> int:
         """Stores one forecast (a stack of one) with its prediction intervals; returns its number.
@@ -131,11 +128,8 @@ class Forecasts:
             return as_times(connection.execute(query).scalars().all())
 
 
-class Calibrations:
+class Calibrations(Repository):
     """How the prediction intervals of each version stand, in `database`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def add(self, city: City, version: str, time: np.datetime64, content: bytes) -> None:
         """Stores the calibration of a version at `time`, UTC, in place of its former one."""

@@ -10,24 +10,15 @@ import numpy as np
 import sqlalchemy as sa
 
 from data.store.columns import as_second, as_times
-from data.store.database import Database
+from data.store.database import Repository
 from data.store.schema import HEARTBEAT
 
 
-class Heartbeats:
+class Heartbeats(Repository):
     """The heartbeats in `database`."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
     def beat(self, name: str, now: np.datetime64, detail: Mapping[str, Any] | None = None) -> None:
-        """Writes that this process is alive, in place of the former beat under this name.
-
-        Args:
-            name: what the process is, such as `scheduler`.
-            now: UTC.
-            detail: for JSON.
-        """
+        """Writes that this process is alive, in place of the former beat under this name."""
         beat = {"host": socket.gethostname(), "pid": os.getpid(), "at": as_second(now)}
         with self._database.write() as connection:
             connection.execute(sa.delete(HEARTBEAT).where(HEARTBEAT.c.name == name))

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from data.city import City
 from data.store.columns import key_of, now, storable
-from data.store.database import Database
+from data.store.database import Repository
 from data.store.schema import INGEST
 
 
@@ -23,18 +23,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Added:
-    """How many slots an ingest brought that were new, stored already, or replaced another value."""
+    """How many slots of a file were new, stored already with equal values, or replaced others."""
 
     added: int
     equal: int
     replaced: int
 
 
-class Ingests:
+class Ingests(Repository):
     """The ledger in `database`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def add_refusal(self, city: City, source: Source, message: str) -> None:
         """Writes that a file was refused, and why."""

@@ -1,4 +1,4 @@
-"""What a database says, as sentences with a way out."""
+"""Errors of databases as sentences with a way out."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,16 +10,16 @@ from data.errors import StoreError
 PATIENCE = 30
 """Seconds to wait for another writer."""
 NAMED = "FLOWCAST_STORE"
-"""The environment's name for another database than the one in the user's home."""
+"""Environment variable with the URL of another database than that of the home."""
 EXAMPLE = "postgresql+psycopg://USER@HOST/DATABASE"
 NOT_OURS = "is not a flowcast database; move it away to start anew"
 
 HELD = "another process has held {place} for {patience:g} s; run it again when it is done"
 FULL = "no space is left for {place}; nothing was written; make room and run it again"
-SILENT = "{place} does not answer; is PostgreSQL running there?"
+SILENT = "{place} does not answer; check that PostgreSQL is running"
 ENDED = "{place} ended the connection; nothing was written; run it again"
 OTHER = (
-    "{place} is not as this version of flowcast knows it; was it changed by a newer one? Start this "
+    "{place} does not fit this version of flowcast; a newer one may have changed it: start this "
     "program anew, with the newest"
 )
 SQLITE = {
@@ -29,7 +29,7 @@ SQLITE = {
     "full": FULL,
     "locked": HELD,
     "readonly": "{place} may not be written; give this user the right to write it",
-    "unable to open": "{place} cannot be opened; does its folder exist, and may it be written?",
+    "unable to open": "{place} cannot be opened; check that its folder exists and may be written",
     "not a database": f"{{place}} {NOT_OURS}",
     "malformed": "{place} is damaged; restore it from a backup, or move it away to start anew",
     "disk i/o": "{place} could not be read or written (disk I/O error); nothing was changed; "
@@ -45,7 +45,7 @@ POSTGRESQL = {
     "authentication failed": f"{{place}} refuses this user; check name and password in {NAMED}",
     "no password supplied": f"{{place}} asks for a password; give it in {NAMED} or in ~/.pgpass",
     'role "': f"{{place}} does not know this user; check {NAMED}",
-    'database "': f"{{place}} is not there; make it (createdb), or check {NAMED}",
+    'database "': f"{{place}} does not exist; make it (createdb), or check {NAMED}",
     "permission denied": "{place} may not be written by this user; give it the right to",
     "terminating connection": ENDED,
     "server closed the connection": ENDED,
@@ -56,21 +56,17 @@ POSTGRESQL = {
     "too many": "{place} has no connection left; run it again, or let it have more (max_connections)",
     "does not exist": OTHER,
 }
-"""For a part of what the database says, the sentence."""
+"""The sentence for a part of the error's text."""
 UNKNOWN = "{place} cannot be used at the moment ({reason}); nothing was written; see its log and run it again"
-"""What a server says beside that of connections, memory and disks: no bug of ours."""
+"""Any other error of operation, such as of connections, memory or disks."""
 
 
 @contextmanager
 def sentences(url: sa.URL, patience: float = PATIENCE) -> Iterator[None]:
-    """Turns what the database says into a sentence with a way out.
-
-    Args:
-        url: of the database.
-        patience: seconds that were waited for another process.
+    """Turns errors of the database at `url` into sentences with a way out.
 
     Raises:
-        StoreError: it said something that is known, or a server cannot be used.
+        StoreError: the error is known, or a server cannot be used.
     """
     known = SQLITE if url.get_backend_name() == "sqlite" else POSTGRESQL
     try:

@@ -13,17 +13,14 @@ import sqlalchemy as sa
 
 from data.city import City
 from data.store.columns import as_second, now
-from data.store.database import Database
+from data.store.database import Repository
 from data.store.schema import FORECAST, JUDGEMENT, PROMOTION
 
 PROMOTED, REFUSED, ROLLED_BACK = "promoted", "refused", "rolled back"
 
 
-class Promotions:
+class Promotions(Repository):
     """The promotions in `database`, and the decisions about versions."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def promote(self, city: City, version: str, reason: str) -> None:
         """Makes `version` the city's champion from now on."""
@@ -87,7 +84,7 @@ class Promotions:
     def decisions(self, city: City) -> pd.DataFrame:
         """Returns the decisions, oldest first.
 
-        Its columns are `at` (UTC), `version`, `champion` (before it, "" where there was none),
+        Its columns are `at` (UTC), `version`, `champion` (before it, "" without one),
         `verdict`, `gates` (dicts) and `reason`.
         """
         query = sa.select(JUDGEMENT).where(JUDGEMENT.c.city == city.name).order_by(JUDGEMENT.c.id)

@@ -1,9 +1,8 @@
-"""Runs: the ledger of what was done for which slot, each slot of a job at most once.
+"""Runs: the ledger of jobs, each slot of a job at most once.
 
 A row is written before the work begins and closed when it ends. The row of a process that died stays
-`running`; whoever claims the slot next sees that it is dead and works on in the same row. A process is
-known by its host, number and start, for numbers come again; one of another host, which cannot be looked
-at, by its heartbeats.
+`running`; the next to claim the slot sees that it is dead and works on in the same row. A process is known
+by its host, number and start, for numbers are reused; one of another host by its heartbeats.
 """
 
 import json
@@ -18,7 +17,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from data.store.columns import as_second, as_times, key_of
-from data.store.database import Database
+from data.store.database import Repository
 from data.store.schema import RUN
 
 RUNNING, DONE, FAILED, SKIPPED = "running", "done", "failed", "skipped"
@@ -46,20 +45,17 @@ class Claim:
     attempt: int
 
 
-class Runs:
+class Runs(Repository):
     """The ledger in `database`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def claim(
         self, job: str, city: str, scheduled_for: np.datetime64, now: np.datetime64, limit: float
     ) -> Claim | None:
-        """Returns the right to work on a slot, None where another has done it or is at it.
+        """Returns the right to work on a slot, None where it is done or another process works on it.
 
         Args:
             job: such as `step`.
-            city: registry key.
+            city: its name.
             scheduled_for: the slot, UTC.
             now: UTC.
             limit: seconds after which a run cannot be alive any more.
@@ -91,15 +87,7 @@ class Runs:
         message: str = "",
         detail: Mapping[str, Any] | None = None,
     ) -> None:
-        """Closes the row of a claim, unless another has taken it over since.
-
-        Args:
-            claim: as it was given.
-            now: UTC.
-            outcome: `done` or `failed`.
-            message: for people.
-            detail: figures, for JSON.
-        """
+        """Closes the row of a claim with `done` or `failed`, unless another process has taken it over."""
         ended = {"ended_at": as_second(now), "outcome": outcome, "message": message}
         with self._database.write() as connection:
             if (row := _row_of(connection, claim)) is None:
@@ -121,12 +109,7 @@ class Runs:
                 connection.execute(sa.update(RUN).where(RUN.c.id == claim.run).values(detail=life))
 
     def release(self, claim: Claim, message: str) -> None:
-        """Gives a claim back: the slot is due again, and this was no failure.
-
-        Args:
-            claim: as it was given.
-            message: why, for people.
-        """
+        """Gives a claim back, with the reason: the slot is due again, and this was no failure."""
         with self._database.write() as connection:
             if _row_of(connection, claim) is not None:
                 given = {"pid": RELEASED, "message": message}
@@ -135,15 +118,7 @@ class Runs:
     def mark_skipped(
         self, job: str, city: str, slots: np.ndarray, now: np.datetime64, message: str
     ) -> int:
-        """Writes that slots will not be worked on, and returns of how many that was not known.
-
-        Args:
-            job: such as `step`.
-            city: registry key.
-            slots: UTC.
-            now: UTC.
-            message: why.
-        """
+        """Marks slots, UTC, as skipped, with the reason; returns how many were not known before."""
         if not len(slots):
             return 0
         times = [as_second(slot) for slot in slots]
@@ -169,12 +144,9 @@ class Runs:
     def table(
         self, city: str | None = None, job: str | None = None, last: int = 200
     ) -> pd.DataFrame:
-        """Returns the newest rows, oldest first; times are UTC, `detail` are dicts.
+        """Returns the `last` newest rows, of all cities and jobs by default, oldest first.
 
-        Args:
-            city: of which; None for all.
-            job: which; None for all.
-            last: rows at most.
+        Times are UTC, `detail` are dicts.
         """
         query = sa.select(RUN).order_by(RUN.c.scheduled_for.desc(), RUN.c.id.desc()).limit(last)
         if city is not None:
@@ -189,7 +161,7 @@ class Runs:
         return table
 
     def newest(self, job: str, city: str) -> np.datetime64 | None:
-        """Returns the newest slot of a job that the ledger knows, UTC; None where there is none."""
+        """Returns the newest slot of a job in the ledger, UTC; None without one."""
         query = sa.select(sa.func.max(RUN.c.scheduled_for)).where(
             RUN.c.job == job, RUN.c.city == city
         )
@@ -208,13 +180,9 @@ class Runs:
         return row is not None and _is_over(row)
 
     def is_unfinished(self, job: str, city: str, now: np.datetime64, limit: float) -> bool:
-        """Returns whether the newest run of a job failed or died, and no other did its work since.
+        """Returns whether the newest run of a job failed or died, and no `step` did its work since.
 
-        Args:
-            job: of which no slot comes again, such as `arrival`; what does its work too is a `step`.
-            city: registry key.
-            now: UTC.
-            limit: as of `claim`.
+        The job is one of which no slot comes again, such as `arrival`; `limit` is that of `claim`.
         """
         same = RUN.c.city == city
         newest = sa.select(RUN).where(same, RUN.c.job == job).order_by(RUN.c.id.desc()).limit(1)
@@ -231,7 +199,7 @@ class Runs:
             return connection.execute(since.limit(1)).first() is None
 
     def outcome(self, job: str, city: str, scheduled_for: np.datetime64) -> str | None:
-        """Returns what became of a slot, None where the ledger does not know it."""
+        """Returns the outcome of a slot, None where it is not in the ledger."""
         query = sa.select(RUN.c.outcome).where(
             *(RUN.c.job == job, RUN.c.city == city),
             RUN.c.scheduled_for == as_second(scheduled_for),
@@ -252,7 +220,7 @@ def _failures(row: Mapping[Any, Any]) -> int:
 
 
 def _row_of(connection: sa.Connection, claim: Claim) -> Mapping[Any, Any] | None:
-    """Returns the row of a claim at work, None where another has taken it over or it is closed."""
+    """Returns the open row of a claim, None where it is closed or taken over."""
     query = sa.select(RUN).where(
         RUN.c.id == claim.run, RUN.c.attempt == claim.attempt, RUN.c.outcome == RUNNING
     )
@@ -260,7 +228,7 @@ def _row_of(connection: sa.Connection, claim: Claim) -> Mapping[Any, Any] | None
 
 
 def _is_open(row: Mapping[Any, Any], now: int, limit: float) -> bool:
-    """Returns whether the work of a row may be begun, again or at last."""
+    """Returns whether the work of a row may begin."""
     if row["outcome"] == RUNNING:
         return not _is_alive(row, now, limit)
     return not _is_over(row)

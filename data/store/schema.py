@@ -1,9 +1,9 @@
-"""The tables of the store; `data/migrations` makes them."""
+"""The tables of the store; `data/store/migrations` makes them."""
 
 import sqlalchemy as sa
 
 SCHEMA = "0005"
-"""The newest revision in `data/migrations/versions`."""
+"""The newest revision in `data/store/migrations/versions`."""
 
 METADATA = sa.MetaData()
 ARCHIVE = sa.Table(

@@ -1,7 +1,6 @@
-"""Scores: how stored forecasts and the baselines held against what came, by lead.
+"""Scores: errors of stored forecasts and of the baselines, by lead.
 
-A score is kept as sums, so that any mean is the mean of all. One that was made of a slot that was
-corrected since is made anew.
+A score is kept as sums, so that any mean is the mean of all. It is made anew where its slot is corrected.
 """
 
 import numpy as np
@@ -11,30 +10,27 @@ import sqlalchemy as sa
 from data.city import City
 from data.clock import Clock
 from data.store.columns import as_second, as_times
-from data.store.database import Database
+from data.store.database import Repository
 from data.store.schema import FLOW, FORECAST, SCORE
 
 SERVED = "served"
-"""Name of the forecast that was stored, whatever made it; the others are those of baselines."""
-MOVED = 2 * 3600
-"""Seconds by which clocks are moved at most."""
+"""Forecaster of the stored forecast, whatever made it; the others are baselines."""
+MAX_CLOCK_CHANGE = 2 * 3600
+"""Seconds by which clocks are set at most."""
 SUMS = ("count", "squared", "absolute", "difference")
 COLUMNS = ("init_time", "lead", "forecaster", "forecast", "ingest", *SUMS)
 
 
-class Scores:
+class Scores(Repository):
     """The scores in `database`."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
     def add(self, city: City, scores: pd.DataFrame) -> None:
-        """Stores scores, each in place of the one that was there, which it is a revision of.
+        """Stores scores; one that replaces another counts as its revision.
 
         Args:
             city: whose forecasts they are of.
             scores: columns `init_time` (UTC), `lead` (from 1), `forecaster`, `forecast` (number of
-                the stored one), `ingest` (that brought what came), and the sums over all cells and
+                the stored one), `ingest` (that brought the observed slot), and the sums over all cells and
                 channels: `count`, `squared` (vehicles squared), `absolute`, `difference` (forecast
                 less observed, vehicles).
         """
@@ -45,14 +41,14 @@ class Scores:
         names = ("init_time", "lead", "forecaster")
         with self._database.write() as connection:
             query = sa.select(*(SCORE.c[name] for name in names), SCORE.c.revision).where(*span)
-            there = {tuple(row[:3]): row[3] for row in connection.execute(query)}
+            known = {tuple(row[:3]): row[3] for row in connection.execute(query)}
             rows = []
             for time, row in zip(
                 times, scores[list(COLUMNS[1:])].itertuples(index=False), strict=True
             ):
                 fields = dict(zip(COLUMNS, (time, *row), strict=True))
                 key = tuple(fields[name] for name in names)
-                revision = there[key] + 1 if key in there else 0
+                revision = known[key] + 1 if key in known else 0
                 rows.append({**fields, "city": city.name, "revision": revision})
             old = [row for row in rows if row["revision"]]
             if old:
@@ -66,7 +62,7 @@ class Scores:
     def table(self, city: City, after: np.datetime64, until: np.datetime64) -> pd.DataFrame:
         """Returns the scores of forecasts made after `after` and until `until`, UTC, oldest first.
 
-        Its columns are those of `add`, and `revision` (times it was made anew) and `version` (of the
+        Its columns are those of `add`, and `revision` (how often it was made anew) and `version` (of the
         model that was served, "" where a baseline was).
         """
         query = (
@@ -95,11 +91,7 @@ class Scores:
         return self._database.table(query, times=["init_time"])
 
     def due(self, city: City, first: np.datetime64) -> pd.DataFrame:
-        """Returns the leads of stored forecasts whose slot has come and that are not scored by it.
-
-        Args:
-            city: whose forecasts they are.
-            first: UTC; forecasts made before it are left.
+        """Returns the leads of forecasts made since `first`, UTC, that are observed and not scored yet.
 
         Returns:
             columns `init_time` (UTC), `lead` (from 1), `forecast`, `ingest`, oldest first. Of several
@@ -117,7 +109,7 @@ class Scores:
             .join(newest, newest.c.id == FORECAST.c.id)
             .subquery()
         )
-        came = (
+        observed = (
             sa.select(made.c.init_time, FLOW.c.time, made.c.horizon, made.c.id, FLOW.c.ingest)
             .join_from(
                 made,
@@ -126,7 +118,7 @@ class Scores:
                     FLOW.c.city == city.name,
                     FLOW.c.series == "observed",
                     FLOW.c.time > made.c.init_time,
-                    FLOW.c.time <= made.c.init_time + made.c.horizon * step + MOVED,
+                    FLOW.c.time <= made.c.init_time + made.c.horizon * step + MAX_CLOCK_CHANGE,
                 ),
             )
             .order_by(made.c.init_time, FLOW.c.time)
@@ -138,8 +130,8 @@ class Scores:
             SCORE.c.forecaster == SERVED,
         )
         with self._database.read() as connection:
-            rows = connection.execute(came).all()
-            there = {tuple(row) for row in connection.execute(scored)}
+            rows = connection.execute(observed).all()
+            known = {tuple(row) for row in connection.execute(scored)}
         table = pd.DataFrame(rows, columns=["init_time", "time", "horizon", "forecast", "ingest"])
         table = table.astype("int64")
         # On days when clocks are moved, slots of more than an hour are not all as long.
@@ -148,5 +140,5 @@ class Scores:
         table["lead"] = clock.number(as_times(table.pop("time").to_numpy()), init_times)
         table = table[(table["lead"] >= 1) & (table["lead"] <= table.pop("horizon"))]
         keys = zip(*(table[name].tolist() for name in names), strict=True)
-        due = np.array([key not in there for key in keys], dtype=bool)
+        due = np.array([key not in known for key in keys], dtype=bool)
         return table[due].assign(init_time=init_times[table.index[due]]).reset_index(drop=True)

@@ -11,7 +11,7 @@ import xarray as xr
 
 from data.city import City
 from data.store.columns import as_second, as_seconds, as_times
-from data.store.database import Database
+from data.store.database import Repository
 from data.store.ingests import Added, Source, add_ingest
 from data.store.schema import WEATHER, WEATHER_REVISION
 from data.weather import label_weather
@@ -25,11 +25,8 @@ KEY = (
 )
 
 
-class WeatherRecords:
+class WeatherRecords(Repository):
     """The weather in `database`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def add(
         self,

@@ -16,7 +16,7 @@ from pipelines.forecast.notes import unknown_years
 
 @dataclass(frozen=True)
 class Gap:
-    """A run of missing slots; times are UTC."""
+    """Consecutive missing slots; times are UTC."""
 
     first: np.datetime64
     last: np.datetime64
@@ -31,7 +31,7 @@ class Weather:
         records: stored, of one or more variables each.
         first: UTC time from which the first was known.
         last: UTC time from which the last was known.
-        gaps: by variable from when to when, UTC, no value of it counts.
+        gaps: by variable, from and until when, UTC, no value is current.
     """
 
     records: int
@@ -50,15 +50,15 @@ class Check:
         last: UTC time of the last.
         days: local days with at least one slot.
         whole_days: local days with every slot.
-        gaps: runs of missing slots between the first and the last.
+        gaps: between the first and the last slot.
         lowest: flow in vehicles per step, nan in an empty archive.
         mean: flow in vehicles per step.
         highest: flow in vehicles per step.
         revised: slots whose former value was replaced.
-        repairs: count by key in `REPAIRS`, over the files that brought something.
+        repairs: count by key in `REPAIRS`, over the files that added or replaced slots.
         refused: path and reason of the files that were refused.
-        weather: None where there is none.
-        notes: what people must know of its days, such as years whose holidays are unknown.
+        weather: None without records.
+        notes: for people, such as years whose holidays are unknown.
     """
 
     slots: int
@@ -125,18 +125,18 @@ def _weather(weather: xr.DataArray) -> Weather | None:
 
 
 def _uncovered(time: np.ndarray) -> tuple[tuple[np.datetime64, np.datetime64], ...]:
-    """Returns from when to when no value counts between those known at these times."""
+    """Returns from and until when no value is current between those known at these times."""
     late = np.flatnonzero(np.diff(time) > CURRENT)
     return tuple((time[at] + CURRENT, time[at + 1]) for at in late)
 
 
 def _repairs(ledger: pd.DataFrame) -> dict[str, int]:
-    brought = ledger[(ledger["added"] > 0) | (ledger["replaced"] > 0)]
-    return dict(sum((Counter(repairs) for repairs in brought["repairs"]), Counter()))
+    effective = ledger[(ledger["added"] > 0) | (ledger["replaced"] > 0)]
+    return dict(sum((Counter(repairs) for repairs in effective["repairs"]), Counter()))
 
 
 def gaps(time: np.ndarray, clock: Clock) -> tuple[Gap, ...]:
-    """Returns the runs of missing slots between the first and the last of some UTC times."""
+    """Returns the gaps between the first and the last of some UTC times."""
     if len(time) == 0:
         return ()
     numbers = clock.number(time, time[0])

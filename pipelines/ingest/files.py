@@ -72,12 +72,6 @@ def ingest(
 def ingest_file(store: Store, city: City, path: Path, *, replace: bool = False) -> Ingested:
     """Ingests a file into the city's archive and returns what became of it; a refusal is recorded.
 
-    Args:
-        store: that it goes to.
-        city: whose reader, grid and rules hold.
-        path: of the file.
-        replace: as in `ingest`.
-
     Raises:
         NotNowError: it cannot be read at the moment, by no fault of its own.
         StoreError: the store cannot be written.

@@ -50,12 +50,7 @@ def target_city(city: City, name: str) -> City:
 
 
 def from_archive(store: Store, city: City, first: np.datetime64 | None) -> xr.DataArray:
-    """Returns the flow of an archive that is to be played.
-
-    Args:
-        store: with the archive.
-        city: whose archive it is.
-        first: UTC; None for the first of the city's test days.
+    """Returns the flow of an archive from `first`, UTC, on; by default from its first test day on.
 
     Raises:
         FlowcastError: there is no flow.
@@ -69,12 +64,7 @@ def from_archive(store: Store, city: City, first: np.datetime64 | None) -> xr.Da
 
 
 def from_files(paths: Iterable[Path], city: City, first: np.datetime64 | None) -> xr.DataArray:
-    """Returns the flow of files that is to be played; of a slot that several hold, the last one's.
-
-    Args:
-        paths: files or folders, as `pipelines.ingest.files.ingest` takes them; weather is left out.
-        city: whose grid and rules hold.
-        first: UTC; None for the first slot of the files.
+    """Returns the flow of files from `first`, UTC, on; of a slot that several hold, the last one's.
 
     Raises:
         FlowcastError: a file is refused, or none holds any flow from `first` on.
@@ -120,10 +110,6 @@ def store_past(
 
 def play(flow: xr.DataArray, into: City) -> Iterator[np.datetime64]:
     """Writes slot after slot into the inbox and yields when each is over, UTC.
-
-    Args:
-        flow: dims `(time, channel, y, x)`.
-        into: city that it is played into.
 
     Raises:
         FlowcastError: the inbox cannot be written.

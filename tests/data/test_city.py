@@ -228,7 +228,7 @@ def test_a_folder_in_the_place_of_a_city_is_refused(cities: Path) -> None:
 
 def test_a_reader_that_there_is_not_is_named(cities: Path) -> None:
     described(cities, reader='"nuscenes"')
-    with pytest.raises(FlowcastError, match=r"toy names the reader 'nuscenes'; there is taxibj"):
+    with pytest.raises(FlowcastError, match=r"toy names the reader 'nuscenes'; it may be taxibj"):
         check_reader(load_city("toy"))
 
 

@@ -64,12 +64,7 @@ class Contents(NamedTuple):
 
 
 def read_flow_in_child(path: Path, grid: tuple[int, int], limits: Limits = LIMITS) -> Contents:
-    """Returns what a file in the TaxiBJ layout holds, read by a child process.
-
-    Args:
-        path: of an HDF5 file with `data` and `date`.
-        grid: rows and columns that it must have.
-        limits: what it may cost.
+    """Returns `data` and `date` of a file in the TaxiBJ layout with this grid, read by a child process.
 
     Raises:
         OtherFormat: it is a file of weather.
@@ -80,11 +75,7 @@ def read_flow_in_child(path: Path, grid: tuple[int, int], limits: Limits = LIMIT
 
 
 def read_weather_in_child(path: Path, limits: Limits = LIMITS) -> Contents:
-    """Returns what a file like `BJ_Meteorology.h5` holds, read by a child process.
-
-    Args:
-        path: of an HDF5 file with `date`, `Temperature`, `WindSpeed` and `Weather`.
-        limits: what it may cost.
+    """Returns the weather of a file like `BJ_Meteorology.h5`, read by a child process.
 
     Raises:
         NotNowError: the child was ended from outside, or the disk is full.

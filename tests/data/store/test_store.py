@@ -605,7 +605,7 @@ def test_a_database_of_another_program_is_one_sentence(path: Path, table: str) -
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("no/such/flowcast.db", "does its folder exist"), ("folder", "cannot be opened")],
+    [("no/such/flowcast.db", "its folder exists"), ("folder", "cannot be opened")],
 )
 def test_a_database_that_cannot_be_opened_is_one_sentence(
     tmp_path: Path, name: str, sentence: str

@@ -244,7 +244,7 @@ def test_a_file_that_vanishes_meanwhile_is_refused_and_the_others_are_stored(
 def test_a_reader_that_there_is_not_refuses_no_file(
     store: Store, city: City, weeks: list[Week]
 ) -> None:
-    with pytest.raises(FlowcastError, match="names the reader 'other'; there is taxibj"):
+    with pytest.raises(FlowcastError, match="names the reader 'other'; it may be taxibj"):
         list(ingest(store, replace(city, reader="other"), [weeks[0].path]))
     assert store.ingests.table(city).empty
 
