@@ -46,7 +46,7 @@ class Holidays:
         """Days of the week that people have off, Monday being 0; Saturday and Sunday of no country."""
         return tuple(sorted(_calendar(self.country).weekend)) if self.country else WEEKEND
 
-    def kinds(self, days: np.ndarray) -> np.ndarray:
+    def day_types(self, days: np.ndarray) -> np.ndarray:
         """Returns what each day is, int8 of the same shape.
 
         It is `HOLIDAY` (observed and exchanged days included), `WORKED` (a weekend day that is worked

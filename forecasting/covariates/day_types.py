@@ -32,7 +32,7 @@ def days(flow: xr.DataArray, times: np.ndarray) -> np.ndarray:
     return result
 
 
-def kinds(flow: xr.DataArray, day: np.ndarray) -> np.ndarray:
+def day_types(flow: xr.DataArray, day: np.ndarray) -> np.ndarray:
     """Returns the kind of each day, one of `data.holidays` or `BRIDGE`; int8.
 
     Args:
@@ -43,7 +43,7 @@ def kinds(flow: xr.DataArray, day: np.ndarray) -> np.ndarray:
     there = ~np.isnat(day)
     known = day[there]
     holidays = Holidays.of(flow)
-    before, today, after = (holidays.kinds(known + shift * DAY) for shift in (-1, 0, 1))
+    before, today, after = (holidays.day_types(known + shift * DAY) for shift in (-1, 0, 1))
     off = [np.isin(weekday(known + shift * DAY), holidays.weekend) for shift in (-1, 0, 1)]
     bridge = ((before == HOLIDAY) & off[2] | (after == HOLIDAY) & off[0]) & ~off[1]
     found[there] = np.where((today == ORDINARY) & bridge, BRIDGE, today)

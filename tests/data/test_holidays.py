@@ -20,7 +20,7 @@ COUNTRIES = st.sampled_from(
 
 
 def kind(holidays: Holidays, *days: str) -> list[int]:
-    return holidays.kinds(np.array(days, dtype="datetime64[D]")).tolist()
+    return holidays.day_types(np.array(days, dtype="datetime64[D]")).tolist()
 
 
 def year(number: int) -> np.ndarray:
@@ -29,7 +29,7 @@ def year(number: int) -> np.ndarray:
 
 
 def days_of(holidays: Holidays, number: int, what: int) -> set[str]:
-    return set(year(number)[holidays.kinds(year(number)) == what].astype(str).tolist())
+    return set(year(number)[holidays.day_types(year(number)) == what].astype(str).tolist())
 
 
 def span(first: str, last: str) -> set[str]:
@@ -91,7 +91,7 @@ def test_years_without_an_announcement_are_unknown() -> None:
 def test_years_that_a_calendar_does_not_reach_are_unknown() -> None:
     days = np.array([["1700-07-04", "2016-07-04"], ["2400-07-04", "2016-01-01"]], "datetime64[D]")
     assert NEW_YORK.unknown(days) == (1700, 2400)
-    assert NEW_YORK.kinds(days).tolist() == [[ORDINARY, HOLIDAY], [ORDINARY, HOLIDAY]]
+    assert NEW_YORK.day_types(days).tolist() == [[ORDINARY, HOLIDAY], [ORDINARY, HOLIDAY]]
 
 
 def test_estimated_days_make_a_year_unknown() -> None:
@@ -107,7 +107,7 @@ def test_estimated_days_make_a_year_unknown() -> None:
 def test_beijing_s_list_has_our_days_and_weekends_beside_them(real_data: Path) -> None:
     listed = published(real_data / "taxibj-calendar" / "BJ_Holiday.txt")
     days = np.arange(np.datetime64("2013-01-01"), listed[-1] + 1)
-    kinds = CHINA.kinds(days)
+    kinds = CHINA.day_types(days)
     assert set(days[kinds == HOLIDAY]) <= set(listed)
     assert not set(days[kinds == WORKED]) & set(listed)
     rest = np.array(sorted(set(listed) - set(days[kinds == HOLIDAY])))
@@ -118,8 +118,8 @@ def test_beijing_s_list_has_our_days_and_weekends_beside_them(real_data: Path) -
 def test_new_york_s_list_differs_by_days_of_remembrance_alone(real_data: Path) -> None:
     listed = published(real_data / "nyc-taxi-hourly" / "NY_Holiday.txt")
     days = np.arange(np.datetime64("2010-01-01"), np.datetime64("2014-12-31"))
-    ours = days[NEW_YORK.kinds(days) == HOLIDAY]
-    federal = days[Holidays("US").kinds(days) == HOLIDAY]
+    ours = days[NEW_YORK.day_types(days) == HOLIDAY]
+    federal = days[Holidays("US").day_types(days) == HOLIDAY]
     assert set(federal) <= set(listed)
     only = sorted(str(day)[5:] for day in set(listed) - set(ours))
     assert only == [*5 * ["06-19"], "11-05", "11-08"]  # Juneteenth; elections of odd years
@@ -134,9 +134,9 @@ def test_new_york_s_list_differs_by_days_of_remembrance_alone(real_data: Path) -
     arrays("datetime64[D]", array_shapes(min_dims=0, max_dims=3, min_side=0), elements=st.dates()),
 )
 def test_a_day_is_the_same_alone_and_among_others(holidays: Holidays, days: np.ndarray) -> None:
-    kinds = holidays.kinds(days)
+    kinds = holidays.day_types(days)
     assert (kinds.shape, kinds.dtype) == (days.shape, np.int8)
-    alone = [int(holidays.kinds(day)) for day in days.ravel()]
+    alone = [int(holidays.day_types(day)) for day in days.ravel()]
     assert kinds.ravel().tolist() == alone
 
 
@@ -156,14 +156,14 @@ def test_holidays_travel_with_a_flow() -> None:
 
 def test_only_the_country_asked_for_is_loaded() -> None:
     asked = "import sys; from data.holidays import Holidays; import numpy as np;"
-    asked += "Holidays('US').kinds(np.array(['2024-11-28'], 'datetime64[D]'));"
+    asked += "Holidays('US').day_types(np.array(['2024-11-28'], 'datetime64[D]'));"
     asked += "assert 'holidays' in sys.modules and 'holidays.countries' not in sys.modules"
     subprocess.run([sys.executable, "-c", asked], check=True)
 
 
 def test_a_forecast_without_holidays_does_not_load_the_package() -> None:
     asked = "import sys; from data.holidays import Holidays; import numpy as np;"
-    asked += "Holidays().kinds(np.array(['2024-11-28'], 'datetime64[D]'));"
+    asked += "Holidays().day_types(np.array(['2024-11-28'], 'datetime64[D]'));"
     asked += "from data.city import load_city; load_city('demo');"
     asked += "assert 'holidays' not in sys.modules"
     subprocess.run([sys.executable, "-c", asked], check=True)

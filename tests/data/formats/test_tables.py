@@ -153,7 +153,7 @@ def test_values_that_float32_cannot_hold_are_missing(tmp_path: Path) -> None:
     assert (reading.flow.sizes["time"], reading.repairs) == (1, {"not_finite": 1})
 
 
-def test_a_table_is_the_same_in_whatever_pieces_it_is_read(
+def test_a_table_is_the_same_in_whatever_chunks_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = rows([f"2026-01-01T{hour:02}:00" for hour in range(20)]).sample(frac=1, random_state=1)
@@ -170,6 +170,7 @@ def test_a_table_is_the_same_in_whatever_pieces_it_is_read(
         open_flow_table(paths[0], CITY)
 
 
+@pytest.mark.slow
 def test_a_small_file_that_holds_much_takes_no_memory(tmp_path: Path) -> None:
     count = 2_000_000  # 160 MB as numbers, and as texts 300 MB more
     zeros = pa.array(np.zeros(count, np.int64))

@@ -576,6 +576,7 @@ def test_a_child_that_takes_too_long_or_too_much_is_ended(path: Path) -> None:
         read_flow_in_child(path, GRID, Limits(memory=2**20))
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_a_reading_or_a_sentence_never_a_crash(path: Path) -> None:
     time = np.arange("2016-01-01T16:00", "2016-01-02T16:00", 30, dtype="datetime64[m]")
     write_taxibj(path, np.ones((len(time), 2, *GRID)), time, BEIJING)
