@@ -32,7 +32,7 @@ def days(flow: xr.DataArray, times: np.ndarray) -> np.ndarray:
     return result
 
 
-def day_types(flow: xr.DataArray, day: np.ndarray) -> np.ndarray:
+def kinds(flow: xr.DataArray, day: np.ndarray) -> np.ndarray:
     """Returns the kind of each day, one of `data.holidays` or `BRIDGE`; int8.
 
     Args:
