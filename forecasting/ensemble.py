@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import xarray as xr
 
-from forecasting.covariates.covariates import Context
+from forecasting.covariates.covariates import Covariates
 from forecasting.forecaster import label_forecast
 from forecasting.history import History
 from forecasting.rollout.rollout import Rollout
@@ -33,33 +33,33 @@ class NeuralForecaster:
             was known then.
         trees: None for none.
         share: of the trees beside the networks that see the same, 0 to 1.
-        plain: networks that see frames alone; None for none.
-        plain_share: of the forecast that is theirs, 0 to 1; the rest is that of networks and trees.
+        raw: networks that see frames alone; None for none.
+        raw_weight: of the forecast that is theirs, 0 to 1; the rest is that of networks and trees.
     """
 
     rollouts: tuple[Rollout, ...]
-    context: Context
+    context: Covariates
     name: str
     runtime: str = "torch"
     weather: xr.DataArray | None = None
     trees: Trees | None = None
     share: float = 0.0
-    plain: "NeuralForecaster | None" = None
-    plain_share: float = 0.0
+    raw: "NeuralForecaster | None" = None
+    raw_weight: float = 0.0
 
     def with_trees(self, trees: Trees, share: float) -> "NeuralForecaster":
         """Returns the forecaster with trees that have a share in it."""
         return replace(self, name=f"{self.name}+trees", trees=trees, share=share)
 
-    def with_plain(self, plain: "NeuralForecaster", share: float) -> "NeuralForecaster":
+    def with_raw(self, raw: "NeuralForecaster", share: float) -> "NeuralForecaster":
         """Returns the forecaster with networks that see frames alone and have a share in it."""
-        return replace(self, plain=plain, plain_share=share)
+        return replace(self, raw=raw, raw_weight=share)
 
     def lags(self, horizon: int) -> tuple[int, ...]:
         """Returns the slots that it cannot do without, oldest first."""
         seen = {*self.rollouts[0].lags(horizon), *(self.trees.lags if self.trees else ())}
-        if self.plain is not None:
-            seen |= {*self.plain.lags(self._near(horizon))}
+        if self.raw is not None:
+            seen |= {*self.raw.lags(self._near(horizon))}
         return tuple(sorted(seen, reverse=True))
 
     def optional_lags(self, horizon: int) -> tuple[int, ...]:
@@ -74,22 +74,22 @@ class NeuralForecaster:
         """Returns the forecast of `horizon` steps, in vehicles; as `Forecaster` says."""
         first = self.rollouts[0]
         slots = first.lags(horizon), first.targets(horizon)
-        seen = self.context.seen(history, *slots, horizon, self.weather)
-        shown = () if self.context.config.plain else (seen.maps, seen.vector)
+        seen = self.context.inputs(history, *slots, horizon, self.weather)
+        shown = () if self.context.config.raw_flow else (seen.maps, seen.vector)
         outputs = sum(rollout(seen.frames, horizon, *shown) for rollout in self.rollouts)
         mean = np.asarray(outputs) / np.float32(len(self.rollouts)) * self.context.scale
         if self.trees is not None:
             slots = self.trees.lags, self.trees.targets(horizon)
-            told = self.context.seen(history, *slots, horizon, self.weather)
+            told = self.context.inputs(history, *slots, horizon, self.weather)
             theirs = self.trees.differences(told, self.context.scale)
             ours = mean[:, : theirs.shape[1]]
             ours += np.float32(self.share) * (theirs - ours)
         forecast = seen.base + mean
-        if self.plain is not None:
+        if self.raw is not None:
             near = self._near(horizon)
             ours = forecast[:, :near] = np.maximum(forecast[:, :near], 0)
-            theirs = self.plain(history, near).values
-            forecast[:, :near] += np.float32(self.plain_share) * (theirs - ours)
+            theirs = self.raw(history, near).values
+            forecast[:, :near] += np.float32(self.raw_weight) * (theirs - ours)
         return label_forecast(forecast, history)
 
     def _near(self, horizon: int) -> int:

@@ -29,7 +29,7 @@ def coverage_table(evaluation: Evaluation) -> Table:
     """Returns what the model's bands held, by lead, level of the forecast flow, and hour."""
     total = _total(evaluation)
     table = Table(
-        title=Text(f"Bands of version {evaluation.version}"),
+        title=Text(f"PredictionIntervals of version {evaluation.version}"),
         caption=CAPTION,
         title_justify="left",
         caption_justify="left",

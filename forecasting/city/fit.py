@@ -214,8 +214,8 @@ def fitted(
     if plan.plain is not None:
         alone = networks(False, plain=True)
         share = stacking_weight(plan.task, selected, alone)
-        selected = selected.with_plain(alone, share)
-        served = served.with_plain(networks(end, plain=True), share)
+        selected = selected.with_raw(alone, share)
+        served = served.with_raw(networks(end, plain=True), share)
     ends = states[end]
     epochs = tuple(max(one.number for one in state.history if one.best) for state in ends)
     seconds = sum(state.history[-1].seconds for kind in states.values() for state in kind)

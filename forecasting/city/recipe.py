@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from forecasting.covariates.config import MANY as MANY_WINDOWS
-from forecasting.covariates.config import PLAIN, ContextConfig
+from forecasting.covariates.config import RAW_FLOW, CovariatesConfig
 from forecasting.networks import DEFAULT, entry_of
 from forecasting.training.state import TrainingConfig
 from forecasting.trees import forecaster as trees
@@ -62,7 +62,7 @@ class Recipe:
     """
 
     network: str = DEFAULT
-    context: ContextConfig | None = None
+    context: CovariatesConfig | None = None
     training: TrainingConfig = DEFAULT_TRAINING
     ensemble_size: int | None = None
     refit: bool | None = None
@@ -78,7 +78,7 @@ class Recipe:
     optimizer: str | None = None
 
     def __post_init__(self) -> None:
-        ContextConfig().changed(without=self.without, also=(*self.also, *self.toggled))
+        CovariatesConfig().changed(without=self.without, also=(*self.also, *self.toggled))
         if both := sorted({*self.without} & {*self.also}):
             raise ValueError(f"{both[0]!r} cannot be switched off and on at once")
         if self.ensemble_size is not None and self.ensemble_size < 1:
@@ -90,10 +90,10 @@ class Recipe:
         With many windows networks of an ensemble differ less, and each takes longer.
         """
         many = windows >= MANY_WINDOWS
-        usual = ContextConfig.usual(windows).changed(without=self.without, also=self.also)
+        usual = CovariatesConfig.for_windows(windows).changed(without=self.without, also=self.also)
         toggled = {name: not getattr(usual, name) for name in self.toggled}
         context = self.context or replace(usual, **toggled)
-        raw = (many if self.raw_ensemble is None else self.raw_ensemble) and context != PLAIN
+        raw = (many if self.raw_ensemble is None else self.raw_ensemble) and context != RAW_FLOW
         size = ENSEMBLE_SIZE_OF_MANY if many else ENSEMBLE_SIZE
         affordable = windows * (1 + raw) * size <= MAX_WINDOWS_PER_EPOCH
         with_trees, minutes = self.trees, self.training.minutes
@@ -171,7 +171,7 @@ class Recipe:
         # Older recipes had no choice of these two.
         own = {"plain": False, "optimizer": "adamw", **fields}
         own |= {name: tuple(own[name]) for name in ("without", "also", "swapped")}
-        own["context"] = own["context"] and ContextConfig(**own["context"])
+        own["context"] = own["context"] and CovariatesConfig(**own["context"])
         own["training"] = TrainingConfig(**own["training"])
         names = {stored: name for name, stored in STORED_NAMES.items()}
         return cls(**{names.get(name, name): value for name, value in own.items()})

@@ -13,8 +13,8 @@ from data import windows
 from data.errors import FlowcastError
 from data.flow import Split
 from forecasting.backtest import backtest, pieces
-from forecasting.covariates.config import PLAIN, ContextConfig
-from forecasting.covariates.covariates import Context, Rows, Seen, study
+from forecasting.covariates.config import RAW_FLOW, CovariatesConfig
+from forecasting.covariates.covariates import Covariates, NetworkInputs, SlotInputs, fit_covariates
 from forecasting.ensemble import NeuralForecaster
 from forecasting.forecaster import Forecaster
 from forecasting.history import History
@@ -49,8 +49,8 @@ class CityTask:
     train: xr.DataArray
     known: xr.DataArray
     init_times: np.ndarray
-    context: Context
-    rows: Rows
+    context: Covariates
+    rows: SlotInputs
     name: str
     network: NetworkConfig
     around: CovariateShape | None
@@ -64,7 +64,7 @@ class CityTask:
         name: str,
         network: NetworkConfig,
         config: TrainingConfig,
-        context: ContextConfig | None = None,
+        context: CovariatesConfig | None = None,
         weather: xr.DataArray | None = None,
     ) -> "CityTask":
         """Returns the task that the first two parts hold.
@@ -93,10 +93,10 @@ class CityTask:
                 f"and {len(init_times)} to validate on; ingest more flow "
                 f"(see: forecast check --city {city})"
             )
-        shown = context or ContextConfig()
-        known, rows = study(parts.train, shown, weather, horizon)
+        shown = context or CovariatesConfig()
+        known, rows = fit_covariates(parts.train, shown, weather, horizon)
         around = None
-        if not shown.plain:
+        if not shown.raw_flow:
             around = CovariateShape(
                 shown.maps, known.features, shown.place, growth=shown.growth, shares=True
             )
@@ -116,7 +116,7 @@ class CityTask:
     def final(self) -> "CityTask":
         """Returns the task of all that is known, without anything left to judge by."""
         shown, horizon = self.context.config, self.context.horizon
-        context, rows = study(self.known, shown, self.weather, horizon)
+        context, rows = fit_covariates(self.known, shown, self.weather, horizon)
         around = self.around and replace(self.around, numbers=context.features)
         return replace(
             self,
@@ -129,7 +129,7 @@ class CityTask:
 
     def alone(self) -> "CityTask":
         """Returns the task of a network that sees frames of the flow alone, on the same days."""
-        context, rows = study(self.train, PLAIN, horizon=self.context.horizon)
+        context, rows = fit_covariates(self.train, RAW_FLOW, horizon=self.context.horizon)
         return replace(self, around=None, context=context, rows=rows, weather=None)
 
     def feed(self, device: torch.device) -> FrameWindows:
@@ -151,7 +151,7 @@ class CityTask:
         )
         if self.around is None:
             return FrameWindows(frames, past, future, device)
-        weather = torch.from_numpy(self.context.told(self.weather, init_times)).to(device)
+        weather = torch.from_numpy(self.context.known_weather(self.weather, init_times)).to(device)
         return FrameWindows(frames, past, future, device, (maps, vector), told, weather)
 
     def weight(self, device: torch.device) -> Tensor:
@@ -206,13 +206,13 @@ class CityTask:
             yield [forecast for forecast, _ in pairs], pairs[0][1]
 
     @cached_property
-    def _seen(self) -> list[tuple[Seen, np.ndarray]]:
+    def _seen(self) -> list[tuple[NetworkInputs, np.ndarray]]:
         """What the windows that judge show a network, and what was observed, stack by stack."""
         horizon, config = self.config.horizon, self.network
         slots = config.lags(horizon), config.targets(horizon)
         return [
             (
-                self.context.seen(History.of(self.known, one), *slots, horizon, self.weather),
+                self.context.inputs(History.of(self.known, one), *slots, horizon, self.weather),
                 windows.future(self.known, one, horizon).values,
             )
             for one in pieces(self.known, self.init_times, horizon)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from forecasting.city.task import CityTask
 from forecasting.trees import forecaster
-from forecasting.trees.features import TreeLesson, TreesConfig
+from forecasting.trees.features import TreesConfig, TreeTask
 from forecasting.trees.forecaster import Model, Trees
 
 LEAST = 0.02
@@ -71,15 +71,15 @@ def grow(
         yield FittedTrees(selected, selected, rounds)
         return
     last: list[Model] = []
-    for last in forecaster.regrow(_tree_task(final), rounds):
+    for last in forecaster.refit_trees(_tree_task(final), rounds):
         yield TreesProgress(horizon + len(last), count)
         if stop is not None and stop.is_set():
             return
     yield FittedTrees(selected, forecaster.together(last, first.config), rounds)
 
 
-def _tree_task(task: CityTask) -> TreeLesson:
+def _tree_task(task: CityTask) -> TreeTask:
     usual, horizon = TreesConfig(history=task.config.history), task.config.horizon
     config = replace(usual, rows=min(usual.rows, ROWS // horizon))
     seed, weather = task.config.seed, task.weather
-    return TreeLesson(task.train, task.context, task.rows, config, seed, weather)
+    return TreeTask(task.train, task.context, task.rows, config, seed, weather)

@@ -58,24 +58,6 @@ class Climatology:
         values = self.mean[weekday, slot]
         return np.asarray(values.reshape(*np.shape(time), *self.mean.shape[2:]))
 
-    def held_out_anomaly(self, flow: xr.DataArray) -> np.ndarray:
-        """Returns flow minus the mean that the climatology would have without that slot.
-
-        `flow` must be what the climatology was fitted on, dims `(time, channel, y, x)`, as are
-        those of the result. A mean that holds the value itself makes anomalies too small by
-        (n - 1) / n; days to come are not in it, so training must not be.
-        """
-        weekday, slot = calendar(flow["time"].values, self.timezone, self.step)
-        count = self.count[weekday, slot]
-        days = self.count.sum(axis=0)
-        wide = (..., None, None, None)
-        by_slot = (self.mean * self.count[wide]).sum(axis=0) / np.maximum(days, 1)[wide]
-        # Seen once, the slot would take the mean of the other days; alone on all days, it is usual.
-        mean = np.where((count > 1)[wide], self.mean[weekday, slot], by_slot[slot])
-        n = np.where(count > 1, count, days[slot])
-        factor = np.where(n > 1, n / np.maximum(n - 1, 1), 0)
-        return np.asarray((flow.values - mean) * factor[wide], dtype=np.float32)
-
 
 def calendar(time: np.ndarray, timezone: str, step: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns weekday and slot of the day of each UTC time, flattened."""

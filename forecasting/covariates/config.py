@@ -9,7 +9,7 @@ MANY = 10_000
 
 
 @dataclass(frozen=True)
-class ContextConfig:
+class CovariatesConfig:
     """What a network sees.
 
     What it sees of last week is in the expected flow already, where last week counts most; shown by
@@ -46,7 +46,7 @@ class ContextConfig:
         return cls().changed(without=names)
 
     @classmethod
-    def usual(cls, windows: int) -> Self:
+    def for_windows(cls, windows: int) -> Self:
         """Returns the parts that pay with a number of windows to train on.
 
         Last week is in the expected flow already, in which it counts most, and the weather is the same
@@ -76,17 +76,17 @@ class ContextConfig:
         return self.expected and self.anomaly
 
     @property
-    def plain(self) -> bool:
+    def raw_flow(self) -> bool:
         """Whether nothing is seen but frames of the flow itself."""
         return not any(getattr(self, name) for name in PARTS)
 
     @property
-    def compares(self) -> bool:
+    def needs_expected(self) -> bool:
         """Whether the expected flow is asked for."""
         return self.anomaly or self.maps > 0
 
 
-PARTS = tuple(field.name for field in fields(ContextConfig))
+PARTS = tuple(field.name for field in fields(CovariatesConfig))
 
-PLAIN = ContextConfig.without(*PARTS)
+RAW_FLOW = CovariatesConfig.without(*PARTS)
 """Frames of the flow itself and nothing else, as the papers' networks see them."""

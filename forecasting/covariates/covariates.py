@@ -1,4 +1,4 @@
-"""Context: what a network of a city sees beside its frames, known when the forecast is made.
+"""Covariates: what a network of a city sees beside its frames, known when the forecast is made.
 
 Of each step that it forecasts it sees the expected flow, how the same slot of last week and of
 yesterday differed from what was expected, the hour, the kind of the day and the newest weather; its
@@ -14,10 +14,10 @@ import xarray as xr
 from data import windows
 from data.clock import Clock, utc, wall
 from data.holidays import HOLIDAY, WORKED
-from data.weather import known as known_weather
+from data.weather import known as newest_known
 from forecasting.covariates.climatology import calendar
-from forecasting.covariates.config import ContextConfig
-from forecasting.covariates.day_types import BRIDGE, days, kinds
+from forecasting.covariates.config import CovariatesConfig
+from forecasting.covariates.day_types import BRIDGE, day_types, days
 from forecasting.covariates.expected import DAY, WEEK, Expected, ordinary
 from forecasting.history import History
 
@@ -33,7 +33,7 @@ ROWS = 512
 """Frames that are worked on at a time, to bound the memory."""
 
 
-class Seen(NamedTuple):
+class NetworkInputs(NamedTuple):
     """What a stack of windows shows a network.
 
     Attributes:
@@ -50,7 +50,7 @@ class Seen(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Context:
+class Covariates:
     """What is known of a city, as its networks are shown it.
 
     Attributes:
@@ -63,7 +63,7 @@ class Context:
             are shown: nearer ones would show a training what is still to come at its longest lead.
     """
 
-    config: ContextConfig
+    config: CovariatesConfig
     expected: Expected
     scale: np.ndarray
     typical: float
@@ -76,7 +76,7 @@ class Context:
         hour = 2 * len(HARMONICS) * self.config.hour
         return hour + 4 * self.config.holiday + len(self.weather)
 
-    def told(self, weather: xr.DataArray | None, init_times: np.ndarray) -> np.ndarray:
+    def known_weather(self, weather: xr.DataArray | None, init_times: np.ndarray) -> np.ndarray:
         """Returns the weather that was known at each of `init_times`, float32 `(n, w)`.
 
         Args:
@@ -90,7 +90,7 @@ class Context:
         if weather is None or not self.weather:
             return told
         there = set(weather["variable"].values.tolist())
-        newest = known_weather(weather, init_times)
+        newest = newest_known(weather, init_times)
         for column, (name, mean, deviation) in zip(told.T, self.weather, strict=True):
             if name in there:
                 values = (newest.sel(variable=name).values - mean) / deviation
@@ -104,7 +104,7 @@ class Context:
             lags: of the network's frames.
             targets: steps after the forecast's slot that are told of.
         """
-        if not self.config.compares:
+        if not self.config.needs_expected:
             return ()
         steps = np.asarray(targets)
         found = self.expected.lags(np.unique([*(-np.asarray(lags)), *steps, *(steps - 1)]))
@@ -115,14 +115,14 @@ class Context:
             found |= self.expected.lags(days) | {int(-day) for day in days if day <= 0}
         return tuple(sorted(found, reverse=True))
 
-    def seen(
+    def inputs(
         self,
         history: History,
         lags: tuple[int, ...],
         targets: tuple[int, ...],
         horizon: int,
         weather: xr.DataArray | None = None,
-    ) -> Seen:
+    ) -> NetworkInputs:
         """Returns what windows show.
 
         Args:
@@ -131,13 +131,13 @@ class Context:
             targets: steps after `init_time` that are told of, in the order of time, 1 to
                 `horizon` among them.
             horizon: number of steps that are forecast.
-            weather: as `told` takes it.
+            weather: as `known_weather` takes it.
         """
         flow, clock, offsets = history.flow, history.clock, np.asarray(targets)
         frames, times = history.past(lags), history.times(offsets)
         base = np.zeros((len(times), horizon, *frames.shape[2:]), dtype=np.float32)
         maps = np.zeros((*times.shape, self.config.maps, *frames.shape[3:]), dtype=np.float32)
-        if self.config.compares:
+        if self.config.needs_expected:
             coming = self.expected.ahead(history, offsets)
             before = _shown_before(clock, times, self._days(offsets) * DAY)
             weeks = _shown_before(clock, times, self._weeks(offsets) * WEEK)
@@ -153,10 +153,10 @@ class Context:
                 frames = frames - self.expected.at(history, newest, np.asarray(1))
                 base = coming[:, targets.index(1) :][:, :horizon]
         calendar = self.vector(times.ravel(), flow).reshape(*times.shape, -1)
-        told = self.told(weather, history.init_times)[:, None]
+        told = self.known_weather(weather, history.init_times)[:, None]
         every = np.broadcast_to(told, (*times.shape, told.shape[-1]))
         vector = np.concatenate([calendar, every], axis=-1)
-        return Seen((frames / self.scale).astype(np.float32), maps, vector, base)
+        return NetworkInputs((frames / self.scale).astype(np.float32), maps, vector, base)
 
     def vector(self, times: np.ndarray, flow: xr.DataArray) -> np.ndarray:
         """Returns what the calendar tells of steps at UTC `times` `(n,)`, float32 `(n, v - w)`.
@@ -172,7 +172,7 @@ class Context:
             columns += [wave(n * angle) for n in HARMONICS for wave in (np.sin, np.cos)]
         if self.config.holiday:
             day = days(flow, times)
-            before, today, after = (kinds(flow, day + shift * DAY) for shift in (-1, 0, 1))
+            before, today, after = (day_types(flow, day + shift * DAY) for shift in (-1, 0, 1))
             columns += [np.isin(one, (HOLIDAY, BRIDGE)) for one in (before, today, after)]
             columns.append(today == WORKED)
         if not columns:
@@ -206,7 +206,7 @@ class Context:
     @property
     def _day(self) -> int:
         """Slots of a day."""
-        return int(DAY // np.timedelta64(self.expected.usual.step, "s"))
+        return int(DAY // np.timedelta64(self.expected.climatology.step, "s"))
 
     def _days(self, offsets: np.ndarray) -> np.ndarray:
         """Returns how many days before a step the slot lies that is shown beside it."""
@@ -219,7 +219,7 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Rows:
+class SlotInputs:
     """What every slot of a flow shows a network that is trained on it.
 
     Attributes:
@@ -233,12 +233,12 @@ class Rows:
     vector: np.ndarray
 
 
-def study(
+def fit_covariates(
     flow: xr.DataArray,
-    config: ContextConfig,
+    config: CovariatesConfig,
     weather: xr.DataArray | None = None,
     horizon: int = 1,
-) -> tuple[Context, Rows]:
+) -> tuple[Covariates, SlotInputs]:
     """Returns the context that follows from a flow, and what its slots show.
 
     Args:
@@ -248,11 +248,11 @@ def study(
         horizon: steps ahead that is trained for.
     """
     expected = Expected.fit(flow)
-    usual = expected.series(flow) if config.compares else None
+    usual = expected.series(flow) if config.needs_expected else None
     frames = flow.values - usual if usual is not None and config.anomaly else flow.values
     typical = float(np.sqrt(np.mean(np.square(flow.values, dtype=np.float64)))) or 1.0
     variables = _variables(flow, weather) if config.weather and weather is not None else ()
-    context = Context(config, expected, _scale(frames), typical, variables, horizon)
+    context = Covariates(config, expected, _scale(frames), typical, variables, horizon)
     times, clock = flow["time"].values, Clock.of(flow)
     maps = np.zeros((len(times), config.maps, *flow.shape[2:]), dtype=np.float16)
     if usual is not None and config.maps:
@@ -270,7 +270,7 @@ def study(
                 _rows(usual, days[part]),
             )
     scaled = (frames / context.scale).astype(np.float32)
-    return context, Rows(scaled, maps, context.vector(times, flow))
+    return context, SlotInputs(scaled, maps, context.vector(times, flow))
 
 
 def _variables(flow: xr.DataArray, weather: xr.DataArray) -> tuple[tuple[str, float, float], ...]:

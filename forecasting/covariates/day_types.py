@@ -32,7 +32,7 @@ def days(flow: xr.DataArray, times: np.ndarray) -> np.ndarray:
     return result
 
 
-def kinds(flow: xr.DataArray, day: np.ndarray) -> np.ndarray:
+def day_types(flow: xr.DataArray, day: np.ndarray) -> np.ndarray:
     """Returns the kind of each day, one of `data.holidays` or `BRIDGE`; int8.
 
     Args:
@@ -50,7 +50,7 @@ def kinds(flow: xr.DataArray, day: np.ndarray) -> np.ndarray:
     return found
 
 
-def kin(flow: xr.DataArray) -> tuple[int, int]:
+def substitute_weekdays(flow: xr.DataArray) -> tuple[int, int]:
     """Returns the last day of the weekend and the first day after it, Monday being 0.
 
     Args:

@@ -19,7 +19,7 @@ from data import windows
 from data.clock import Clock, utc, wall
 from data.holidays import ORDINARY, WORKED
 from forecasting.covariates.climatology import Climatology, calendar
-from forecasting.covariates.day_types import days, kin, kinds
+from forecasting.covariates.day_types import day_types, days, substitute_weekdays
 from forecasting.covariates.day_types import weekday as weekday_of
 from forecasting.history import History
 
@@ -40,12 +40,12 @@ class Expected:
     """What is usual in a city.
 
     Attributes:
-        usual: mean flow by weekday and slot of the ordinary days that the forecaster was fitted on.
+        climatology: mean flow by weekday and slot of the ordinary days that the forecaster was fitted on.
             It stands in where weeks are missing, and for the Sundays of holidays.
         shift: slots by which clocks are ever moved.
     """
 
-    usual: Climatology
+    climatology: Climatology
     shift: int = 0
 
     @classmethod
@@ -57,7 +57,7 @@ class Expected:
         """
         time = flow["time"].values
         recent = time > time[-1] - WEEKS * WEEK
-        there = recent & (kinds(flow, days(flow, time)) == ORDINARY)
+        there = recent & (day_types(flow, days(flow, time)) == ORDINARY)
         chosen = there if there.any() else recent
         return cls.of(flow, Climatology.fit(flow[chosen]))
 
@@ -116,7 +116,7 @@ class Expected:
         found = history.rows(ordinary(history.flow, weeks), newest.astype("datetime64[s]"))
         age = np.abs((moments[:, None] - weeks) / WEEK)
         values = self._means(
-            history.flow, moments, found, age, lambda part: self.usual.expected(moments[part])
+            history.flow, moments, found, age, lambda part: self.climatology.expected(moments[part])
         )
         return values[where].reshape(*times.shape, *values.shape[1:])
 
@@ -141,7 +141,7 @@ class Expected:
     @property
     def _week(self) -> int:
         """Slots of a week."""
-        return int(WEEK // np.timedelta64(self.usual.step, "s"))
+        return int(WEEK // np.timedelta64(self.climatology.step, "s"))
 
     def _means(
         self,
@@ -164,15 +164,17 @@ class Expected:
     def _on_holidays(self, flow: xr.DataArray, times: np.ndarray, means: np.ndarray) -> np.ndarray:
         """Returns the means, on holidays and worked days halfway to their kin."""
         day = days(flow, times)
-        kind = kinds(flow, day)
+        kind = day_types(flow, day)
         special = np.flatnonzero(kind != ORDINARY)
         if len(special):
-            weekday, slot = calendar(times[special], self.usual.timezone, self.usual.step)
+            weekday, slot = calendar(
+                times[special], self.climatology.timezone, self.climatology.step
+            )
             # After midnight the kin's slot is on the day after it.
             late = (weekday - weekday_of(day[special])) % 7
-            rest, work = kin(flow)
+            rest, work = substitute_weekdays(flow)
             like = np.where(kind[special] == WORKED, work, rest)
-            means[special] = (means[special] + self.usual.mean[(like + late) % 7, slot]) / 2
+            means[special] = (means[special] + self.climatology.mean[(like + late) % 7, slot]) / 2
         return means
 
 
@@ -221,7 +223,7 @@ def _weeks_before(times: np.ndarray, clock: Clock, weeks: np.ndarray) -> np.ndar
 
 def ordinary(flow: xr.DataArray, times: np.ndarray) -> np.ndarray:
     """Returns UTC `times`, NaT for those on holidays and worked weekends of the city of `flow`."""
-    chosen = kinds(flow, days(flow, times)) == ORDINARY
+    chosen = day_types(flow, days(flow, times)) == ORDINARY
     return np.asarray(np.where(chosen, times, np.datetime64("NaT")))
 
 

@@ -1,4 +1,4 @@
-"""Bands: between which flows half, four fifths and 95 % of what comes will lie.
+"""Prediction intervals: between which flows half, four fifths and 95 % of what comes will lie.
 
 A forecaster's own errors on days that it was not trained on tell how far off it is (split conformal
 prediction, Lei et al.: Distribution-Free Predictive Inference for Regression, JASA 2018), by lead and
@@ -54,7 +54,7 @@ DAY = 86_400
 
 
 @dataclass(frozen=True)
-class Bands:
+class PredictionIntervals:
     """The errors of a forecaster, from which bands around its next forecasts follow.
 
     Attributes:
@@ -74,7 +74,9 @@ class Bands:
     rate: float = RATE
 
     @classmethod
-    def empty(cls, horizon: int, half_life: float = HALF_LIFE, rate: float = RATE) -> "Bands":
+    def empty(
+        cls, horizon: int, half_life: float = HALF_LIFE, rate: float = RATE
+    ) -> "PredictionIntervals":
         """Returns bands that know of no score, for `horizon` leads."""
         counts = np.zeros((horizon, LEVELS, BINS), dtype=np.float32)
         stretch = np.zeros((len(COVERAGES), horizon, LEVELS), dtype=np.float32)
@@ -85,7 +87,7 @@ class Bands:
         """Leads that were calibrated; later ones take the bands of the last."""
         return len(self.counts)
 
-    def scored(self, forecast: xr.DataArray, observed: xr.DataArray) -> "Bands":
+    def scored(self, forecast: xr.DataArray, observed: xr.DataArray) -> "PredictionIntervals":
         """Returns the bands that know of further scores, in whatever order they come.
 
         Args:
@@ -106,7 +108,7 @@ class Bands:
         counts[:leads] += new.reshape(leads, LEVELS, BINS).astype(np.float32)
         return replace(self, counts=counts, newest=newest)
 
-    def updated(self, forecast: xr.DataArray, observed: xr.DataArray) -> "Bands":
+    def updated(self, forecast: xr.DataArray, observed: xr.DataArray) -> "PredictionIntervals":
         """Returns the bands after further scores, each day's in turn; takes what `scored` takes.
 
         The scores must be later than those before, and their bands must have been the ones of now:
@@ -149,7 +151,7 @@ class Bands:
         return {"counts": self.counts, "stretch": self.stretch, "settings": settings}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> "Bands":
+    def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> "PredictionIntervals":
         """Returns the bands that `to_tensors` gave.
 
         Raises:
@@ -196,7 +198,7 @@ class Bands:
 
 def calibrated(
     forecaster: Forecaster, flow: xr.DataArray, init_times: np.ndarray, horizon: int
-) -> Bands:
+) -> PredictionIntervals:
     """Returns the bands of a forecaster after its errors on days that it was not trained on.
 
     Args:
@@ -205,7 +207,7 @@ def calibrated(
         init_times: UTC, of whole windows, as `data.windows.whole` finds them.
         horizon: number of steps ahead.
     """
-    bands = Bands.empty(horizon)
+    bands = PredictionIntervals.empty(horizon)
     for forecast, observed in backtest(forecaster, flow, init_times, horizon):
         bands = bands.scored(forecast, observed)
     return bands

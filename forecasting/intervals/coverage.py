@@ -8,7 +8,7 @@ import xarray as xr
 
 from data.clock import local
 from data.intervals import EDGES
-from forecasting.intervals.conformal import Bands
+from forecasting.intervals.conformal import PredictionIntervals
 
 FLOWS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 """Forecast flow at which each level that is told begins, vehicles per step."""
@@ -84,8 +84,8 @@ def shares(total: xr.Dataset, *kept: str) -> xr.Dataset:
 
 
 @dataclass(frozen=True)
-class Followed:
-    """Bands that learn every night from the scores that have become known, and what they held.
+class OnlineIntervals:
+    """Prediction intervals that learn every night from the scores that have become known, and what they held.
 
     Attributes:
         bands: as they are now.
@@ -95,12 +95,12 @@ class Followed:
         day: that the bands were made for, midnight in the city's time.
     """
 
-    bands: Bands
+    bands: PredictionIntervals
     total: xr.Dataset | None = None
     waiting: tuple[tuple[xr.DataArray, xr.DataArray], ...] = ()
     day: pd.Timestamp | None = None
 
-    def after(self, forecast: xr.DataArray, observed: xr.DataArray) -> "Followed":
+    def after(self, forecast: xr.DataArray, observed: xr.DataArray) -> "OnlineIntervals":
         """Returns the state after a stack of windows, which follow those before in time.
 
         It is the same however the windows are cut into stacks; takes what `covered` takes.
@@ -117,7 +117,7 @@ class Followed:
             followed = replace(followed, total=total, waiting=(*followed.waiting, (seen, came)))
         return followed
 
-    def _learnt(self, now: np.datetime64) -> "Followed":
+    def _learnt(self, now: np.datetime64) -> "OnlineIntervals":
         """Returns the state with bands that know all scores whose last lead has been observed."""
         if not self.waiting:
             return self

@@ -26,11 +26,11 @@ from data.city import City
 from data.errors import FlowcastError
 from data.files import sha256, sync
 from forecasting.covariates.climatology import Climatology
-from forecasting.covariates.config import PLAIN, ContextConfig
-from forecasting.covariates.covariates import Context
+from forecasting.covariates.config import RAW_FLOW, CovariatesConfig
+from forecasting.covariates.covariates import Covariates
 from forecasting.covariates.expected import Expected
 from forecasting.ensemble import NeuralForecaster
-from forecasting.intervals.conformal import Bands
+from forecasting.intervals.conformal import PredictionIntervals
 from forecasting.registry.manifest import MANIFEST, Manifest, read_manifest
 from forecasting.rollout.rollout import Rollout
 from forecasting.trees.forecaster import Trees
@@ -46,11 +46,11 @@ def save_version(
     root: Path,
     manifest: Manifest,
     weights: Sequence[Mapping[str, np.ndarray]],
-    context: Context,
+    context: Covariates,
     networks: Sequence[bytes] = (),
-    bands: Bands | None = None,
+    bands: PredictionIntervals | None = None,
     trees: Sequence[bytes] = (),
-    plain: Context | None = None,
+    plain: Covariates | None = None,
 ) -> Path:
     """Writes a version, whole or not at all, and returns its folder.
 
@@ -75,7 +75,7 @@ def save_version(
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".writing-"))
         learnt = {} if bands is None else bands.to_tensors()
         tensors = {f"bands.{name}": value for name, value in learnt.items()}
-        tensors |= context_tensors(context)
+        tensors |= covariate_tensors(context)
         if plain is not None:
             tensors["plain.scale"] = np.ascontiguousarray(plain.scale)
         _write(temporary, manifest, weights, tensors, _models(networks, trees))
@@ -154,7 +154,7 @@ def manifest_hash(root: Path, city: str, version: str) -> str:
         return ""
 
 
-def altered(root: Path, city: str, version: str, judged: str) -> str:
+def tampered(root: Path, city: str, version: str, judged: str) -> str:
     """Returns that a manifest is another than was judged, "" where it is not, or there is none to compare.
 
     Args:
@@ -181,7 +181,7 @@ def verify(root: Path, city: str, version: str, manifest_sha256: str = "") -> li
         version: of it.
         manifest_sha256: that the manifest must have; "" where that is not known.
     """
-    if text := altered(root, city, version, manifest_sha256):
+    if text := tampered(root, city, version, manifest_sha256):
         return [text]
     try:
         manifest = read_manifest(root, city, version)
@@ -216,7 +216,7 @@ def remove_version(root: Path, city: str, version: str) -> None:
         raise FlowcastError(f"{folder} cannot be removed ({error.strerror})") from error
 
 
-def load_bands(root: Path, city: City, version: str) -> Bands | None:
+def load_intervals(root: Path, city: City, version: str) -> PredictionIntervals | None:
     """Returns the bands of a version as it was calibrated, None where it never was.
 
     Raises:
@@ -231,7 +231,7 @@ def load_bands(root: Path, city: City, version: str) -> Bands | None:
             for name, value in tensors.items()
             if name.startswith("bands.")
         }
-        return Bands.from_tensors(learnt) if learnt else None
+        return PredictionIntervals.from_tensors(learnt) if learnt else None
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise FlowcastError(f"{path} cannot be read ({error}); train again") from error
 
@@ -287,9 +287,9 @@ def _write(
     sync(folder / MANIFEST)
 
 
-def context_tensors(context: Context) -> dict[str, np.ndarray]:
+def covariate_tensors(context: Covariates) -> dict[str, np.ndarray]:
     """Returns the arrays of a context by name."""
-    usual = context.expected.usual
+    usual = context.expected.climatology
     arrays = {
         "context.scale": context.scale,
         "context.usual": usual.mean,
@@ -298,7 +298,7 @@ def context_tensors(context: Context) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(value) for name, value in arrays.items()}
 
 
-def context_fields(context: Context) -> dict[str, Any]:
+def covariate_fields(context: Covariates) -> dict[str, Any]:
     """Returns what a context knows but for its arrays, for JSON."""
     return {
         "config": asdict(context.config),
@@ -309,13 +309,13 @@ def context_fields(context: Context) -> dict[str, Any]:
     }
 
 
-def _context(manifest: Manifest, tensors: Mapping[str, np.ndarray]) -> Context:
+def _context(manifest: Manifest, tensors: Mapping[str, np.ndarray]) -> Covariates:
     usual = Climatology(
         tensors["context.usual"], tensors["context.count"], manifest.timezone, manifest.step
     )
     fields = manifest.context
-    return Context(
-        ContextConfig(**fields["config"]),
+    return Covariates(
+        CovariatesConfig(**fields["config"]),
         Expected(usual, int(fields["shift"])),
         tensors["context.scale"],
         float(fields["typical"]),
@@ -335,9 +335,9 @@ def _forecaster(
         forecaster = forecaster.with_trees(trees, float(manifest.trees["share"]))
     if not manifest.plain:
         return forecaster
-    bare = replace(context, config=PLAIN, scale=tensors["plain.scale"], weather=())
+    bare = replace(context, config=RAW_FLOW, scale=tensors["plain.scale"], weather=())
     plain = NeuralForecaster(rollouts[count:], bare, manifest.network, runtime)
-    return forecaster.with_plain(plain, float(manifest.plain["share"]))
+    return forecaster.with_raw(plain, float(manifest.plain["share"]))
 
 
 def _trees(manifest: Manifest, folder: Path) -> Trees:

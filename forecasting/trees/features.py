@@ -9,8 +9,8 @@ import xarray as xr
 
 from data import windows
 from data.errors import FlowcastError
-from forecasting.covariates.config import ContextConfig
-from forecasting.covariates.covariates import Context, Rows, Seen, study
+from forecasting.covariates.config import CovariatesConfig
+from forecasting.covariates.covariates import Covariates, NetworkInputs, SlotInputs, fit_covariates
 from forecasting.history import History
 
 WINDOWS = 4000
@@ -56,7 +56,7 @@ class Table(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TreeLesson:
+class TreeTask:
     """What trees are grown on: a flow, and what its slots show.
 
     Attributes:
@@ -69,8 +69,8 @@ class TreeLesson:
     """
 
     flow: xr.DataArray
-    context: Context
-    shown: Rows
+    context: Covariates
+    shown: SlotInputs
     config: TreesConfig
     seed: int
     weather: xr.DataArray | None
@@ -79,14 +79,14 @@ class TreeLesson:
     def of(
         cls,
         flow: xr.DataArray,
-        parts: ContextConfig,
+        parts: CovariatesConfig,
         config: TreesConfig,
         seed: int,
         weather: xr.DataArray | None,
         horizon: int,
-    ) -> "TreeLesson":
+    ) -> "TreeTask":
         """Returns the lesson of a flow, all of which the trees may know, and parts of its context."""
-        context, shown = study(flow, parts, weather, horizon)
+        context, shown = fit_covariates(flow, parts, weather, horizon)
         return cls(flow, context, shown, config, seed, weather)
 
     @property
@@ -119,7 +119,7 @@ class TreeLesson:
         tables: list[list[Table]] = [[] for _ in range(horizon)]
         for part in parts(len(init_times)):
             history = History.of(both, init_times[part])
-            seen = self.context.seen(history, self.lags, targets, horizon, self.weather)
+            seen = self.context.inputs(history, self.lags, targets, horizon, self.weather)
             came = windows.future(both, init_times[part], horizon).values - seen.base
             newest = seen.frames[:, -1] * scale
             for lead in range(1, horizon + 1):
@@ -132,7 +132,7 @@ class TreeLesson:
 
     def _with_weather(self, calendar: np.ndarray, init_times: np.ndarray) -> np.ndarray:
         """Returns what the calendar tells of two steps `(b, 2, v - w)`, and the weather known."""
-        told = self.context.told(self.weather, init_times)[:, None]
+        told = self.context.known_weather(self.weather, init_times)[:, None]
         return np.concatenate([calendar, told.repeat(2, axis=1)], axis=-1)
 
 
@@ -167,7 +167,7 @@ def features(
     return np.stack(columns, axis=-1, dtype=np.float32, casting="same_kind")
 
 
-def cells(seen: Seen, part: slice, lead: int, scale: np.ndarray) -> Table:
+def cells(seen: NetworkInputs, part: slice, lead: int, scale: np.ndarray) -> Table:
     """Returns the rows of all cells of some windows, without targets."""
     steps = [0, lead]
     columns = features(seen.frames[part], seen.maps[part, steps], seen.vector[part, steps], scale)

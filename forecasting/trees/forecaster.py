@@ -18,11 +18,11 @@ import xarray as xr
 
 from data import windows
 from data.errors import FlowcastError
-from forecasting.covariates.config import PLAIN, ContextConfig
-from forecasting.covariates.covariates import Context, Seen
+from forecasting.covariates.config import RAW_FLOW, CovariatesConfig
+from forecasting.covariates.covariates import Covariates, NetworkInputs
 from forecasting.forecaster import label_forecast
 from forecasting.history import History
-from forecasting.trees.features import Table, TreeLesson, TreesConfig, cells, parts
+from forecasting.trees.features import Table, TreesConfig, TreeTask, cells, parts
 
 MISSING = (
     "the trees need scikit-learn; install it: pip install scikit-learn, or do without them: "
@@ -60,7 +60,7 @@ class Trees:
         """Returns the steps that they are told of: the newest one, and those that are forecast."""
         return tuple(range(min(horizon, len(self.models)) + 1))
 
-    def differences(self, seen: Seen, scale: np.ndarray) -> np.ndarray:
+    def differences(self, seen: NetworkInputs, scale: np.ndarray) -> np.ndarray:
         """Returns what the forecast differs from the base by.
 
         Args:
@@ -93,7 +93,7 @@ class TreesForecaster:
     """
 
     trees: Trees
-    context: Context
+    context: Covariates
     weather: xr.DataArray | None = None
     name: str = "trees"
 
@@ -116,11 +116,11 @@ class TreesForecaster:
                 f"the trees were grown for {len(self.trees.models)} steps ahead, not for {horizon}"
             )
         slots = self.trees.lags, self.trees.targets(horizon)
-        seen = self.context.seen(history, *slots, horizon, self.weather)
+        seen = self.context.inputs(history, *slots, horizon, self.weather)
         return label_forecast(seen.base + self.trees.differences(seen, self.context.scale), history)
 
 
-class Grown(NamedTuple):
+class TreesFit(NamedTuple):
     """Trees of a city.
 
     Attributes:
@@ -151,14 +151,14 @@ def version() -> str:
         raise FlowcastError(MISSING) from error
 
 
-def grow(
+def fit_trees(
     train: xr.DataArray,
     validation: xr.DataArray,
     horizon: int,
     config: TreesConfig,
     seed: int,
     weather: xr.DataArray | None = None,
-) -> Grown:
+) -> TreesFit:
     """Returns trees grown on both spans, as many as did best on the second when grown on the first.
 
     Args:
@@ -174,15 +174,15 @@ def grow(
     """
     version()
     both = xr.concat([train, validation], "time")
-    usual = ContextConfig.usual(len(windows.whole(train, config.lags, horizon)))
-    shown = usual if config.context else PLAIN
-    first = TreeLesson.of(train, shown, config, seed, weather, horizon)
+    usual = CovariatesConfig.for_windows(len(windows.whole(train, config.lags, horizon)))
+    shown = usual if config.context else RAW_FLOW
+    first = TreeTask.of(train, shown, config, seed, weather, horizon)
     *_, chosen = select(first, both, horizon)
-    last = TreeLesson.of(both, shown, config, seed, weather, horizon)
-    *_, final = regrow(last, [one.rounds for one in chosen])
+    last = TreeTask.of(both, shown, config, seed, weather, horizon)
+    *_, final = refit_trees(last, [one.rounds for one in chosen])
     serving = TreesForecaster(together(final, config), last.context, weather)
     selected = TreesForecaster(together(chosen, config), first.context, weather)
-    return Grown(serving, selected, sum(one.rounds for one in final))
+    return TreesFit(serving, selected, sum(one.rounds for one in final))
 
 
 class Model(NamedTuple):
@@ -199,7 +199,7 @@ def together(models: Sequence[Model], config: TreesConfig) -> Trees:
     return Trees(grown, shares, config.history)
 
 
-def select(lesson: TreeLesson, both: xr.DataArray, horizon: int) -> Iterator[list[Model]]:
+def select(lesson: TreeTask, both: xr.DataArray, horizon: int) -> Iterator[list[Model]]:
     """Yields the trees of the first leads as they are grown, as many as do best on what follows.
 
     Args:
@@ -214,7 +214,7 @@ def select(lesson: TreeLesson, both: xr.DataArray, horizon: int) -> Iterator[lis
         yield models
 
 
-def regrow(lesson: TreeLesson, rounds: Sequence[int]) -> Iterator[list[Model]]:
+def refit_trees(lesson: TreeTask, rounds: Sequence[int]) -> Iterator[list[Model]]:
     """Yields the trees of the first leads as they are grown, as many as `rounds` says for each."""
     models: list[Model] = []
     for lead, count in enumerate(rounds, start=1):

@@ -18,7 +18,7 @@ from forecasting.baselines import BASELINES
 from forecasting.city.fit import fitted
 from forecasting.city.recipe import DEFAULT_TRAINING, ENSEMBLE_SIZE, Recipe
 from forecasting.covariates.climatology import Climatology
-from forecasting.covariates.config import PARTS, PLAIN
+from forecasting.covariates.config import PARTS, RAW_FLOW
 from forecasting.forecaster import Forecaster
 from forecasting.networks import DEFAULT, NETWORKS, peers
 from forecasting.training.hardware import Computing
@@ -29,7 +29,7 @@ from pipelines.compare.comparison import Comparison
 INPUTS = {"raw-flow": "plain", "covariates": "context"}
 """What networks may be given, and how `table.json` spells it."""
 RAW: dict[str, Any] = {
-    "context": PLAIN,
+    "context": RAW_FLOW,
     "training": replace(DEFAULT_TRAINING, patience=5),
     "epochs": 40,
 }
@@ -91,7 +91,7 @@ class Contestant:
                 return Fitted(last, first, {"epochs": 0, "plain": 0.0})
             case TreesConfig() as config:
                 horizon, weather = comparison.horizon, comparison.weather
-                grown = trees.grow(train, validation, horizon, config, seed, weather)
+                grown = trees.fit_trees(train, validation, horizon, config, seed, weather)
                 facts = {"epochs": grown.rounds, "plain": 0.0}
                 return Fitted(grown.forecaster, grown.selected, facts)
             case Recipe() as recipe:
@@ -105,7 +105,7 @@ class Contestant:
                     computing=Computing("cpu"),
                     timer=process_time,  # other work on the machine must not cost epochs
                 )
-                facts = {"epochs": sum(result.epochs), "plain": result.forecaster.plain_share}
+                facts = {"epochs": sum(result.epochs), "plain": result.forecaster.raw_weight}
                 return Fitted(result.forecaster, result.selected, facts)
 
 

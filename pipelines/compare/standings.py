@@ -15,8 +15,8 @@ import xarray as xr
 
 from data import windows
 from data.errors import FlowcastError
-from forecasting.intervals.conformal import Bands
-from forecasting.intervals.coverage import Followed
+from forecasting.intervals.conformal import PredictionIntervals
+from forecasting.intervals.coverage import OnlineIntervals
 from forecasting.metrics import errors_of
 from forecasting.networks import DEFAULT, NETWORKS
 from forecasting.significance import Comparison as Test
@@ -130,7 +130,7 @@ class ComparisonResult:
         flow, horizon = self.comparison.flow, self.comparison.horizon
         first = self.main.scored[0].forecast(flow, "validation")
         known = windows.future(flow, first["init_time"].values, horizon)
-        followed = Followed(Bands.empty(horizon).scored(first, known))
+        followed = OnlineIntervals(PredictionIntervals.empty(horizon).scored(first, known))
         total = followed.after(self.forecast(self.main), self.observed).total
         assert total is not None
         return total

@@ -15,7 +15,7 @@ from data.city import City
 from data.clock import Clock
 from data.store.store import Store
 from forecasting.history import History
-from forecasting.intervals.coverage import Followed, covered
+from forecasting.intervals.coverage import OnlineIntervals, covered
 from forecasting.metrics import errors_of, sums
 from pipelines.evaluate.span import Trial, prepare
 from pipelines.forecast.notes import unknown_years
@@ -129,7 +129,7 @@ def evaluate_in_pieces(
     total: dict[str, xr.Dataset] = {}
     seconds: dict[str, float] = {}
     held: dict[str, xr.Dataset] = {}
-    followed = None if trial.bands is None else Followed(trial.bands)
+    followed = None if trial.bands is None else OnlineIntervals(trial.bands)
     done = 0
     for scores in _side_by_side(trial):
         for name, took, part in scores.errors:

@@ -16,9 +16,9 @@ from data.store.store import Store
 from forecasting.baselines import fit_baselines
 from forecasting.covariates.climatology import Climatology
 from forecasting.forecaster import Forecaster
-from forecasting.intervals.conformal import Bands
+from forecasting.intervals.conformal import PredictionIntervals
 from forecasting.registry.manifest import read_manifest
-from forecasting.registry.versions import load_bands
+from forecasting.registry.versions import load_intervals
 from pipelines.forecast.champion import load_champion
 from pipelines.forecast.slots import frame_bytes, read_slots
 
@@ -53,7 +53,7 @@ class Trial:
     init_times: np.ndarray
     simulated: bool
     model: Forecaster | None = None
-    bands: Bands | None = None
+    bands: PredictionIntervals | None = None
 
     def flow(self, series: str, stack: np.ndarray, offsets: np.ndarray) -> xr.DataArray:
         """Returns the slots that lie `offsets` steps after any of `stack`, and some between."""
@@ -122,7 +122,7 @@ def prepare(
         init_times[every],
         expected.size > 0,
         own if serves else None,
-        load_bands(models_root(), city, version) if serves else None,
+        load_intervals(models_root(), city, version) if serves else None,
     )
 
 

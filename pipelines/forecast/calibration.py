@@ -1,4 +1,4 @@
-"""Bands in service: those of a version, which learn every day from the scores of its forecasts."""
+"""Calibration: the prediction intervals of a version, updated every day by the scores of its forecasts."""
 
 import numpy as np
 import xarray as xr
@@ -11,14 +11,16 @@ from data.clock import Clock, wall
 from data.flow import CHANNELS
 from data.paths import models_root
 from data.store.store import Store
-from forecasting.intervals.conformal import Bands
-from forecasting.registry.versions import load_bands
+from forecasting.intervals.conformal import PredictionIntervals
+from forecasting.registry.versions import load_intervals
 
 Scores = tuple[xr.DataArray, xr.DataArray]
 """Forecasts and what was observed, dims `(init_time, lead_time, channel, y, x)`."""
 
 
-def bands_at(store: Store, city: City, version: str, init_time: np.datetime64) -> Bands | None:
+def bands_at(
+    store: Store, city: City, version: str, init_time: np.datetime64
+) -> PredictionIntervals | None:
     """Returns the bands of a version for a forecast, None where it was never calibrated.
 
     With the first forecast of a day they learn from those stored forecasts of the version whose
@@ -34,7 +36,7 @@ def bands_at(store: Store, city: City, version: str, init_time: np.datetime64) -
     Raises:
         FlowcastError: the version cannot be read.
     """
-    own = load_bands(models_root(), city, version)
+    own = load_intervals(models_root(), city, version)
     if own is None:
         return None
     time, bands = _kept(store, city, version) or (None, own)
@@ -48,17 +50,21 @@ def bands_at(store: Store, city: City, version: str, init_time: np.datetime64) -
     return bands
 
 
-def _kept(store: Store, city: City, version: str) -> tuple[np.datetime64, Bands] | None:
+def _kept(
+    store: Store, city: City, version: str
+) -> tuple[np.datetime64, PredictionIntervals] | None:
     kept = store.calibrations.read(city, version)
     if kept is None:
         return None
     try:
-        return kept[0], Bands.from_tensors(load(kept[1]))
+        return kept[0], PredictionIntervals.from_tensors(load(kept[1]))
     except (SafetensorError, KeyError, ValueError):  # of a flowcast with other levels
         return None
 
 
-def _due(store: Store, city: City, version: str, bands: Bands, now: np.datetime64) -> Scores | None:
+def _due(
+    store: Store, city: City, version: str, bands: PredictionIntervals, now: np.datetime64
+) -> Scores | None:
     """Returns the scores that have become known and that the bands do not know; missing ones are NaN."""
     clock, leads = Clock(city.step, city.timezone), bands.horizon
     newest = np.datetime64(bands.newest, "s")

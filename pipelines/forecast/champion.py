@@ -10,7 +10,7 @@ from data.paths import models_root
 from data.store.store import Store
 from data.weather import CURRENT
 from forecasting.ensemble import NeuralForecaster
-from forecasting.registry.versions import altered, load_version, verify
+from forecasting.registry.versions import load_version, tampered, verify
 
 
 def load_champion(
@@ -28,7 +28,7 @@ def load_champion(
         FlowcastError: as `load_version`, or its manifest is not the one that was judged.
     """
     judged = store.promotions.manifest_sha256(city, version)
-    if text := altered(models_root(), city.name, version, judged):
+    if text := tampered(models_root(), city.name, version, judged):
         raise FlowcastError(text)
     forecaster = load_version(models_root(), city, version)
     if not forecaster.context.weather:

@@ -20,7 +20,7 @@ from forecasting.covariates.climatology import Climatology
 from forecasting.ensemble import NeuralForecaster
 from forecasting.forecaster import Forecaster
 from forecasting.history import History
-from forecasting.intervals.conformal import Bands
+from forecasting.intervals.conformal import PredictionIntervals
 from forecasting.registry.manifest import Manifest, read_manifest
 from pipelines.forecast.calibration import bands_at
 from pipelines.forecast.champion import load_champion
@@ -183,7 +183,9 @@ def _run(forecaster: Forecaster, known: _Known, horizon: int) -> xr.DataArray:
     return forecaster(History.of(flow, np.asarray([known.init_time])), horizon)
 
 
-def _bands(choice: Choice, known: _Known, horizon: int) -> tuple[Bands | None, tuple[str, ...]]:
+def _bands(
+    choice: Choice, known: _Known, horizon: int
+) -> tuple[PredictionIntervals | None, tuple[str, ...]]:
     """Returns the bands of the model that serves, and what people must know of them."""
     if choice.manifest is None:
         return None, ()
@@ -220,7 +222,7 @@ def _in_sample(manifest: Manifest, init_time: np.datetime64) -> tuple[str, ...]:
     )
 
 
-def _attributes(choice: Choice, known: _Known, bands: Bands | None) -> dict[str, str]:
+def _attributes(choice: Choice, known: _Known, bands: PredictionIntervals | None) -> dict[str, str]:
     manifest, forecaster = choice.manifest, choice.forecaster
     return {
         "forecaster": forecaster.name,

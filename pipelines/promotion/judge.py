@@ -12,9 +12,9 @@ from data.store.store import Store
 from forecasting.backtest import backtest
 from forecasting.baselines import fit_baselines
 from forecasting.forecaster import Forecaster
-from forecasting.intervals.coverage import Followed, shares
+from forecasting.intervals.coverage import OnlineIntervals, shares
 from forecasting.registry.manifest import read_manifest
-from forecasting.registry.versions import load_bands
+from forecasting.registry.versions import load_intervals
 from pipelines.forecast.champion import load_champion, problems
 from pipelines.forecast.slots import frame_bytes
 from pipelines.promotion import gates
@@ -135,12 +135,12 @@ def _held(
     city: City, version: str, forecast: xr.DataArray, observed: xr.DataArray
 ) -> dict[float, float]:
     """Returns what bands held, by what they promise, as they would have learnt day by day."""
-    bands = load_bands(models_root(), city, version)
+    bands = load_intervals(models_root(), city, version)
     if bands is None:
         return {}
     leads = min(bands.horizon, forecast.sizes["lead_time"])
     parts = (one.isel(lead_time=slice(leads)) for one in (forecast, observed.drop_vars("slot")))
-    total = Followed(bands).after(*parts).total
+    total = OnlineIntervals(bands).after(*parts).total
     if total is None:
         return {}
     held = shares(total)["held"]

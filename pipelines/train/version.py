@@ -22,7 +22,7 @@ from forecasting.intervals.conformal import calibrated
 from forecasting.registry.manifest import Manifest, read_manifest
 from forecasting.registry.versions import (
     VersionTakenError,
-    context_fields,
+    covariate_fields,
     flow_hash,
     load_weights,
     manifest_hash,
@@ -170,7 +170,7 @@ def save_candidate(
         if share < LEAST:
             notes.append(USELESS)
             continue
-        mixed = service.forecaster.with_plain(theirs.forecaster, share)
+        mixed = service.forecaster.with_raw(theirs.forecaster, share)
         service = replace(service, forecaster=mixed, notes=(*service.notes, *theirs.notes))
         plain, alone = kinds[1].serving.context, {"members": len(more), "share": share}
         served, facts = _together(served, last, facts)
@@ -333,7 +333,7 @@ def _manifest(
         network=task.name,
         config=asdict(task.network),
         around=asdict(task.around) if task.around else {},
-        context=context_fields(task.context),
+        context=covariate_fields(task.context),
         members=len(fits.kinds[0].selected),
         training=fits.training,
         history=task.config.history,

@@ -1,4 +1,4 @@
-"""Bands on a forecast: they are cut with it, and pack without harm."""
+"""Prediction intervals on a forecast: they are cut with it, and pack without harm."""
 
 import numpy as np
 import pytest

@@ -14,8 +14,8 @@ from data import windows
 from data.errors import FlowcastError
 from forecasting.baselines import BASELINES, PlusAnomaly, RecentWeeks
 from forecasting.covariates.climatology import Climatology
-from forecasting.covariates.config import PLAIN, ContextConfig
-from forecasting.covariates.covariates import Context, study
+from forecasting.covariates.config import RAW_FLOW, CovariatesConfig
+from forecasting.covariates.covariates import Covariates, fit_covariates
 from forecasting.covariates.expected import Expected
 from forecasting.ensemble import NeuralForecaster
 from forecasting.forecaster import Forecaster
@@ -30,7 +30,7 @@ FlowOf = Callable[..., xr.DataArray]
 HOUR = np.timedelta64(1, "h")
 GRID = (6, 5)
 SEEN = RecurrentConfig(history=4, grid=GRID)
-ANOMALY = dataclasses.replace(PLAIN, anomaly=True)
+ANOMALY = dataclasses.replace(RAW_FLOW, anomaly=True)
 CLOCKS_GO_FORWARD = np.datetime64("2016-03-13T07", "s")
 
 
@@ -54,16 +54,16 @@ def init_times(flow: xr.DataArray) -> np.ndarray:
 
 
 def neural(
-    name: str, shown: ContextConfig | None = None, members: int = 1, history: int = 4
+    name: str, shown: CovariatesConfig | None = None, members: int = 1, history: int = 4
 ) -> Callable[[xr.DataArray], NeuralForecaster]:
     """How a forecaster of untrained networks is made."""
-    shown = shown or ContextConfig()
+    shown = shown or CovariatesConfig()
 
     def make(flow: xr.DataArray) -> NeuralForecaster:
         frames = Frames(2, GRID, history=history, horizon=4, output="identity", day=24)
         config = NETWORKS[name].config.quick(frames)
-        context, _ = study(flow, shown)
-        around = None if shown.plain else CovariateShape(shown.maps, context.features)
+        context, _ = fit_covariates(flow, shown)
+        around = None if shown.raw_flow else CovariateShape(shown.maps, context.features)
         torch.manual_seed(0)
         networks = [build_network(name, config, around) for _ in range(members)]
         with torch.no_grad():
@@ -71,7 +71,7 @@ def neural(
                 for parameter in network.parameters():
                     parameter.add_(0.05 * torch.randn_like(parameter))
         rollouts = tuple(TorchRollout(network, config) for network in networks)
-        title = f"{members} {name}, {'plain' if shown.plain else 'in context'}"
+        title = f"{members} {name}, {'plain' if shown.raw_flow else 'in context'}"
         return NeuralForecaster(rollouts, context, title)
 
     return make
@@ -84,7 +84,7 @@ def baseline(name: str) -> Callable[[xr.DataArray], Forecaster]:
 FORECASTERS = {
     **{name: baseline(name) for name in BASELINES},
     **{name: neural(name) for name in NETWORKS},
-    "plain": neural("swinlstm-b", PLAIN),
+    "plain": neural("swinlstm-b", RAW_FLOW),
     "ensemble": neural("swinlstm-b", members=2),
 }
 
@@ -216,14 +216,14 @@ class NoChange(nn.Module):
         return torch.cat([frames, *[frames[:, -1:]] * (horizon - 1)], dim=1)
 
 
-def no_change(context: Context, seen: RecurrentConfig = SEEN) -> NeuralForecaster:
+def no_change(context: Covariates, seen: RecurrentConfig = SEEN) -> NeuralForecaster:
     return NeuralForecaster((TorchRollout(NoChange(), seen),), context, "no change")
 
 
 def test_a_network_without_change_carries_the_last_anomaly_on(
     flow: xr.DataArray, init_times: np.ndarray
 ) -> None:
-    context, _ = study(flow, ANOMALY)
+    context, _ = fit_covariates(flow, ANOMALY)
     ours = forecast(no_change(context), flow, init_times, 3)
     expected = forecast(PlusAnomaly(RecentWeeks(context.expected), 1.0), flow, init_times, 3)
     xr.testing.assert_allclose(ours, expected, atol=1e-4)
@@ -233,7 +233,7 @@ def test_a_network_sees_scaled_anomalies_oldest_first(flow_of: FlowOf) -> None:
     # Eight weeks of 6 vehicles, then 8 on a day.
     flow = flow_of([*[6] * 56, 8], step=np.timedelta64(1, "D"))
     scale = np.full((2, 1, 1), 0.5, dtype=np.float32)
-    context = Context(ANOMALY, Expected.fit(flow), scale, 1.0)
+    context = Covariates(ANOMALY, Expected.fit(flow), scale, 1.0)
     forecaster = no_change(context, RecurrentConfig(history=3, grid=(1, 1)))
     result = forecast(forecaster, flow, flow["time"].values[[-1]], 1)
     network = forecaster.rollouts[0].network  # type: ignore[attr-defined]
@@ -243,7 +243,7 @@ def test_a_network_sees_scaled_anomalies_oldest_first(flow_of: FlowOf) -> None:
 
 def test_the_batches_of_a_long_stack_come_back_in_order(flow: xr.DataArray) -> None:
     init_times = flow["time"].values[24:200]
-    context, _ = study(flow, ANOMALY)
+    context, _ = fit_covariates(flow, ANOMALY)
     ours = forecast(no_change(context), flow, init_times, 1)
     expected = forecast(PlusAnomaly(RecentWeeks(context.expected), 1.0), flow, init_times, 1)
     xr.testing.assert_allclose(ours, expected, atol=1e-4)
@@ -252,7 +252,7 @@ def test_the_batches_of_a_long_stack_come_back_in_order(flow: xr.DataArray) -> N
 def test_the_forecast_of_several_networks_is_their_mean(
     flow: xr.DataArray, init_times: np.ndarray
 ) -> None:
-    three = neural("swinlstm-b", PLAIN, members=3)(flow)
+    three = neural("swinlstm-b", RAW_FLOW, members=3)(flow)
     past = History.of((flow + 100).assign_attrs(flow.attrs), init_times)  # none falls below zero
     single = [dataclasses.replace(three, rollouts=(one,))(past, 4) for one in three.rollouts]
     assert not np.allclose(single[0], single[1], atol=0.1)
@@ -268,7 +268,7 @@ def test_without_any_optional_slot_the_forecast_is_the_climatology(
     times = init_times[:, None] + np.arange(1, 4) * HOUR
     np.testing.assert_allclose(
         usual(History.of(flow[:0], init_times), 3).values,
-        usual.expected.usual.expected(times),
+        usual.expected.climatology.expected(times),
         rtol=1e-5,
     )
 

@@ -59,7 +59,13 @@ def test_a_forecast_tells_its_bands(run: Run, calibrated_home: Path) -> None:
 def test_evaluate_tells_what_the_bands_held(run: Run, calibrated_home: Path) -> None:
     code, out, err = run("evaluate", "--city", "small", "--horizon", 2)
     assert code == 0, err
-    for text in ("Bands of version 20", "120 min", "300 and more", "23:00", "furthest off"):
+    for text in (
+        "PredictionIntervals of version 20",
+        "120 min",
+        "300 and more",
+        "23:00",
+        "furthest off",
+    ):
         assert text in out
     held = json.loads(run("evaluate", "--city", "small", "--horizon", 2, "--json")[1])["coverage"]
     assert [len(held[name]) for name in ("all", "by_lead", "by_hour", "by_flow")] == [2, 4, 48, 16]

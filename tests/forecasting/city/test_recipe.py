@@ -14,7 +14,7 @@ from data.flow import Split, split
 from data.store.store import Store
 from forecasting.city.fit import FitPlan, begin, fitted, network_for
 from forecasting.city.recipe import Recipe
-from forecasting.covariates.config import PLAIN, ContextConfig
+from forecasting.covariates.config import RAW_FLOW, CovariatesConfig
 from forecasting.ensemble import NeuralForecaster
 from forecasting.history import History
 from forecasting.training.hardware import Computing
@@ -116,7 +116,7 @@ def test_a_second_kind_of_networks_takes_the_time_of_final_fits_where_windows_ar
     assert [(one.raw_ensemble, one.refit) for one in settled] == [(False, True)] * 2 + [
         (True, False)
     ] * 2
-    assert not Recipe(context=PLAIN).resolved(40_000).raw_ensemble
+    assert not Recipe(context=RAW_FLOW).resolved(40_000).raw_ensemble
     asked = Recipe.from_options(raw_ensemble=False, refit=True).resolved(40_000)
     assert (asked.raw_ensemble, asked.refit) == (False, True)
     plan = plan_of(
@@ -133,7 +133,7 @@ def test_a_second_kind_of_networks_takes_the_time_of_final_fits_where_windows_ar
     assert (plan.members, plan.fits) == (4, 4)
     assert [one.config.seed for one in tasks] == [5, 6, 5, 6]
     assert {one.config.minutes for one in tasks} == {2.0}
-    assert [one.context.config.plain for one in tasks] == [False, False, True, True]
+    assert [one.context.config.raw_flow for one in tasks] == [False, False, True, True]
     # Frames in context are differences; alone they are the flow, in units of its own spread.
     np.testing.assert_allclose(
         tasks[2].rows.frames * tasks[2].context.scale, parts.train.values, rtol=1e-5, atol=1e-4
@@ -146,7 +146,7 @@ def test_a_recipe_survives_json() -> None:
         Recipe.from_options(
             network="simvp", without=["hour"], ensemble_size=2, refit=False, minutes=3.5
         ),
-        Recipe(context=PLAIN).resolved(1000),
+        Recipe(context=RAW_FLOW).resolved(1000),
         Recipe.from_options(raw_ensemble=True).resolved(20_000),
         Recipe.from_options(also=["last_week"], epochs=3).resolved(1000),
     ):
@@ -165,7 +165,7 @@ def test_a_recipe_from_before_there_was_a_choice_stays_what_it_was() -> None:
 
 def test_a_recipe_is_the_usual_one_but_for_what_is_asked() -> None:
     few = Recipe.from_options(without=["hour"], also=["last_week"]).resolved(1000).context
-    assert few == replace(ContextConfig.usual(1000), hour=False, last_week=True)
+    assert few == replace(CovariatesConfig.for_windows(1000), hour=False, last_week=True)
     assert Recipe.from_options(seed=None, learning_rate=None) == Recipe()
     with pytest.raises(ValueError, match="an ensemble of 0 networks is less than 1"):
         Recipe.from_options(ensemble_size=0)
@@ -207,7 +207,9 @@ def test_what_is_fitted_is_the_mean_of_its_members_before_and_after_the_final_fi
         mean = (single[0] + single[1]) / 2
         np.testing.assert_allclose(values_of(whole, parts)[kept], mean[kept], rtol=1e-4)
     # What is final knows more days; what was selected knows none of them.
-    usual = [one.context.expected.usual.count.sum() for one in (made.selected, made.forecaster)]
+    usual = [
+        one.context.expected.climatology.count.sum() for one in (made.selected, made.forecaster)
+    ]
     assert usual[0] < usual[1]
 
 
@@ -217,16 +219,16 @@ def test_both_kinds_of_networks_err_no_more_together_than_alone(parts: Split, ci
     )
     made, task = fitted(parts, city, recipe, computing=CPU), plan_of(parts, city).task
     for whole in (made.selected, made.forecaster):
-        assert whole.plain is not None
-        assert whole.plain_share == made.selected.plain_share
-        each = (replace(whole, plain=None), whole.plain, whole)
+        assert whole.raw is not None
+        assert whole.raw_weight == made.selected.raw_weight
+        each = (replace(whole, raw=None), whole.raw, whole)
         alone, plain, both = (values_of(one, parts) for one in each)
-        mixed = alone + whole.plain_share * (plain - alone)
+        mixed = alone + whole.raw_weight * (plain - alone)
         mixed[:, 1:] = alone[:, 1:]  # leads that they were not trained for
         np.testing.assert_allclose(both, mixed, rtol=1e-4, atol=1e-3)
-    assert 0 < made.selected.plain_share < 1
+    assert 0 < made.selected.raw_weight < 1
     one_step = replace(task, config=replace(task.config, horizon=1))
-    kinds = (replace(made.selected, plain=None), made.selected.plain, made.selected)
+    kinds = (replace(made.selected, raw=None), made.selected.raw, made.selected)
     first, second, together = (one_step.errors(one)["all"] for one in kinds if one is not None)
     assert together < min(first, second)
 

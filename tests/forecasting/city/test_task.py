@@ -15,7 +15,7 @@ from data.flow import Split
 from data.weather import label_weather
 from forecasting.baselines import Persistence, RecentWeeks
 from forecasting.city.task import CityTask
-from forecasting.covariates.config import PARTS, PLAIN, ContextConfig
+from forecasting.covariates.config import PARTS, RAW_FLOW, CovariatesConfig
 from forecasting.history import History
 from forecasting.networks import NETWORKS
 from forecasting.networks.base import Frames
@@ -28,7 +28,7 @@ NEW_YORK = "America/New_York"
 CPU = torch.device("cpu")
 WEEK = 7 * 24
 GRID = (4, 3)
-EVERYTHING = ContextConfig(**dict.fromkeys(PARTS, True))
+EVERYTHING = CovariatesConfig(**dict.fromkeys(PARTS, True))
 CONFIG = TrainingConfig(epochs=1, horizon=3)
 
 
@@ -54,7 +54,7 @@ def weather(parts: Split) -> xr.DataArray:
 def lesson_of(
     parts: Split,
     name: str,
-    context: ContextConfig = EVERYTHING,
+    context: CovariatesConfig = EVERYTHING,
     weather: xr.DataArray | None = None,
 ) -> CityTask:
     frames = Frames(2, GRID, history=4, horizon=CONFIG.horizon, output="identity", day=24)
@@ -75,7 +75,7 @@ def test_what_is_trained_on_is_what_a_live_forecast_would_show(
     last = torch.arange(len(feed))[-2 * WEEK :: 17]
     past, future, maps, numbers = feed.take(last)
     chosen = init_times[last.numpy()]
-    seen = context.seen(History.of(parts.train, chosen), lags, targets, 3, weather)
+    seen = context.inputs(History.of(parts.train, chosen), lags, targets, 3, weather)
     np.testing.assert_allclose(past, seen.frames, atol=1e-4)
     np.testing.assert_allclose(maps, seen.maps, rtol=2e-3, atol=2e-3)
     np.testing.assert_allclose(numbers, seen.vector, atol=1e-5)
@@ -87,7 +87,7 @@ def test_what_is_trained_on_is_what_a_live_forecast_would_show(
 
 
 def test_what_is_plain_is_fed_frames_alone(parts: Split) -> None:
-    task = lesson_of(parts, "swinlstm-b", PLAIN)
+    task = lesson_of(parts, "swinlstm-b", RAW_FLOW)
     assert task.around is None
     past, future = task.feed(CPU).take(torch.tensor([5]))
     whole = torch.cat([past, future], dim=1)[0].numpy() * task.context.scale
@@ -112,9 +112,9 @@ class NoChange(nn.Module):
         return frames[:, -1:].repeat(1, horizon, 1, 1, 1)
 
 
-@pytest.mark.parametrize("context", [PLAIN, EVERYTHING], ids=["plain", "everything"])
+@pytest.mark.parametrize("context", [RAW_FLOW, EVERYTHING], ids=["plain", "everything"])
 def test_the_error_of_a_network_is_that_of_its_forecaster(
-    parts: Split, weather: xr.DataArray, context: ContextConfig
+    parts: Split, weather: xr.DataArray, context: CovariatesConfig
 ) -> None:
     task = lesson_of(parts, "swinlstm-b", context, weather)
     torch.manual_seed(0)
@@ -131,7 +131,7 @@ def test_the_error_of_a_network_is_that_of_its_forecaster(
 
 
 def test_errors_are_the_root_of_the_mean_square_over_the_validation_days(parts: Split) -> None:
-    task = lesson_of(parts, "swinlstm-b", PLAIN)
+    task = lesson_of(parts, "swinlstm-b", RAW_FLOW)
     both = xr.concat([parts.train, parts.validation], "time").values.astype(float)
     newest = np.arange(11 * WEEK - 1, 12 * WEEK - 3)  # the rows of the init_times that judge
     for lead in (1, 2, 3):

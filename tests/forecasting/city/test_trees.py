@@ -19,7 +19,7 @@ from data.store.store import Store
 from forecasting.city.fit import FitPlan, Fitted, fitted, trees_weight
 from forecasting.city.recipe import Recipe
 from forecasting.city.trees import FittedTrees, TreesProgress
-from forecasting.covariates.covariates import Context
+from forecasting.covariates.covariates import Covariates
 from forecasting.forecaster import label_forecast
 from forecasting.history import History
 from forecasting.registry.manifest import read_manifest
@@ -122,7 +122,7 @@ class Ten:
 @pytest.mark.parametrize("ours", [0.0, 4.0, 30.0])
 def test_the_share_is_that_of_least_squares(parts: Split, ours: float) -> None:
     task = plan(parts, without=["anomaly"]).task
-    assert not isinstance(task.context, Context) or not task.context.config.anomaly
+    assert not isinstance(task.context, Covariates) or not task.context.config.anomaly
     others = Trees((Ten(),), (0.0,), history=2)
     # (ours + s (10 - ours)) is to be the mean of what was observed.
     init_times = np.intersect1d(task.init_times, windows.whole(task.known, (1, 0), 1))

@@ -4,7 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forecasting.covariates.climatology import Climatology, calendar
@@ -87,11 +87,6 @@ def test_expected_flow_has_the_shape_of_the_times(flow_of: FlowOf) -> None:
     assert climatology.expected(times[:, :0]).shape == (2, 0, 2, 3, 4)
 
 
-def test_a_slot_seen_once_has_no_held_out_anomaly(flow_of: FlowOf) -> None:
-    flow = flow_of([5, 8], MONDAY)
-    assert not Climatology.fit(flow).held_out_anomaly(flow).any()
-
-
 @given(cuts=st.lists(st.integers(1, 59), max_size=4, unique=True).map(sorted))
 def test_the_climatology_is_the_same_to_the_bit_however_the_flow_is_cut(
     flow_of: FlowOf, cuts: list[int]
@@ -103,24 +98,3 @@ def test_the_climatology_is_the_same_to_the_bit_however_the_flow_is_cut(
     whole = Climatology.fit(flow)
     assert np.array_equal(pieces.mean, whole.mean)
     assert np.array_equal(pieces.count, whole.count)
-
-
-@settings(max_examples=25)
-@given(
-    weeks=st.integers(2, 4),
-    lost=st.sets(st.integers(0, 27), max_size=6),
-    seed=st.integers(0, 100),
-)
-def test_the_held_out_anomaly_is_the_difference_from_the_others(
-    flow_of: FlowOf, weeks: int, lost: set[int], seed: int
-) -> None:
-    values = np.random.default_rng(seed).integers(0, 500, (14 * weeks, 2, 1, 2))
-    flow = flow_of(values, MONDAY, step=HALF_DAY)
-    flow = flow.isel(time=[n for n in range(14 * weeks) if n not in lost])
-    anomaly = Climatology.fit(flow).held_out_anomaly(flow)
-    kinds = (flow["time"].values - np.datetime64(MONDAY)) / HALF_DAY % 14
-    for position, kind in enumerate(kinds):
-        others = (kinds == kind) & (np.arange(len(kinds)) != position)
-        if others.any():
-            expected = flow.values[position] - flow.values[others].mean(axis=0)
-            assert np.allclose(anomaly[position], expected, atol=1e-2)

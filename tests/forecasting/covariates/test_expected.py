@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from data.holidays import HOLIDAY, ORDINARY
 from forecasting.covariates.climatology import Climatology
-from forecasting.covariates.day_types import BRIDGE, kin, kinds
+from forecasting.covariates.day_types import BRIDGE, day_types, substitute_weekdays
 from forecasting.covariates.expected import LEAST, Expected
 from forecasting.history import History
 
@@ -101,7 +101,7 @@ def assert_by_dates(
 ) -> None:
     expected = Expected.fit(flow)
     ours = expected_at(expected, flow, times, first)
-    theirs = [by_dates(flow, expected.usual, time, first, **days) for time in times]
+    theirs = [by_dates(flow, expected.climatology, time, first, **days) for time in times]
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
 
 
@@ -157,13 +157,13 @@ def test_bridges_and_the_kin_of_holidays_follow_the_weekend_of_the_country(flow_
     # Passover of 2024 begins on Tuesday 23 April; Israel works on Sundays and Mondays.
     israel = flow_of(noise(10), "2024-04-18T21", "Asia/Jerusalem", country="IL")
     days = np.arange("2024-04-19", "2024-04-25", dtype="datetime64[D]")
-    assert kinds(israel, days).tolist() == [ORDINARY] * 4 + [HOLIDAY, ORDINARY]
-    assert kin(israel) == (5, 6)
+    assert day_types(israel, days).tolist() == [ORDINARY] * 4 + [HOLIDAY, ORDINARY]
+    assert substitute_weekdays(israel) == (5, 6)
     # Independence Day of 2019 was a Thursday.
     america = flow_of(noise(10), "2019-07-01T04", NEW_YORK, country="US")
     days = np.arange("2019-07-03", "2019-07-07", dtype="datetime64[D]")
-    assert kinds(america, days).tolist() == [ORDINARY, HOLIDAY, BRIDGE, ORDINARY]
-    assert kin(america) == (6, 0)
+    assert day_types(america, days).tolist() == [ORDINARY, HOLIDAY, BRIDGE, ORDINARY]
+    assert substitute_weekdays(america) == (6, 0)
 
 
 def test_holidays_are_left_out_and_lie_halfway_to_a_sunday(flow_of: FlowOf) -> None:
@@ -284,7 +284,7 @@ def test_in_the_first_weeks_of_a_series_those_after_stand_in(flow_of: FlowOf) ->
 def test_a_flow_of_nothing_but_holidays_has_something_usual(flow_of: FlowOf) -> None:
     flow = flow_of([7] * 5, "2016-02-07T16", SHANGHAI, DAY, country="CN")
     expected = Expected.fit(flow)
-    assert expected.usual.mean == pytest.approx(7)
+    assert expected.climatology.mean == pytest.approx(7)
     assert expected.series(flow) == pytest.approx(7)
 
 
@@ -294,14 +294,14 @@ def test_without_any_slot_that_is_known_the_usual_flow_is_expected(flow_of: Flow
     times = flow["time"].values[:5] + 20 * 7 * DAY
     for known in (flow, flow[:0]):
         ours = expected_at(expected, known, times, 1, times[0])
-        np.testing.assert_allclose(ours, expected.usual.expected(times), rtol=1e-6)
+        np.testing.assert_allclose(ours, expected.climatology.expected(times), rtol=1e-6)
 
 
 def test_what_is_usual_at_last_are_the_ordinary_days_of_the_last_weeks(flow_of: FlowOf) -> None:
     # 18 weeks of 1, then 8 of 3, of which Memorial Day, the 30th of May 2016, is 99.
     flow = flow_of([1] * 18 * 7 + [3] * 8 * 7, "2016-01-03T04", NEW_YORK, DAY, country="US")
     flow[flow["time"].values == np.datetime64("2016-05-30T04")] = 99
-    assert np.unique(Expected.fit(flow).usual.mean).tolist() == [3]
+    assert np.unique(Expected.fit(flow).climatology.mean).tolist() == [3]
 
 
 def test_the_slots_of_weeks_are_looked_for_around_where_clocks_may_be_moved(

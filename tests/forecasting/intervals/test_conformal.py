@@ -1,4 +1,4 @@
-"""Bands hold what they promise of days like those they were made from, and follow where days change."""
+"""Prediction intervals hold what they promise of days like those of their calibration, and follow changes."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from data.city import load_city
 from data.flow import label
 from forecasting.baselines import Persistence
 from forecasting.history import History
-from forecasting.intervals.conformal import Bands, calibrated
+from forecasting.intervals.conformal import PredictionIntervals, calibrated
 from forecasting.intervals.residuals import BEGINS, BIN_EDGES, bins, levels
 
 HOUR = np.timedelta64(1, "h")
@@ -45,7 +45,7 @@ def drawn(
 
 
 def held(
-    bands: Bands, forecast: xr.DataArray, observed: xr.DataArray, lowest: float = 0
+    bands: PredictionIntervals, forecast: xr.DataArray, observed: xr.DataArray, lowest: float = 0
 ) -> np.ndarray:
     """The share of what came that lies within, by coverage, where the forecast is above `lowest`."""
     around = bands.around(forecast)
@@ -56,7 +56,7 @@ def held(
 
 def test_bands_hold_what_they_promise_of_exchangeable_scores() -> None:
     rng = np.random.default_rng(0)
-    bands = Bands.empty(1).scored(*drawn(rng, 400))
+    bands = PredictionIntervals.empty(1).scored(*drawn(rng, 400))
     forecast, observed = drawn(rng, 2000)
     np.testing.assert_allclose(held(bands, forecast, observed), COVERAGES, atol=0.01)
     for lowest, highest in ((10, 30), (30, 100), (100, 400)):
@@ -75,7 +75,7 @@ def test_one_more_score_lies_within_with_the_probability_promised() -> None:
         # 39 scores and one more of a level: (39 + 1) * 0.95 = 38 of them must lie within.
         flow = np.full((40, 1, 1, 1, 1), 200.0)
         came = stack(np.maximum(rng.normal(200, 20, flow.shape), 0))
-        made = Bands.empty(1, half_life=np.inf).scored(stack(flow[1:]), came[1:])
+        made = PredictionIntervals.empty(1, half_life=np.inf).scored(stack(flow[1:]), came[1:])
         inside += held(made, stack(flow[:1]), came[:1])
     share = inside / 100
     # Not below the promise by more than three sigma of 100 draws, nor far above it.
@@ -92,7 +92,7 @@ def test_one_more_score_lies_within_with_the_probability_promised() -> None:
 def test_of_small_counts_the_likeliest_lie_within(mean: float, most: list[int]) -> None:
     rng = np.random.default_rng(2)
     flow = np.full((400, 1, 2, 5, 5), mean)
-    bands = Bands.empty(1).scored(stack(flow), stack(rng.poisson(flow)))
+    bands = PredictionIntervals.empty(1).scored(stack(flow), stack(rng.poisson(flow)))
     around = bands.around(stack(flow[:1])).values[:, :, 0, 0, 0, 0, 0]
     np.testing.assert_array_equal(around[:, 0], 0)
     np.testing.assert_array_equal(np.floor(around[:, 1]), most)
@@ -102,7 +102,7 @@ def test_two_sided_counts_hold_at_least_what_they_promise() -> None:
     rng = np.random.default_rng(3)
     for mean in (1.5, 2.0, 2.7):
         flow = np.full((400, 1, 2, 5, 5), mean)
-        bands = Bands.empty(1).scored(stack(flow), stack(rng.poisson(flow)))
+        bands = PredictionIntervals.empty(1).scored(stack(flow), stack(rng.poisson(flow)))
         lower, upper = bands.around(stack(flow[:1])).values[:, :, 0, 0, 0, 0, 0].T
         counts = np.arange(30)
         pmf = np.exp(-mean) * np.cumprod(np.r_[1, mean / counts[1:]])
@@ -119,7 +119,7 @@ def test_bands_are_nested_never_below_zero_and_contain_the_forecast(
     seed: int, windows: int, worse: float
 ) -> None:
     rng = np.random.default_rng(seed)
-    bands = Bands.empty(2).scored(*drawn(rng, windows, 2, worse))
+    bands = PredictionIntervals.empty(2).scored(*drawn(rng, windows, 2, worse))
     bands = bands.updated(*drawn(rng, windows, 2, 1 / worse))
     forecast = stack(np.r_[rng.uniform(0, 2000, (5, 2, 2, 3, 3)), np.zeros((1, 2, 2, 3, 3))])
     around = bands.around(forecast)
@@ -135,7 +135,7 @@ def test_bands_are_nested_never_below_zero_and_contain_the_forecast(
 def test_scores_in_parts_make_the_bands_of_all_where_nothing_is_forgotten() -> None:
     rng = np.random.default_rng(4)
     forecast, observed = drawn(rng, 60, 3)
-    bands = Bands.empty(3, half_life=np.inf, rate=0)
+    bands = PredictionIntervals.empty(3, half_life=np.inf, rate=0)
     whole = bands.scored(forecast, observed)
     parts = bands.scored(forecast[:10], observed[:10]).updated(forecast[10:], observed[10:])
     backwards = bands.scored(forecast[40:], observed[40:]).scored(forecast[:40], observed[:40])
@@ -149,7 +149,7 @@ def test_scores_in_parts_make_the_bands_of_all_where_nothing_is_forgotten() -> N
 def test_a_score_counts_half_after_its_half_life() -> None:
     early, late = stack(np.full((1, 1, 1, 1, 1), 5.0)), stack(np.full((1, 1, 1, 1, 1), 50.0))
     late = late.assign_coords(init_time=late["init_time"] + 10 * 24 * HOUR)
-    forgetting = Bands.empty(1, half_life=10)
+    forgetting = PredictionIntervals.empty(1, half_life=10)
     for bands in (
         forgetting.scored(early, early).scored(late, late),
         forgetting.scored(late, late).scored(early, early),
@@ -161,7 +161,7 @@ def test_a_score_counts_half_after_its_half_life() -> None:
 
 def test_bands_follow_a_forecaster_that_becomes_worse() -> None:
     rng = np.random.default_rng(5)
-    bands = Bands.empty(1, half_life=14).scored(*drawn(rng, 7 * 24))
+    bands = PredictionIntervals.empty(1, half_life=14).scored(*drawn(rng, 7 * 24))
     fixed, daily = [], []
     first = bands
     for day in range(7, 35):
@@ -180,7 +180,7 @@ def test_bands_follow_a_forecaster_that_becomes_worse() -> None:
 
 def test_updates_of_hours_move_the_stretch_as_far_as_one_of_the_day() -> None:
     rng = np.random.default_rng(6)
-    bands = Bands.empty(1).scored(*drawn(rng, 7 * 24))
+    bands = PredictionIntervals.empty(1).scored(*drawn(rng, 7 * 24))
     forecast, observed = (
         one.assign_coords(init_time=one["init_time"] + 7 * 24 * HOUR)
         for one in drawn(rng, 24, worse=3)
@@ -202,8 +202,8 @@ def test_unknown_flow_is_no_score() -> None:
     forecast, observed = drawn(rng, 20)
     holed = observed.copy(deep=True)
     holed[:, :, :, 0] = np.nan
-    some = Bands.empty(1).scored(forecast, holed).updated(forecast, holed)
-    rest = Bands.empty(1).scored(forecast[:, :, :, 1:], observed[:, :, :, 1:])
+    some = PredictionIntervals.empty(1).scored(forecast, holed).updated(forecast, holed)
+    rest = PredictionIntervals.empty(1).scored(forecast[:, :, :, 1:], observed[:, :, :, 1:])
     rest = rest.updated(forecast[:, :, :, 1:], observed[:, :, :, 1:])
     np.testing.assert_array_equal(some.counts, rest.counts)
     np.testing.assert_array_equal(some.stretch, rest.stretch)
@@ -211,7 +211,7 @@ def test_unknown_flow_is_no_score() -> None:
 
 def test_later_leads_take_the_bands_of_the_last() -> None:
     rng = np.random.default_rng(8)
-    bands = Bands.empty(2).scored(*drawn(rng, 50, 2))
+    bands = PredictionIntervals.empty(2).scored(*drawn(rng, 50, 2))
     flow = np.repeat(rng.uniform(0, 300, (3, 1, 2, 4, 4)), 5, axis=1)
     around = bands.around(stack(flow)).values
     np.testing.assert_array_equal(around[:, :, :, 2:], around[:, :, :, [1, 1, 1]])
@@ -221,7 +221,7 @@ def test_later_leads_take_the_bands_of_the_last() -> None:
 def test_bands_of_a_level_without_scores_are_those_of_the_nearest() -> None:
     flow = np.full((100, 1, 2, 5, 5), 50.0)
     came = flow + np.linspace(-20, 20, flow.size).reshape(flow.shape)
-    bands = Bands.empty(1).scored(stack(flow), stack(came))
+    bands = PredictionIntervals.empty(1).scored(stack(flow), stack(came))
     lower, upper = bands.around(stack(np.full((1, 1, 1, 1, 1), 200.0))).values[1, :, 0, 0, 0, 0, 0]
     # The spreads of 200 and 50 are the roots of 200.5 + 400 and 50.5 + 25; 80 % of +-20 is +-16.
     reach = 16 * np.sqrt(600.5 / 75.5)
@@ -233,14 +233,18 @@ def test_bands_of_a_level_without_scores_are_those_of_the_nearest() -> None:
 
 def test_bands_come_back_from_their_tensors() -> None:
     rng = np.random.default_rng(9)
-    bands = Bands.empty(2, half_life=np.inf).scored(*drawn(rng, 20, 2)).updated(*drawn(rng, 20, 2))
-    read = Bands.from_tensors(bands.to_tensors())
+    bands = (
+        PredictionIntervals.empty(2, half_life=np.inf)
+        .scored(*drawn(rng, 20, 2))
+        .updated(*drawn(rng, 20, 2))
+    )
+    read = PredictionIntervals.from_tensors(bands.to_tensors())
     assert (read.newest, read.half_life, read.rate) == (bands.newest, np.inf, bands.rate)
     forecast = drawn(rng, 3, 2)[0]
     assert read.around(forecast).identical(bands.around(forecast))
     tensors = bands.to_tensors() | {"counts": bands.counts[:, :-1]}
     with pytest.raises(ValueError, match="bands of"):
-        Bands.from_tensors(tensors)
+        PredictionIntervals.from_tensors(tensors)
 
 
 def test_a_forecaster_is_calibrated_by_its_errors_at_each_lead() -> None:
@@ -253,7 +257,7 @@ def test_a_forecaster_is_calibrated_by_its_errors_at_each_lead() -> None:
     assert bands.horizon == 3
     assert bands.newest == int(init_times[-1].astype(int))
     forecast = Persistence()(History.of(flow, init_times), 3)
-    whole = Bands.empty(3).scored(forecast, windows.future(flow, init_times, 3))
+    whole = PredictionIntervals.empty(3).scored(forecast, windows.future(flow, init_times, 3))
     np.testing.assert_allclose(bands.counts, whole.counts, rtol=1e-5)
 
 

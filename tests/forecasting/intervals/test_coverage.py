@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from forecasting.intervals.conformal import Bands
-from forecasting.intervals.coverage import FLOWS, Followed, covered, shares
+from forecasting.intervals.conformal import PredictionIntervals
+from forecasting.intervals.coverage import FLOWS, OnlineIntervals, covered, shares
 
 HOUR = np.timedelta64(1, "h")
 START = np.datetime64("2016-01-04T00:00", "s")
@@ -64,7 +64,7 @@ def test_scores_are_counted_where_they_belong() -> None:
 
 def test_sums_of_parts_are_those_of_the_whole() -> None:
     forecast, observed = drawn(30)
-    bands = Bands.empty(3).scored(forecast, observed)
+    bands = PredictionIntervals.empty(3).scored(forecast, observed)
     parts = [
         covered(bands.around(forecast[part]), forecast[part], observed[part])
         for part in (slice(0, 7), slice(7, 30))
@@ -76,7 +76,7 @@ def test_sums_of_parts_are_those_of_the_whole() -> None:
 @pytest.mark.parametrize("cuts", [[50], [1, 23, 25, 60, 61], list(range(5, 120, 7))])
 def test_bands_that_learn_are_the_same_however_the_windows_are_cut(cuts: list[int]) -> None:
     forecast, observed = drawn(120)
-    first = Followed(Bands.empty(3).scored(*drawn(100, seed=1)))
+    first = OnlineIntervals(PredictionIntervals.empty(3).scored(*drawn(100, seed=1)))
     whole = first.after(forecast, observed)
     parts = first
     for start, stop in zip([0, *cuts], [*cuts, 120], strict=True):
@@ -90,7 +90,7 @@ def test_bands_that_learn_are_the_same_however_the_windows_are_cut(cuts: list[in
 
 def test_bands_of_a_day_know_what_was_observed_before_it_and_no_more() -> None:
     forecast, observed = drawn(72)
-    first = Followed(Bands.empty(3).scored(*drawn(100, seed=1)))
+    first = OnlineIntervals(PredictionIntervals.empty(3).scored(*drawn(100, seed=1)))
     two_days = first.after(forecast[:48], observed[:48])
     # At midnight of the second day the last lead of the forecast of 21:00 is known, not that of 22:00.
     by_hand = first.bands.updated(forecast[:22], observed[:22])
@@ -104,7 +104,7 @@ def test_bands_of_a_day_know_what_was_observed_before_it_and_no_more() -> None:
 
 def test_the_first_day_is_judged_by_the_bands_as_they_were() -> None:
     forecast, observed = drawn(24)
-    bands = Bands.empty(3).scored(*drawn(100, seed=1))
-    followed = Followed(bands).after(forecast, observed)
+    bands = PredictionIntervals.empty(3).scored(*drawn(100, seed=1))
+    followed = OnlineIntervals(bands).after(forecast, observed)
     assert followed.total is not None
     xr.testing.assert_identical(followed.total, covered(bands.around(forecast), forecast, observed))

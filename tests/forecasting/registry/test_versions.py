@@ -16,8 +16,8 @@ from data.city import City
 from data.errors import FlowcastError
 from data.files import sha256
 from data.weather import label_weather
-from forecasting.covariates.config import PLAIN, ContextConfig
-from forecasting.covariates.covariates import study
+from forecasting.covariates.config import RAW_FLOW, CovariatesConfig
+from forecasting.covariates.covariates import fit_covariates
 from forecasting.ensemble import NeuralForecaster
 from forecasting.history import History
 from forecasting.networks.swinlstm_b import SwinLSTMConfig
@@ -27,7 +27,7 @@ from forecasting.registry.manifest import MANIFEST, Manifest, read_manifest, ver
 from forecasting.registry.versions import (
     NETWORK,
     WEIGHTS,
-    context_fields,
+    covariate_fields,
     flow_hash,
     load_version,
     save_version,
@@ -58,10 +58,10 @@ def weather(flow: xr.DataArray) -> xr.DataArray:
     return label_weather(np.arange(len(time))[:, None] % 5, time, ["rain"], TOY)
 
 
-def made(shown: ContextConfig, flow: xr.DataArray, weather: xr.DataArray) -> NeuralForecaster:
+def made(shown: CovariatesConfig, flow: xr.DataArray, weather: xr.DataArray) -> NeuralForecaster:
     """A forecaster of two networks whose weights have all left their beginnings."""
-    context, _ = study(flow, shown, weather)
-    around = None if shown.plain else CovariateShape(shown.maps, context.features, features=8)
+    context, _ = fit_covariates(flow, shown, weather)
+    around = None if shown.raw_flow else CovariateShape(shown.maps, context.features, features=8)
     torch.manual_seed(0)
     networks = [build_network("swinlstm-b", CONFIG, around) for _ in range(MEMBERS)]
     with torch.no_grad():
@@ -76,7 +76,7 @@ def made(shown: ContextConfig, flow: xr.DataArray, weather: xr.DataArray) -> Neu
 def forecaster(
     request: pytest.FixtureRequest, flow: xr.DataArray, weather: xr.DataArray
 ) -> NeuralForecaster:
-    return made(PLAIN if request.param == "plain" else ContextConfig(), flow, weather)
+    return made(RAW_FLOW if request.param == "plain" else CovariatesConfig(), flow, weather)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def manifest_of(
             if isinstance(network, RecurrentWithCovariates)
             else {}
         )
-        fields |= {"around": around, "context": context_fields(forecaster.context)}
+        fields |= {"around": around, "context": covariate_fields(forecaster.context)}
     return Manifest(**fields | changes)
 
 
@@ -177,7 +177,7 @@ def test_a_loaded_context_is_the_saved_one(
     )
     assert np.array_equal(ours.scale, theirs.scale)
     assert ours.expected.shift == theirs.expected.shift == 1
-    mine, usual = ours.expected.usual, theirs.expected.usual
+    mine, usual = ours.expected.climatology, theirs.expected.climatology
     assert np.array_equal(mine.mean, usual.mean)
     assert np.array_equal(mine.count, usual.count)
     assert (mine.timezone, mine.step) == (usual.timezone, usual.step)
@@ -456,17 +456,17 @@ def test_torch_stands_in_where_one_of_the_exports_is_damaged_or_gone(
 @pytest.fixture
 def both(flow: xr.DataArray, weather: xr.DataArray) -> NeuralForecaster:
     """A forecaster of both kinds of networks, trained for four hours ahead."""
-    one, other = (made(shown, flow, weather) for shown in (ContextConfig(), PLAIN))
+    one, other = (made(shown, flow, weather) for shown in (CovariatesConfig(), RAW_FLOW))
     one = dataclasses.replace(one, context=dataclasses.replace(one.context, horizon=4))
-    return one.with_plain(other, 0.3)
+    return one.with_raw(other, 0.3)
 
 
 @pytest.mark.parametrize("is_exported", [False, True])
 def test_networks_on_frames_alone_are_kept_behind_the_others(
     root: Path, both: NeuralForecaster, flow: xr.DataArray, is_exported: bool
 ) -> None:
-    assert both.plain is not None
-    networks = [*networks_of(both), *networks_of(both.plain)]
+    assert both.raw is not None
+    networks = [*networks_of(both), *networks_of(both.raw)]
     changes: dict[str, Any] = {"plain": {"members": MEMBERS, "share": 0.3}}
     if is_exported:
         changes["export"] = {"precision": "float32", "difference": 1e-7}
@@ -476,16 +476,16 @@ def test_networks_on_frames_alone_are_kept_behind_the_others(
         [weights_of(network) for network in networks],
         both.context,
         [export("swinlstm-b", one, CONFIG).model for one in networks] if is_exported else (),
-        plain=both.plain.context,
+        plain=both.raw.context,
     )
     assert verify(root, "toy", VERSION) == []
     loaded, past = load(root), history_at(flow, 10, 200)
-    assert loaded.plain is not None
-    assert loaded.runtime == loaded.plain.runtime == ("torch", "onnxruntime float32")[is_exported]
-    ours, theirs = both(past, 6), both.plain(past, 6)
+    assert loaded.raw is not None
+    assert loaded.runtime == loaded.raw.runtime == ("torch", "onnxruntime float32")[is_exported]
+    ours, theirs = both(past, 6), both.raw(past, 6)
     xr.testing.assert_allclose(loaded(past, 6), ours, rtol=1e-4, atol=1e-3)
-    xr.testing.assert_allclose(loaded.plain(past, 6), theirs, rtol=1e-4, atol=1e-3)
-    alone = dataclasses.replace(both, plain=None)(past, 6)
+    xr.testing.assert_allclose(loaded.raw(past, 6), theirs, rtol=1e-4, atol=1e-3)
+    alone = dataclasses.replace(both, raw=None)(past, 6)
     mixed = alone.copy(data=0.7 * alone.values + 0.3 * theirs.values)
     mixed[:, 4:] = alone[:, 4:]  # leads that it was not trained for
     xr.testing.assert_allclose(ours, mixed, rtol=1e-4, atol=1e-3)

@@ -10,7 +10,7 @@ from data import windows
 from data.errors import FlowcastError
 from forecasting.history import History
 from forecasting.trees.features import TreesConfig, features
-from forecasting.trees.forecaster import Grown, grow
+from forecasting.trees.forecaster import TreesFit, fit_trees
 
 pytest.importorskip("sklearn")
 DAY, WEEK = 24, 7 * 24
@@ -35,12 +35,12 @@ def parts(flow: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]
 
 
 @pytest.fixture(scope="module")
-def grown(parts: tuple[xr.DataArray, xr.DataArray, xr.DataArray]) -> Grown:
-    return grow(*parts[:2], horizon=2, config=SMALL, seed=0)
+def grown(parts: tuple[xr.DataArray, xr.DataArray, xr.DataArray]) -> TreesFit:
+    return fit_trees(*parts[:2], horizon=2, config=SMALL, seed=0)
 
 
 def forecast(
-    grown: Grown, flow: xr.DataArray, init_times: np.ndarray, horizon: int
+    grown: TreesFit, flow: xr.DataArray, init_times: np.ndarray, horizon: int
 ) -> xr.DataArray:
     forecaster = grown.forecaster
     return forecaster(History.of(flow, init_times), horizon)
@@ -73,7 +73,7 @@ def test_a_cell_sees_its_frames_its_neighbours_its_city_and_its_place() -> None:
 
 
 def test_they_learn_what_a_neighbour_tells(
-    grown: Grown, parts: tuple[xr.DataArray, xr.DataArray, xr.DataArray], flow: xr.DataArray
+    grown: TreesFit, parts: tuple[xr.DataArray, xr.DataArray, xr.DataArray], flow: xr.DataArray
 ) -> None:
     init_times = windows.whole(flow, (0, 1, 2, 3), 2)
     init_times = init_times[init_times >= parts[2]["time"].values[0]][:100]
@@ -89,13 +89,15 @@ def test_what_is_selected_does_not_know_the_validation_days(
     train, validation, _ = parts
     config = TreesConfig(rows=1000, rounds=2, patience=5)
     other = validation.copy(data=validation.values * 3)
-    one, two = (grow(train, part, 1, config, 0).selected for part in (validation, other))
+    one, two = (fit_trees(train, part, 1, config, 0).selected for part in (validation, other))
     init_times = windows.whole(train, (0, 1, 2, 3), 1)[-5:]
     past = History.of(train, init_times)
     xr.testing.assert_identical(one(past, 1), two(past, 1))
 
 
-def test_a_forecast_is_labelled_and_the_same_in_any_stack(grown: Grown, flow: xr.DataArray) -> None:
+def test_a_forecast_is_labelled_and_the_same_in_any_stack(
+    grown: TreesFit, flow: xr.DataArray
+) -> None:
     init_times = flow["time"].values[[-90, -60, -7]]
     stack = forecast(grown, flow, init_times, 2)
     xr.align(stack, windows.future(flow, init_times, 2), join="exact")
@@ -108,14 +110,14 @@ def test_a_forecast_is_labelled_and_the_same_in_any_stack(grown: Grown, flow: xr
 
 
 def test_missing_slots_of_days_before_do_not_stop_a_forecast(
-    grown: Grown, flow: xr.DataArray
+    grown: TreesFit, flow: xr.DataArray
 ) -> None:
     alone = flow[-4:]
     result = forecast(grown, alone, alone["time"].values[[-1]], 2)
     assert np.isfinite(result.values).all()
 
 
-def test_nothing_after_init_time_is_looked_at(grown: Grown, flow: xr.DataArray) -> None:
+def test_nothing_after_init_time_is_looked_at(grown: TreesFit, flow: xr.DataArray) -> None:
     init_time = flow["time"].values[-50]
     later = (flow["time"].values > init_time)[:, None, None, None]
     other = flow.copy(data=np.where(later, np.float32(999), flow.values))
@@ -123,6 +125,6 @@ def test_nothing_after_init_time_is_looked_at(grown: Grown, flow: xr.DataArray) 
     xr.testing.assert_identical(one, two)
 
 
-def test_more_steps_than_were_grown_are_refused(grown: Grown, flow: xr.DataArray) -> None:
+def test_more_steps_than_were_grown_are_refused(grown: TreesFit, flow: xr.DataArray) -> None:
     with pytest.raises(FlowcastError, match="grown for 2 steps ahead, not for 3"):
         forecast(grown, flow, flow["time"].values[[-10]], 3)

@@ -15,7 +15,7 @@ from data.store.ingests import Source
 from data.store.store import Store
 from forecasting.history import History
 from forecasting.intervals.coverage import shares
-from forecasting.registry.versions import load_bands, load_version
+from forecasting.registry.versions import load_intervals, load_version
 from pipelines.evaluate.backtest import (
     BANDS,
     FLOOR,
@@ -200,7 +200,7 @@ def test_bands_are_counted_as_they_lie_around_the_forecasts(calibrated_home: Pat
     result = evaluate(store, city, horizon=2)
     assert result.coverage is not None
     forecaster = load_version(models_root(), city, version)
-    bands = load_bands(models_root(), city, version)
+    bands = load_intervals(models_root(), city, version)
     assert bands is not None
     init_times = flow["time"].values[-169:-2]
     around = bands.around(forecaster(History.of(flow, init_times), 2)).sel(coverage=0.8)

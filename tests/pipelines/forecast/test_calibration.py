@@ -1,4 +1,4 @@
-"""Bands in service: each day they learn from the forecasts whose leads have passed, and no others."""
+"""Calibration: each day it learns from the forecasts whose leads have passed, and no others."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from data.paths import models_root
 from data.store.ingests import Source
 from data.store.store import Store
 from forecasting.history import History
-from forecasting.intervals.conformal import Bands
-from forecasting.registry.versions import load_bands, load_version
+from forecasting.intervals.conformal import PredictionIntervals
+from forecasting.registry.versions import load_intervals, load_version
 from pipelines.forecast.calibration import bands_at
 from pipelines.forecast.live import forecast
 
@@ -29,7 +29,7 @@ def city(calibrated_home: Path) -> City:
 
 def served(
     store: Store, city: City, start: np.datetime64, hours: int, **attrs: str
-) -> tuple[xr.DataArray, list[Bands]]:
+) -> tuple[xr.DataArray, list[PredictionIntervals]]:
     """Stored forecasts of some hours in a row, and the bands that each would have had."""
     version = str(store.promotions.champion(city))
     forecaster = load_version(models_root(), city, version)
@@ -49,7 +49,7 @@ def test_a_forecast_of_a_calibrated_model_carries_its_bands(city: City) -> None:
     store = Store()
     result = forecast(store, city, 4)
     around = intervals_of(result)
-    bands = load_bands(models_root(), city, str(store.promotions.champion(city)))
+    bands = load_intervals(models_root(), city, str(store.promotions.champion(city)))
     assert around is not None
     assert bands is not None
     np.testing.assert_array_equal(around.values, bands.around(result).values)

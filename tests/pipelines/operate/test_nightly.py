@@ -154,7 +154,7 @@ def test_a_constant_candidate_is_refused(place: Place) -> None:
     assert not night.promoted and night.reason.startswith("baseline")
 
 
-def altered(version: str) -> None:
+def tampered(version: str) -> None:
     weights = models_root() / "small" / version / "weights.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -163,7 +163,7 @@ def altered(version: str) -> None:
 
 def test_one_whose_files_were_altered_before_judging_does_not_serve(place: Place) -> None:
     version = made(place, same)
-    altered(version)
+    tampered(version)
     night = place.resolved(version)
     assert not night.promoted and night.reason.startswith("files")
     assert "SHA-256" in night.reason
@@ -177,7 +177,7 @@ def test_one_whose_files_were_altered_after_judging_does_not_serve(
 
     def judged_and_altered(*arguments: Any, **options: Any) -> list[Gate]:
         found = [Gate("overall", True, 1.0, 2.0, "as it was judged")]
-        altered(version)
+        tampered(version)
         return found
 
     monkeypatch.setattr("pipelines.operate.nightly.judged", judged_and_altered)

@@ -438,10 +438,10 @@ def test_a_second_kind_of_networks_is_trained_kept_and_gone_on_with(small_home: 
     trained = finish(iter(events))
     manifest, loaded = trained.manifest, kept_forecast(small_home, trained)
     assert (manifest.members, manifest.networks) == (1, 2)
-    assert loaded.plain is not None
-    assert loaded.plain_share == manifest.plain["share"] > 0
-    assert loaded.plain.optional_lags(1) == ()
-    assert loaded.plain.runtime == loaded.runtime == "onnxruntime float32"
+    assert loaded.raw is not None
+    assert loaded.raw_weight == manifest.plain["share"] > 0
+    assert loaded.raw.optional_lags(1) == ()
+    assert loaded.raw.runtime == loaded.runtime == "onnxruntime float32"
     assert verify(models_root(), "small", manifest.version) == []
     whole = contents(small_home)
     killed = train(store, city, mixed(refit=True), options=RunOptions(CPU))
@@ -474,7 +474,7 @@ def test_networks_on_frames_alone_that_add_nothing_stay_away(
     assert "networks on frames alone stay away: on the validation days they add nothing" in (
         trained.notes
     )
-    assert kept_forecast(small_home, trained).plain is None
+    assert kept_forecast(small_home, trained).raw is None
     assert verify(models_root(), "small", trained.manifest.version) == []
 
 
@@ -495,8 +495,8 @@ def test_int8_that_does_not_do_for_one_kind_serves_neither(
     assert "float32 serves: as if int8 changed too much" in trained.notes
     assert not any("int8 serves" in note for note in trained.notes)
     loaded = kept_forecast(small_home, trained)
-    assert loaded.plain is not None
-    assert loaded.runtime == loaded.plain.runtime == "onnxruntime float32"
+    assert loaded.raw is not None
+    assert loaded.runtime == loaded.raw.runtime == "onnxruntime float32"
 
 
 def test_a_training_stopped_before_its_second_kind_serves_the_first(small_home: Path) -> None:
@@ -509,7 +509,7 @@ def test_a_training_stopped_before_its_second_kind_serves_the_first(small_home: 
     trained = finish(iter(events))
     assert (trained.stopped, trained.manifest.plain) == (True, {})
     assert "no networks on frames alone have a share" in trained.notes[0]
-    assert kept_forecast(small_home, trained).plain is None
+    assert kept_forecast(small_home, trained).raw is None
 
 
 def test_a_second_kind_that_comes_to_no_finite_end_costs_no_more_than_itself(

@@ -1,4 +1,4 @@
-"""Bands: those of each forecast, and how those of each version stand."""
+"""Prediction intervals: those of each forecast, and how those of each version stand."""
 
 import sqlalchemy as sa
 from alembic import op
