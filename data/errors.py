@@ -1,5 +1,7 @@
 """Errors that a user can mend."""
 
+from collections.abc import Iterable
+
 
 class FlowcastError(Exception):
     """A condition that the user can mend: its text is one sentence with the numbers and the way out.
@@ -15,3 +17,20 @@ class StoreError(FlowcastError):
 
 class NotNowError(FlowcastError):
     """Something cannot be done at the moment, such as while the disk is full; nothing was changed."""
+
+
+def check_known(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Checks that names are known.
+
+    Args:
+        what: they name, such as "dataset", for the sentence.
+        names: to be checked.
+        known: that there are.
+
+    Raises:
+        FlowcastError: one of them is not.
+    """
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise FlowcastError(f"there is no {what} {name!r}; there is {', '.join(known)}")

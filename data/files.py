@@ -1,11 +1,14 @@
 """Files: atomic writes, locks, hashes."""
 
 import hashlib
+import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from data.errors import FlowcastError, NotNowError
 
@@ -44,6 +47,20 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text in UTF-8 as `atomic_write` does."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a value as JSON at once, null in place of numbers that are not finite."""
+    write_text(path, json.dumps(json_safe(value), indent=1))
+
+
+def json_safe(value: Any) -> Any:
+    """Returns a value for JSON: None in place of floats that are not finite, lists of tuples."""
+    if isinstance(value, dict):
+        return {key: json_safe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_safe(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

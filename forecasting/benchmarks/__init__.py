@@ -1,35 +1,45 @@
-"""Datasets: how each benchmark becomes a task, at its published size or a quick one."""
+"""Datasets: how each benchmark becomes a task, at its published size or a quick one.
+
+Nothing here imports torch: a dataset names its code, which is loaded where it is first used.
+"""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
-from forecasting.benchmarks.config import DatasetConfig
-from forecasting.benchmarks.moving_mnist import MovingMnistConfig, open_moving_mnist
-from forecasting.benchmarks.simulated_city import SimulatedCityConfig, open_simulated_city
-from forecasting.benchmarks.task import Task
-from forecasting.benchmarks.taxibj import TaxiBJConfig, open_taxibj
-from forecasting.benchmarks.videos import (
-    Human36MConfig,
-    KTHConfig,
-    open_human36m_task,
-    open_kth_task,
-)
+if TYPE_CHECKING:
+    from forecasting.benchmarks.config import DatasetConfig
+    from forecasting.benchmarks.task import Task
 
 
 class Dataset(NamedTuple):
-    """How a dataset becomes a task: its configuration, and the function that opens its folder."""
+    """A dataset's entry: its module, and the names in it of its configuration and of what opens it."""
 
-    config: type[DatasetConfig]
-    open: Callable[[Any, Path, torch.device], Task]
+    module: str
+    config_name: str
+    open_name: str
+
+    @property
+    def config(self) -> "type[DatasetConfig]":
+        """Returns the class of its configuration."""
+        found: type[DatasetConfig] = resolve_name(f"{self.module}:{self.config_name}")
+        return found
+
+    @property
+    def open(self) -> "Callable[..., Task]":
+        """Returns what makes a task of its configuration, the path of its files and a device."""
+        found: Callable[..., Task] = resolve_name(f"{self.module}:{self.open_name}")
+        return found
 
 
+ROOM = "forecasting.benchmarks"
 DATASETS: dict[str, Dataset] = {
-    "moving-mnist": Dataset(MovingMnistConfig, open_moving_mnist),
-    "taxibj": Dataset(TaxiBJConfig, open_taxibj),
-    "kth": Dataset(KTHConfig, open_kth_task),
-    "human36m": Dataset(Human36MConfig, open_human36m_task),
-    "simulated-city": Dataset(SimulatedCityConfig, open_simulated_city),
+    "moving-mnist": Dataset(f"{ROOM}.moving_mnist", "MovingMnistConfig", "open_moving_mnist"),
+    "taxibj": Dataset(f"{ROOM}.taxibj", "TaxiBJConfig", "open_taxibj"),
+    "kth": Dataset(f"{ROOM}.videos", "KTHConfig", "open_kth_task"),
+    "human36m": Dataset(f"{ROOM}.videos", "Human36MConfig", "open_human36m_task"),
+    "simulated-city": Dataset(
+        f"{ROOM}.simulated_city", "SimulatedCityConfig", "open_simulated_city"
+    ),
+    "array": Dataset(f"{ROOM}.array", "ArrayConfig", "open_array"),
 }

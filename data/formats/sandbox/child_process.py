@@ -1,4 +1,4 @@
-"""The child process that opens an HDF5 file of flow or of weather; see `read_in_child.py`.
+"""The child process that opens an HDF5 file of flow, weather or frames; see `read_in_child.py`.
 
 It checks the structure before it reads a byte of data, then streams to stdout a line of JSON and
 arrays in NumPy's own format. It imports no more than it needs, to start quickly.
@@ -14,11 +14,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-GIB = 2**30
-REFUSED = 3
-"""Exit code of a file that is refused; stderr says why."""
-OTHER_FORMAT = 4
-"""Exit code of a file that another reader reads."""
+from data.formats.sandbox.exit_codes import GIB, OTHER_FORMAT, REFUSED
+
 CHUNK_BYTES = 2**28
 MAX_SLOTS = 10_000_000
 LABEL_BYTES = 32
@@ -42,7 +39,7 @@ def main(arguments: list[str]) -> int:
     """Opens a file and streams what it holds; returns the exit code.
 
     Args:
-        arguments: `flow` or `weather`, the path, bytes of memory, seconds, the bytes that the values
+        arguments: `flow`, `weather` or `array`, the path, bytes of memory, seconds, the bytes that the values
             may have as float32, and for flow the rows and columns of the grid.
     """
     content, path, *numbers = arguments
@@ -52,6 +49,8 @@ def main(arguments: list[str]) -> int:
         with h5py.File(path, "r") as file:
             if content == "flow":
                 _read_flow(file, declared, (grid[0], grid[1]))
+            elif content == "array":
+                _read_array(file, declared)
             else:
                 _read_weather(file, declared)
     except OtherFormat:
@@ -122,6 +121,27 @@ def _read_weather(file: Any, declared: int) -> None:
         parts = [column[:].astype("<f4")[:, None] for column in columns.values()]
         values = np.concatenate([*parts, types[:].astype("<f4")], axis=1)
     _stream(values.shape, [values], _labels(date), "weather")
+
+
+def _read_array(file: Any, declared: int) -> None:
+    """Streams the dataset `data`, or the only one, of 4 or 5 dims."""
+    names = list(file)
+    if "data" not in names and len(names) != 1:
+        held = ", ".join(names[:8]) or "nothing"
+        raise Refused(f"holds {held}; name the array of frames 'data'")
+    data = _dataset(file, "data" if "data" in names else names[0], "put the frames into 'data'")
+    if data.ndim not in (4, 5) or data.dtype.kind not in "iufb" or data.dtype.itemsize > 8:
+        raise Refused(
+            f"has an array of shape {data.shape} and dtype {data.dtype} in place of numbers "
+            f"(frame, channel, y, x) or (sequence, frame, channel, y, x); reorder them"
+        )
+    if not data.size or 4 * data.size > declared:
+        raise Refused(
+            f"declares an array of shape {data.shape}; it must hold values, of at most "
+            f"{declared / GIB:.3g} GiB as float32"
+        )
+    _check_stored(data)
+    _stream(data.shape, _blocks(data), np.zeros(0, "S1"), "array")
 
 
 def _stream(

@@ -22,7 +22,7 @@ import numpy as np
 
 from data.errors import FlowcastError, NotNowError
 from data.formats.reading import OtherFormat
-from data.formats.sandbox.child_process import GIB, OTHER_FORMAT, REFUSED
+from data.formats.sandbox.exit_codes import GIB, OTHER_FORMAT, REFUSED
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,24 @@ def read_weather_in_child(path: Path, limits: Limits = LIMITS) -> Contents:
     return _read(path, "weather", (), limits)
 
 
+def read_array_in_child(path: Path, limits: Limits = LIMITS) -> np.ndarray:
+    """Returns the array of frames in an HDF5 file, float32, read by a child process.
+
+    Args:
+        path: of a file with the dataset `data`, or with no other than one, of 4 or 5 dims.
+        limits: what it may cost.
+
+    Raises:
+        NotNowError: the child was ended from outside, or the disk is full.
+        FlowcastError: the file is refused, damaged, or costs more than the limits.
+    """
+    return _read(path, "array", (), limits).values
+
+
 def _read(path: Path, content: str, grid: tuple[int, ...], limits: Limits) -> Contents:
     """Returns what the child streams of a file."""
     if not path.is_file():
-        raise FlowcastError(f"{path} is no file; name an HDF5 file in the TaxiBJ layout")
+        raise FlowcastError(f"{path} is no file; name an HDF5 file")
     bounds = (limits.memory, math.ceil(limits.seconds), limits.declared, *grid)
     command = [sys.executable, "-P", "-W", "ignore", "-m", CHILD, content]
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
