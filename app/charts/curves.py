@@ -16,14 +16,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from forecasting.benchmarks.frame_metrics import METRICS
-from pipelines.benchmark.growth import Panel
+from pipelines.benchmark.cost import Panel
 
-MOST_MARKERS, MOST_TICKS = 40, 8
-LONGEST_LABEL, LONGEST_TITLE = 80, 60  # characters in a line
+MAX_MARKERS, MAX_TICKS = 40, 8
+LABEL_WIDTH, TITLE_WIDTH = 80, 60  # characters in a line
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
-ABREAST = 3  # panels in a row
-GROWTH_ABREAST = 4  # figures of an axis
+PANELS_IN_A_ROW, GROWTH_PANELS_IN_A_ROW = 3, 4
 
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
@@ -41,7 +40,7 @@ def learning_curve(epochs: Sequence[Mapping[str, Any]]) -> Figure:
     best = [epoch for epoch in epochs if epoch["best"]]
     for ax, key, color in ((above, "loss", SERIES[0]), (below, "validation", SERIES[1])):
         values = [_number(epoch[key]) for epoch in epochs]
-        marker = "o" if len(epochs) <= MOST_MARKERS else None
+        marker = "o" if len(epochs) <= MAX_MARKERS else None
         ax.plot(numbers, values, color=color, marker=marker, markersize=4, label=key)
         tidy(ax)
     _logarithmic(above.yaxis)
@@ -114,48 +113,34 @@ def lines(
     ax = figure.subplots()
     _draw(ax, series, list(series), log_x=log_x, log_y=log_y)
     ax.set(xlabel=x_label, ylabel=y_label)
-    ax.set_title(fill(title, LONGEST_TITLE), fontsize=12)
+    ax.set_title(fill(title, TITLE_WIDTH), fontsize=12)
     _legend(figure, [ax])
     return figure
 
 
-def panels(series: Mapping[str, Series], x_label: str, title: str, *, log: bool = False) -> Figure:
+def panels(series: Mapping[str, Series], x_label: str, title: str) -> Figure:
     """Returns a panel of lines for each entry; a label has one color in all of them.
 
     Args:
         series: name of the panel, the figure with its unit, to the series in it.
         x_label: with its unit, the same for all.
         title: of the figure.
-        log: whether all axes are logarithmic.
     """
     labels = list(dict.fromkeys(label for lines_of in series.values() for label in lines_of))
-    rows = -(-len(series) // ABREAST)
-    columns = min(len(series), ABREAST)
-    size = (4 * columns + 0.5, 3.2 * rows + 0.8 + 0.2 * _lines_below(labels))
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
-    for ax, (name, lines_of) in zip(axes, series.items(), strict=False):
-        _draw(ax, lines_of, labels, log_x=log, log_y=log)
+    figure, axes = _grid(len(series), PANELS_IN_A_ROW, (4, 3.2), labels, title)
+    for ax, (name, lines_of) in zip(axes, series.items(), strict=True):
+        _draw(ax, lines_of, labels)
         ax.set_title(name, fontsize=10)
         ax.set_xlabel(x_label, fontsize=9)
-    for ax in axes[len(series) :]:
-        ax.remove()
-    figure.suptitle(fill(title, LONGEST_TITLE * min(len(series), ABREAST)), fontsize=12)
-    _legend(figure, list(axes[: len(series)]))
+    _legend(figure, axes)
     return figure
 
 
 def growth(panels_of: Sequence[Panel], title: str) -> Figure:
     """Returns a panel for each figure and axis, all logarithmic, with the fitted powers in it."""
     labels = list(dict.fromkeys(label for panel in panels_of for label in panel.lines))
-    rows = -(-len(panels_of) // GROWTH_ABREAST)
-    columns = min(len(panels_of), GROWTH_ABREAST)
-    size = (3.6 * columns + 0.5, 3.0 * rows + 0.8 + 0.2 * _lines_below(labels))
-    figure = Figure(figsize=size, layout="constrained")
-    if not panels_of:
-        return figure
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
-    for ax, panel in zip(axes, panels_of, strict=False):
+    figure, axes = _grid(len(panels_of), GROWTH_PANELS_IN_A_ROW, (3.6, 3), labels, title)
+    for ax, panel in zip(axes, panels_of, strict=True):
         _draw(ax, panel.lines, labels, log_x=True, log_y=True)
         ax.set_title(panel.title, fontsize=10)
         ax.set_xlabel(panel.x_label, fontsize=9)
@@ -164,36 +149,50 @@ def growth(panels_of: Sequence[Panel], title: str) -> Figure:
         low, high = ax.get_ylim()
         # Room above the lines for their powers.
         ax.set_ylim(low, high * (high / low) ** (0.1 + 0.08 * len(powers)))
-    for ax in axes[len(panels_of) :]:
-        ax.remove()
-    figure.suptitle(fill(title, LONGEST_TITLE * columns), fontsize=12)
-    handles = {
-        label: line
-        for ax, panel in zip(axes, panels_of, strict=False)
-        for label, line in zip(panel.lines, ax.get_lines(), strict=True)
-    }
-    figure.legend(
-        list(handles.values()), list(handles), loc="outside lower left", fontsize=9, frameon=False
-    )
+    _legend(figure, axes)
     return figure
 
 
-def _draw(ax: Axes, series: Series, labels: Sequence[str], *, log_x: bool, log_y: bool) -> None:
+def _grid(
+    count: int, abreast: int, size: tuple[float, float], labels: Sequence[str], title: str
+) -> tuple[Figure, list[Axes]]:
+    """Returns a figure with `count` panels of a size in inches, and room for a legend below them."""
+    columns = min(count, abreast)
+    rows = -(-count // abreast)
+    height = size[1] * rows + 0.8 + 0.2 * _lines_below(labels)
+    figure = Figure(figsize=(size[0] * columns + 0.5, height), layout="constrained")
+    if not count:
+        return figure, []
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for ax in axes[count:]:
+        ax.remove()
+    figure.suptitle(fill(title, TITLE_WIDTH * columns), fontsize=12)
+    return figure, list(axes[:count])
+
+
+def _draw(
+    ax: Axes,
+    series: Series,
+    labels: Sequence[str],
+    *,
+    log_x: bool = False,
+    log_y: bool = False,
+) -> None:
     """Draws the series, each in the color of its place among `labels`."""
     for label, (x, y) in series.items():
         place = labels.index(label)
         ax.plot(
             list(x),
             list(y),
-            label=fill(label, LONGEST_LABEL),
+            label=fill(label, LABEL_WIDTH),
             color=SERIES[place % len(SERIES)],
-            marker=MARKERS[place % len(MARKERS)] if len(x) <= MOST_MARKERS else None,
+            marker=MARKERS[place % len(MARKERS)] if len(x) <= MAX_MARKERS else None,
             linestyle=("-", "--", ":")[place // len(SERIES) % 3],
             markersize=5,
         )
     at = sorted({float(value) for x, _ in series.values() for value in x})
     if log_x:
-        _logarithmic(ax.xaxis, at if len(at) <= MOST_TICKS else ())
+        _logarithmic(ax.xaxis, at if len(at) <= MAX_TICKS else ())
     elif all(value.is_integer() for value in at):
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if log_y:
@@ -220,7 +219,7 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
 
 
 def _lines_below(labels: Sequence[str]) -> int:
-    return sum(fill(label, LONGEST_LABEL).count("\n") + 1 for label in labels)
+    return sum(fill(label, LABEL_WIDTH).count("\n") + 1 for label in labels)
 
 
 def _number(value: float | None) -> float:

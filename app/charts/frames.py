@@ -17,11 +17,11 @@ from PIL import Image, ImageDraw, ImageFont
 from app.charts.maps import COLORS, MISSING
 from app.text import evenly_spaced
 
-MOST_FRAMES = 10
+MAX_FRAMES = 10
 ERRORS = "RdBu_r"
-PANEL = 224  # pixels, about, along the longer side of a frame in an animation
-GAP, LINE = 12, 20  # pixels between its panels and for a line of text
-PAUSE, REST = 300, 1500  # milliseconds that a frame stands, and the last one
+PANEL_PIXELS = 224  # pixels, about, along the longer side of a frame in an animation
+GAP, LINE_HEIGHT = 12, 20  # pixels between its panels and for a line of text
+FRAME_MS, LAST_FRAME_MS = 300, 1500
 
 
 def strips(
@@ -46,10 +46,10 @@ def strips(
     """
     views = [
         (", ".join(filter(None, (name, view.name))), view)
-        for name, seen, truth, guess in zip(names, past, observed, forecast, strict=True)
-        for view in _views(seen, truth, guess, channels)
+        for name, seen, truth, predicted in zip(names, past, observed, forecast, strict=True)
+        for view in _views(seen, truth, predicted, channels)
     ]
-    columns = min(max(past.shape[1], observed.shape[1]), MOST_FRAMES)
+    columns = min(max(past.shape[1], observed.shape[1]), MAX_FRAMES)
     height = min(max(past.shape[-2] / past.shape[-1], 0.4), 2.5)
     figure = Figure(figsize=(columns + 1.8, len(views) * (4 * height + 0.85)), layout="constrained")
     top = _largest_error([view for _, view in views])
@@ -93,7 +93,7 @@ def animation(
         format="GIF",
         save_all=True,
         append_images=frames[1:],
-        duration=[PAUSE] * (len(frames) - 1) + [REST],
+        duration=[FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS],
         loop=0,
     )
     return file.getvalue()
@@ -125,14 +125,14 @@ def _views(
     if count == 1:
         yield _View("", past[:, 0], observed[:, 0], forecast[:, 0], "gray", 1.0)
     elif count == 3:
-        seen, truth, guess = (np.moveaxis(each, 1, -1) for each in (past, observed, forecast))
-        yield _View("", seen, truth, guess, "gray", 1.0)
+        seen, truth, predicted = (np.moveaxis(each, 1, -1) for each in (past, observed, forecast))
+        yield _View("", seen, truth, predicted, "gray", 1.0)
     else:
         names = channels or [f"channel {at + 1}" for at in range(count)]
         for at, name in zip(range(count), names, strict=True):
-            seen, truth, guess = past[:, at], observed[:, at], forecast[:, at]
+            seen, truth, predicted = past[:, at], observed[:, at], forecast[:, at]
             top = float(np.fmax(seen.max(), truth.max())) or 1.0
-            yield _View(name, seen, truth, guess, COLORS, top)
+            yield _View(name, seen, truth, predicted, COLORS, top)
 
 
 def _largest_error(views: Sequence[_View]) -> float:
@@ -183,7 +183,7 @@ def _page(views: Sequence[_View], number: int, history: int, horizon: int) -> Im
     height, width = rows[0][0].shape[:2]
     size = (
         3 * width + 4 * GAP,
-        len(rows) * (height + LINE) + 2 * LINE + GAP,
+        len(rows) * (height + LINE_HEIGHT) + 2 * LINE_HEIGHT + GAP,
     )
     page = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(page)
@@ -192,16 +192,16 @@ def _page(views: Sequence[_View], number: int, history: int, horizon: int) -> Im
     text = f"input {number + 1} of {history}" if at < 0 else f"forecast {at + 1} of {horizon}"
     draw.text((GAP, GAP // 2), text, "black", font)
     for place, (view, row) in enumerate(zip(views, rows, strict=True)):
-        y = LINE + GAP // 2 + place * (height + LINE)
+        y = LINE_HEIGHT + GAP // 2 + place * (height + LINE_HEIGHT)
         for column, (label, panel) in enumerate(
             zip(("truth", "forecast", "error"), row, strict=True)
         ):
             x = GAP + column * (width + GAP)
             name = ", ".join(filter(None, (label, view.name)))
             draw.text((x, y + 2), name, "black", font)
-            page.paste(Image.fromarray(panel), (x, y + LINE))
+            page.paste(Image.fromarray(panel), (x, y + LINE_HEIGHT))
     foot = f"error from {-top:.2g} (blue) to {top:.2g} (red)"
-    draw.text((GAP, size[1] - LINE), foot, "black", font)
+    draw.text((GAP, size[1] - LINE_HEIGHT), foot, "black", font)
     return page
 
 
@@ -228,5 +228,5 @@ def _rgb(frame: np.ndarray, colors: str, low: float, high: float) -> np.ndarray:
 
 
 def _enlarged(panel: np.ndarray) -> np.ndarray:
-    times = max(1, round(PANEL / max(panel.shape[:2])))
+    times = max(1, round(PANEL_PIXELS / max(panel.shape[:2])))
     return panel.repeat(times, axis=0).repeat(times, axis=1)

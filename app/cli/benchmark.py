@@ -1,4 +1,4 @@
-"""`forecast benchmark`: networks on datasets, tables, costs and experiments."""
+"""`forecast benchmark`: networks on datasets, tables, costs, speed and experiments."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -6,69 +6,82 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import ERR, OUT
+from app.cli.options import ERR, OUT, names_in
 from data.errors import FlowcastError
+from forecasting.benchmarks import DATASETS
 from forecasting.networks import networks_help
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Networks on the benchmarks of the field: runs, tables, costs, experiments.",
+    help="Compare networks on the benchmarks of the field: runs, tables, costs, speed, experiments.",
 )
-
-NetworkOption = Annotated[
-    str,
-    typer.Option(help=networks_help() + "."),
-]
 ScaleOption = Annotated[
     str,
-    typer.Option(help="quick: minutes on two cores; paper: the published sizes, for a GPU."),
+    typer.Option(help="One of quick (minutes on two cores), paper (published sizes, for a GPU)."),
 ]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="A size of the network (patch=4), training.FIELD or data.FIELD; repeatable.",
+        help="Set a size of the network (patch=4), training.FIELD or data.FIELD. Repeatable.",
+        show_default="none",
     ),
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+DeviceOption = Annotated[str, typer.Option(help="Compute on this device: auto, cpu or cuda.")]
+PrecisionOption = Annotated[
+    str, typer.Option(help="Compute matrix products in float32 or bfloat16.")
+]
 
 
 @app.command()
 def run(
+    network: Annotated[str, typer.Option(help=f"Train this network. {networks_help()}.")],
     dataset: Annotated[
-        str, typer.Option(help="moving-mnist, kth, human36m, taxibj or simulated-city.")
-    ],
-    network: NetworkOption,
+        str,
+        typer.Option(
+            help=f"Train on one of {', '.join(DATASETS)}.",
+            show_default="array, an own file by --data",
+        ),
+    ] = "",
     scale: ScaleOption = "quick",
     settings: SetOption = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder of the dataset's files; datasets/NAME of the home by default."),
+        typer.Option(
+            metavar="PATH",
+            help="Read the dataset from this folder, or an own one from FILE.npz, .npy or .h5.",
+            show_default="datasets/NAME of the home",
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the results; benchmarks/... by default.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write the results here.", show_default="benchmarks/... of the home"
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of all chance.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31, help="Random seed of weights, batch order and data.")
+    ] = 0,
     device: DeviceOption = "auto",
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from where the run was last kept.")
+        bool, typer.Option("--resume", help="Continue the run from its checkpoint.")
     ] = False,
-    precision: Annotated[
-        str, typer.Option(help="Of matrix products in training: float32 or bfloat16.")
-    ] = "float32",
+    precision: PrecisionOption = "float32",
     compiled: Annotated[
-        bool,
-        typer.Option("--compile", help="Let torch compile the network first, which takes minutes."),
+        bool, typer.Option("--compile", help="Compile the network first, which takes minutes.")
     ] = False,
     recompute: Annotated[
-        bool, typer.Option("--recompute", help="Less memory for about a third more time.")
+        bool, typer.Option("--recompute", help="Use less memory and about a third more time.")
     ] = False,
 ) -> None:
-    """Trains a network on a dataset, selects on validation, tests, and writes a folder.
+    """Train a network on a dataset, select the epoch on validation, test it, write a folder.
 
-    In it: result.json, samples.png, samples.gif, learning-curve.png and the chosen weights. Ctrl-C
-    stops after the batch at hand; --resume goes on, with the same result.
+    It holds result.json, samples.png, samples.gif, learning-curve.png and the chosen weights. Ctrl-C
+    stops after the batch at hand; --resume continues, with the same result.
+
+    An own dataset is an array (frame, channel, y, x), or (sequence, frame, channel, y, x), in the order
+    of time: the only array of its file, or the one named "data".
     """
     from app.cli.progress import show_benchmark, stopping_on_interrupt
     from app.report.benchmark import result_lines, write_pictures
@@ -76,7 +89,9 @@ def run(
     from pipelines.benchmark import run
     from pipelines.benchmark.plan import plan
 
-    planned = plan(dataset, network, scale, _pairs(settings or []), seed)
+    if not dataset and data is None:
+        raise typer.BadParameter("name a dataset by --dataset, or an own file by --data FILE")
+    planned = plan(dataset or "array", network, scale, _pairs(settings), seed)
     try:
         computing = Computing(device, precision, compiled, recompute)
     except ValueError as error:
@@ -93,45 +108,60 @@ def run(
 @app.command()
 def table(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs.")],
-    csv: Annotated[Path | None, typer.Option(help="Write the table as CSV.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write the table as Markdown.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write the table as CSV.", show_default="none")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write the table as Markdown.", show_default="none")
+    ] = None,
 ) -> None:
-    """Joins the results of runs into one table, the published figures beside them, marked so."""
-    from data.files import atomic_write
+    """Join the results of runs into one table, with the published figures, marked as such."""
+    from data.files import write_text
     from pipelines.benchmark.table import as_csv, as_markdown
     from pipelines.benchmark.table import table as join
 
     joined = join(folders)
     for path, text in ((csv, as_csv(joined)), (markdown, as_markdown(joined))):
         if path is not None:
-            with atomic_write(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-            ERR.print(f"wrote {path}", markup=False)
+            write_text(path, text)
+            _wrote([path])
     OUT.print(as_markdown(joined), markup=False, end="")
 
 
 @app.command()
 def cost(
-    networks: Annotated[str, typer.Option(help="Names with commas between; all by default.")] = "",
-    along: Annotated[
-        str, typer.Option(help="What is varied: grid,history,horizon,cities; all by default.")
+    networks: Annotated[
+        str, typer.Option(metavar="NAMES", help="Measure these networks.", show_default="all")
     ] = "",
-    grids: Annotated[str, typer.Option(help="Sides of square frames.")] = "16,32,64,128",
+    along: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES", help="Vary grid, history, horizon or cities.", show_default="all"
+        ),
+    ] = "",
+    grids: Annotated[
+        str, typer.Option(metavar="SIDES", help="Vary the grid over square frames of these sides.")
+    ] = "16,32,64,128",
     scale: ScaleOption = "quick",
     history: Annotated[int, typer.Option(min=1, help="Frames seen where not varied.")] = 10,
     horizon: Annotated[int, typer.Option(min=1, help="Frames forecast where not varied.")] = 10,
-    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    precision: PrecisionOption = "float32",
     device: DeviceOption = "auto",
-    out: Annotated[Path | None, typer.Option(help="Folder for JSON, table and plot.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write JSON, table and plot to this folder.", show_default="none"
+        ),
+    ] = None,
 ) -> None:
-    """Measures how time and memory grow: with the grid, the frames seen and forecast, the cities.
+    """Measure how time and memory grow with the grid, the frames seen and forecast, the cities.
 
-    Networks stand side by side over grids; all else is for swinlstm-b on 32x32 cells. A round of
-    cities is what the scheduler does: each city's archive is read, its forecast made and stored.
+    All networks are measured over grids, the default one along the other axes, on 32x32 cells. A round
+    of cities is what the scheduler does: each archive is read, its forecast made and stored.
     """
     from app.report.benchmark import write_cost
     from forecasting.networks import NETWORKS
-    from pipelines.benchmark.growth import AXES, growth_markdown, growths
+    from pipelines.benchmark.cost import AXES, cost_markdown, costs
 
     try:
         sides = [int(side) for side in grids.split(",")]
@@ -142,9 +172,9 @@ def cost(
             f"--grids {grids!r} is no list like 32,64,128, each 4 or more"
         ) from error
     rows = []
-    for row in growths(
-        _names(along) or tuple(AXES),
-        _names(networks) or tuple(NETWORKS),
+    for row in costs(
+        names_in(along) or tuple(AXES),
+        names_in(networks) or tuple(NETWORKS),
         sides,
         scale=scale,
         history=history,
@@ -154,117 +184,134 @@ def cost(
     ):
         rows.append(row)
         ERR.print(f"{row.label} measured", markup=False)
-    OUT.print(growth_markdown(rows), markup=False, end="", soft_wrap=True)
+    OUT.print(cost_markdown(rows), markup=False, end="", soft_wrap=True)
     if out is not None:
-        for path in write_cost(out, rows):
-            ERR.print(f"wrote {path}", markup=False)
+        _wrote(write_cost(out, rows))
     _refuse([f"{row.label}: {row.failed}" for row in rows if row.failed])
 
 
 @app.command()
 def speed(
     parts: Annotated[
-        str, typer.Option(help="forecast,training,start,feed,prepare,evaluate; all by default.")
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Measure forecast, training, start, feed, prepare or evaluate.",
+            show_default="all",
+        ),
     ] = "",
     cases: Annotated[
         str,
-        typer.Option(help="p4w8 (the paper's for TaxiBJ), p2w4 (as for images); both by default."),
+        typer.Option(
+            metavar="NAMES",
+            help="Measure p4w8 (the paper's for TaxiBJ) or p2w4 (as for images).",
+            show_default="both",
+        ),
     ] = "",
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved rounds.")] = 5,
     threads: Annotated[
-        int, typer.Option(min=1, help="Of a process that has the machine for itself.")
+        int, typer.Option(min=1, help="Threads of a process that has the machine for itself.")
     ] = 2,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Everything tiny: a first look, no figures to quote.")
+        bool, typer.Option("--quick", help="Make everything tiny: no figures to quote.")
     ] = False,
     device: DeviceOption = "auto",
     out: Annotated[
-        Path | None, typer.Option(help="Folder for speed.json and its table; benchmarks/speed ...")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write speed.json and its table here.",
+            show_default="benchmarks/speed of the home",
+        ),
     ] = None,
 ) -> None:
-    """Measures speed and memory as ratios against plain references, side by side on this machine.
+    """Measure speed and memory as ratios to plain references, in turns on this machine.
 
     The reference for SwinLSTM is the same network in plain float32 PyTorch, as the paper draws it.
     """
+    from data.paths import benchmarks_folder
+    from forecasting.profiling.machine import machine
     from forecasting.training.hardware import pick_device
-    from pipelines.benchmark.speed.suite import (
-        SpeedPlan,
-        default_folder,
-        measure,
-        missed,
-        write_speed,
-    )
+    from pipelines.benchmark.speed.cases import SpeedPlan
+    from pipelines.benchmark.speed.harness import Figure, measure_case
+    from pipelines.benchmark.speed.table import missed, write_speed
 
     plan = SpeedPlan(
-        _names(parts),
-        _names(cases),
+        tuple(names_in(parts)),
+        tuple(names_in(cases)),
         rounds,
         0.05 if quick else 0.5,
         pick_device(device).type,
         1 if quick else threads,
         quick,
     )
-    machine, contests = measure(plan)
-    figures = []
-    for found in contests:
-        figures += found
-        ERR.print(f"{found[0].part}, {found[0].case}: measured", markup=False)
-    *paths, table = write_speed(out or default_folder(), plan, machine, figures)
-    OUT.print(table.read_text(encoding="utf-8"), markup=False, end="", soft_wrap=True)
+    found = machine(plan.device, plan.threads)
+    figures: list[Figure] = []
+    for case in plan.works():
+        figures += measure_case(case, plan.rounds, plan.seconds)
+        ERR.print(f"{case.part}, {case.case}: measured", markup=False)
+    paths = write_speed(out or benchmarks_folder() / "speed", plan, found, figures)
+    OUT.print(paths[-1].read_text(encoding="utf-8"), markup=False, end="", soft_wrap=True)
     for line in missed(figures):
         ERR.print(f"not reached: {line}", markup=False)
-    for path in (*paths, table):
-        ERR.print(f"wrote {path}", markup=False)
-    _refuse(
-        [f"{one.part}, {one.case}, {one.contender}: {one.failed}" for one in figures if one.failed]
-    )
+    _wrote(paths)
+    _refuse([f"{one.name}: {one.failed}" for one in figures if one.failed])
 
 
 @app.command()
 def experiment(
     name: Annotated[
-        str,
-        typer.Argument(help="cell, patch, reconstruction, gate, robustness or cost."),
+        str, typer.Argument(help="One of cell, patch, reconstruction, gate, robustness.")
     ],
     scale: ScaleOption = "quick",
     data: Annotated[
         list[str] | None,
-        typer.Option(metavar="DATASET=DIR", help="Where a dataset's files are; repeatable."),
+        typer.Option(
+            metavar="DATASET=DIR",
+            help="Read a dataset from this folder. Repeatable.",
+            show_default="datasets/NAME of the home",
+        ),
     ] = None,
     settings: SetOption = None,
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="Runs of each, seeds 0, 1 ...")] = 1,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=100, help="Make each run with the seeds 0, 1 ...")
+    ] = 1,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the outcome; benchmarks/experiments/... by default."),
+        typer.Option(
+            metavar="DIR",
+            help="Write the outcome here.",
+            show_default="benchmarks/experiments/... of the home",
+        ),
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Runs an experiment: its runs, a table and a plot. Runs that are finished are taken as they are.
+    """Run an experiment: its runs, a table and a plot. Finished runs are taken as they are.
 
-    A setting may be meant for the runs on one dataset: --set kth:data.size=64.
+    A setting may be for the runs on one dataset: --set kth:data.size=64.
     """
+    if name == "cost":  # its name before `benchmark cost` had all axes
+        ERR.print("experiment cost is now: forecast benchmark cost")
+        cost(along="grid", scale=scale, grids="32,64,128,256", device=device, out=out)
+        return
     from app.cli.progress import show_experiment, stopping_on_interrupt
     from app.report.benchmark import drawn, write_experiment
     from pipelines.benchmark.experiments import experiment as start
 
-    folders = {key: Path(value) for key, value in _pairs(data or []).items()}
+    folders = {key: Path(value) for key, value in _pairs(data).items()}
+    asked = _pairs(settings)
     with stopping_on_interrupt() as stop:
-        outcome = show_experiment(
-            drawn(
-                start(
-                    name,
-                    scale,
-                    data=folders,
-                    settings=_pairs(settings or []),
-                    seeds=seeds,
-                    out=out,
-                    device=device,
-                    stop=stop,
-                )
-            )
+        events = start(
+            *(name, scale),
+            data=folders,
+            settings=asked,
+            seeds=seeds,
+            out=out,
+            device=device,
+            stop=stop,
         )
-    for path in write_experiment(outcome):
-        ERR.print(f"wrote {path}", markup=False)
+        outcome = show_experiment(drawn(events))
+    _wrote(write_experiment(outcome))
     OUT.print((outcome.folder / "table.md").read_text(encoding="utf-8"), markup=False, end="")
 
 
@@ -273,13 +320,16 @@ def convert(
     source: Annotated[Path, typer.Argument(help="A file of torch.save: a bare state dict.")],
     target: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
     grid: Annotated[
-        str, typer.Option(help="Rows x columns of a frame, where the file does not tell.")
+        str,
+        typer.Option(
+            metavar="ROWSxCOLUMNS", help="Cells of a frame.", show_default="as the file says"
+        ),
     ] = "",
 ) -> None:
-    """Converts weights as the authors of SwinLSTM publish them to safetensors, to be loaded here.
+    """Convert weights that the authors of SwinLSTM publish to safetensors.
 
     The only place that opens a file of torch.save: with weights_only=True, which takes tensors and
-    plain containers and refuses every other object. Open none that you do not trust all the same.
+    plain containers and refuses every other object. Open only files that you trust all the same.
     """
     from data.city import parse_grid
     from forecasting.networks import write_network
@@ -291,16 +341,16 @@ def convert(
         raise typer.BadParameter(str(error)) from error
     done = convert_authors_weights(source, target, cells)
     OUT.print(
-        f"{target}: {done.network}, {done.parameters:,} parameters; the file also held "
-        f"{done.unused:,} that the authors' network never uses",
+        f"{target}: {done.network}, {done.parameters:,} parameters; left out {done.unused:,} that the "
+        f"authors' network never uses",
         markup=False,
     )
     OUT.print(write_network(done.network, done.config), markup=False)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    """Returns the names in a list with commas between."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def _wrote(paths: Sequence[Path]) -> None:
+    for path in paths:
+        ERR.print(f"wrote {path}", markup=False)
 
 
 def _refuse(failed: Sequence[str]) -> None:
@@ -311,10 +361,10 @@ def _refuse(failed: Sequence[str]) -> None:
         )
 
 
-def _pairs(texts: Iterable[str]) -> dict[str, str]:
+def _pairs(texts: Iterable[str] | None) -> dict[str, str]:
     """Returns `key=value` texts as a mapping."""
-    pairs = {}
-    for text in texts:
+    pairs: dict[str, str] = {}
+    for text in texts or ():
         key, equals, value = text.partition("=")
         if not key or not equals:
             raise typer.BadParameter(f"{text!r} is not of the form KEY=VALUE")

@@ -16,8 +16,7 @@ from forecasting.city.trees import TreesProgress
 from forecasting.training.interrupt import Stop
 from forecasting.training.loop import Batch, BatchSplit, CheckpointDue, Event
 from forecasting.training.state import Epoch
-from pipelines.benchmark.cost import Cost
-from pipelines.benchmark.experiments import Outcome, Started
+from pipelines.benchmark.experiments import Outcome, RunStarted
 from pipelines.benchmark.result import Finished
 from pipelines.train.city import FitStarted, TrainingEvent
 from pipelines.train.version import Trained
@@ -54,21 +53,17 @@ def show_benchmark(events: Iterator[Event | Finished]) -> Finished:
     raise AssertionError("a run ends with its result")
 
 
-def show_experiment(
-    events: Iterator[Started | Event | Finished | Cost | Outcome],
-) -> Outcome:
+def show_experiment(events: Iterator[RunStarted | Event | Finished | Outcome]) -> Outcome:
     """Shows how an experiment goes on; returns its outcome."""
     for event in _shown(events, lambda error: f"validation MSE {error:.2f}"):
         match event:
             case Outcome():
                 return event
-            case Started():
+            case RunStarted():
                 ERR.print(f"run {event.number} of {event.count}: {event.label}", markup=False)
             case Finished():
                 error = event.result["scores"]["mse"]["all"]
                 ERR.print(f"  MSE {error:.3f} on the test part: {event.folder}", markup=False)
-            case Cost():
-                ERR.print(f"{event.network} {event.side}x{event.side} measured", markup=False)
     raise AssertionError("an experiment ends with its outcome")
 
 

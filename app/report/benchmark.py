@@ -1,6 +1,5 @@
-"""The files that `forecast benchmark` draws beside the figures, and the lines that it prints."""
+"""The pictures that `forecast benchmark` draws beside the figures, and the lines that it prints."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,16 +10,15 @@ from matplotlib.figure import Figure
 
 from app.charts.curves import by_frame, growth, learning_curve, panels
 from app.charts.frames import animation, strips
-from data.files import atomic_write
+from data.files import atomic_write, write_json, write_text
 from forecasting.benchmarks.frame_metrics import METRICS
-from pipelines.benchmark.cost import Cost, Series
-from pipelines.benchmark.experiments import COST, COST_QUESTION, Outcome
-from pipelines.benchmark.growth import growth_markdown, growth_panels
-from pipelines.benchmark.result import Finished, finite
+from pipelines.benchmark.cost import Cost, cost_markdown, cost_panels
+from pipelines.benchmark.experiments import Outcome
+from pipelines.benchmark.result import Finished
 
 DOTS_PER_INCH = 110
 CURVE = "learning-curve.png"
-GROWTH_TITLE = "How time and memory grow; powers are fitted to all points of a line"
+COST_TITLE = "How time and memory grow; powers are fitted to all points of a line"
 
 
 def write_pictures(finished: Finished) -> None:
@@ -54,11 +52,11 @@ def result_lines(finished: Finished) -> Iterator[str]:
     for name, metric in METRICS.items():
         own, unchanged = (result[part][name]["all"] for part in ("scores", "persistence"))
         if own is not None:
-            yield f"  {metric.label}: {own:.4g} (the last frame again and again: {unchanged:.4g})"
+            yield f"  {metric.label}: {own:.4g} (persistence: {unchanged:.4g})"
     trained, fed = (machine[f"{part}_sequences_per_second"] for part in ("training", "feed"))
     if trained:
         yield (
-            f"  training took {trained:,.1f} sequences a second, the feed makes {fed:,.0f}: "
+            f"  training: {trained:,.1f} sequences a second; data loading: {fed:,.0f}, "
             f"{fed / trained:,.0f} times as many"
         )
     for note in result["data"]["notes"]:
@@ -69,30 +67,22 @@ def result_lines(finished: Finished) -> Iterator[str]:
 def write_cost(folder: Path, rows: Sequence[Cost]) -> list[Path]:
     """Writes costs as JSON, Markdown and a plot; returns the files."""
     paths = [folder / name for name in ("cost.json", "cost.md", "cost.png")]
-    texts = [json.dumps(finite([asdict(row) for row in rows]), indent=1), growth_markdown(rows)]
-    for path, text in zip(paths, texts, strict=False):
-        with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    _save(paths[2], growth(growth_panels(rows), GROWTH_TITLE))
+    write_json(paths[0], [asdict(row) for row in rows])
+    write_text(paths[1], cost_markdown(rows))
+    _save(paths[2], growth(cost_panels(rows), COST_TITLE))
     return paths
 
 
 def write_experiment(outcome: Outcome) -> list[Path]:
     """Draws the plot of an experiment; returns all files of its folder."""
     question = outcome.facts["question"]
-    if outcome.facts["experiment"] == COST:
-        figure = _cost_panels(outcome.series)
-    elif outcome.series:
+    if outcome.series:
         figure = panels(outcome.series, "strength", f"{question}\n(MSE of a frame)")
     else:
         means = {label: _mean(runs) for label, runs in outcome.results.items()}
         figure = by_frame(means, "mse", question)
     _save(outcome.folder / "plot.png", figure)
     return sorted(path for path in outcome.folder.iterdir() if not path.name.startswith("."))
-
-
-def _cost_panels(series: Mapping[str, Series]) -> Figure:
-    return panels(series, "side of the frame, cells", COST_QUESTION, log=True)
 
 
 def _mean(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -117,12 +117,12 @@ def peak_memory(device: torch.device) -> int:
     return peak_memory_of_process()
 
 
-def median_seconds(work: Callable[[], None], device: torch.device) -> float:
+def median_seconds(work: Callable[[], object], device: torch.device) -> float:
     """Returns the median time of `work`, done once to warm up and then for a second or so."""
     return statistics.median(timed(work, device))
 
 
-def timed(work: Callable[[], None], device: torch.device) -> list[float]:
+def timed(work: Callable[[], object], device: torch.device) -> list[float]:
     """Returns the seconds of `work`, again and again for a second or so, after a first time."""
     work()
     times: list[float] = []

@@ -8,10 +8,7 @@ from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
-import torch
-
-from forecasting.profiling import cost
-from forecasting.training.hardware import PRECISIONS
+from forecasting.profiling.memory import available_cores
 
 
 @dataclass(frozen=True)
@@ -45,12 +42,14 @@ def machine(device: str, threads: int) -> Machine:
         device: `cpu` or `cuda`.
         threads: of the CPU.
     """
+    import torch
+
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         peaks = pool.submit(_peaks, device, threads).result()
     return Machine(
         processor(),
-        cores(),
+        available_cores(),
         torch.cuda.get_device_name() if device == "cuda" else "cpu",
         threads,
         peaks,
@@ -62,12 +61,6 @@ def machine(device: str, threads: int) -> Machine:
     )
 
 
-def cores() -> int:
-    """Returns the cores that this process may use."""
-    usable = getattr(os, "sched_getaffinity", None)  # not on every system
-    return len(usable(0)) if usable else os.cpu_count() or 1
-
-
 def processor() -> str:
     """Returns the name of the CPU."""
     facts = Path("/proc/cpuinfo")
@@ -77,6 +70,11 @@ def processor() -> str:
 
 
 def _peaks(device: str, threads: int) -> dict[str, float]:
+    import torch
+
+    from forecasting.profiling import cost
+    from forecasting.training.hardware import PRECISIONS
+
     torch.set_num_threads(threads)
     place = torch.device(device)
     return {name: cost.matrix_peak(place, dtype) for name, dtype in PRECISIONS.items()}

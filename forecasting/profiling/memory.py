@@ -1,11 +1,12 @@
-"""Memory: what a process takes and took at most, in bytes. Needs no torch."""
+"""Memory and cores of this process; needs no torch."""
 
+import os
 import re
 import resource
 from contextlib import suppress
 from pathlib import Path
 
-STATUS, MEMORY = Path("/proc/self/status"), Path("/proc/meminfo")
+STATUS = Path("/proc/self/status")
 
 
 def peak_memory_of_process() -> int:
@@ -23,12 +24,10 @@ def begin_peak() -> int:
     return peak_memory_of_process() if known is None else known
 
 
-def available_memory() -> int | None:
-    """Returns the bytes that further processes may take, None where the system does not tell."""
-    if not MEMORY.exists():
-        return None
-    found = re.search(r"MemAvailable:\s+(\d+) kB", MEMORY.read_text())
-    return int(found[1]) * 1024 if found else None
+def available_cores() -> int:
+    """Returns the cores that this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def _status(key: str) -> int | None:

@@ -6,7 +6,6 @@ in the same order. Where the network is shown more, `maps` `(b, m, y, x)` and `n
 next frame stand between. The batch is the first dim of all and free.
 """
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -15,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+
+from forecasting.profiling.memory import available_cores
 
 SHOWN = ("maps", "numbers")
 """Inputs of a step that tell of the next frame."""
@@ -90,13 +91,6 @@ class OnnxRollout:
     @cached_property
     def _alone(self) -> Any:
         return session_of(self._model, 1)
-
-
-def available_cores() -> int:
-    """Returns the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def session_of(model: str | bytes, threads: int) -> Any:

@@ -6,7 +6,8 @@ import numpy as np
 
 from data.errors import FlowcastError
 from forecasting.onnx_export.graph import Graph
-from forecasting.rollout.onnx_rollout import available_cores, session_of
+from forecasting.profiling.memory import available_cores
+from forecasting.rollout.onnx_rollout import session_of
 
 TREES = "ai.onnx.ml:TreeEnsembleRegressor"
 TOLERANCE = 1e-4

@@ -1,30 +1,45 @@
-"""Benchmark of cost: time and memory of networks side by side, each in a process of its own."""
+"""Cost: how time and memory grow along an axis, each measurement in a process of its own."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 
-from data.errors import FlowcastError
-from forecasting.networks import NETWORKS, entry_of
+from data.errors import check_known
+from data.store.store import Store
+from forecasting.networks import DEFAULT, NETWORKS
 from forecasting.networks.base import Frames
 from forecasting.profiling import cost
+from forecasting.profiling.memory import begin_peak, peak_memory_of_process
 from forecasting.training.hardware import PRECISIONS, pick_device
 from pipelines.benchmark.plan import SCALES
+from pipelines.benchmark.speed.city import temporary_home
+from pipelines.forecast.live import forecast
+from pipelines.markdown_table import markdown_table
 
-REFERENCE = 64
-"""Side of the frames that the sizes of the networks are those for."""
-Series = dict[str, tuple[list[float], list[float]]]
-"""Lines to draw: x and y by label."""
+AXES = {
+    "grid": "cells of a frame",
+    "history": "frames that are seen",
+    "horizon": "frames that are forecast",
+    "cities": "cities, forecast one after the other",
+}
+"""What may be varied, and in what it is counted."""
+FRAMES, CITIES = (2, 4, 8, 16, 32), (1, 2, 4, 8, 16)
+SIDE, CITY_HORIZON, CITY_WEEKS = 32, 4, 5
+REFERENCE_SIDE = 64
+"""Side of the frames whose network size all grids have, so that the work grows and not the size."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one network takes on one grid.
+    """What one network takes.
 
     Attributes:
         network: key in `NETWORKS`.
@@ -34,10 +49,10 @@ class Cost:
         multiply_adds: of a forecast of one sequence.
         forecast_seconds: median, one sequence.
         training_seconds: median, one step on one sequence.
-        forecast_bytes: the most memory that building and forecasting took beyond what stood before.
+        forecast_bytes: peak memory of building and forecasting.
         training_bytes: the same with a training step.
         failed: why there are no figures, "" where there are.
-        axis: what is varied in the series that it is part of, key in `AXES` of `benchmark_growth`.
+        axis: that is varied, key in `AXES`.
         history: frames that are seen.
         horizon: frames that are forecast.
         cities: forecast one after the other; a forecast is then a round of them, stored.
@@ -52,8 +67,8 @@ class Cost:
     device: str
     parameters: int = 0
     multiply_adds: int = 0
-    forecast_seconds: float = float("nan")
-    training_seconds: float = float("nan")
+    forecast_seconds: float = math.nan
+    training_seconds: float = math.nan
     forecast_bytes: int = 0
     training_bytes: int = 0
     failed: str = ""
@@ -62,25 +77,41 @@ class Cost:
     horizon: int = 0
     cities: int = 1
     precision: str = "float32"
-    peak: float = float("nan")
-    forecast_share: float = float("nan")
-    training_share: float = float("nan")
+    peak: float = math.nan
+    forecast_share: float = math.nan
+    training_share: float = math.nan
 
     @property
     def label(self) -> str:
-        """Returns what was measured, for people."""
-        what = f"{self.network} {self.side}x{self.side}"
-        if self.axis == "grid":
-            return what
-        return f"{what}, {self.axis} {getattr(self, self.axis)}"
+        """What was measured, for people."""
+        varied = "" if self.axis == "grid" else f", {self.axis} {getattr(self, self.axis)}"
+        return f"{self.network} {self.side}x{self.side}{varied}"
 
     @property
     def size(self) -> float:
-        """Returns the number that is varied: cells of a frame, frames, cities."""
+        """The number that is varied: cells of a frame, frames, cities."""
         return float(self.side**2 if self.axis == "grid" else getattr(self, self.axis))
 
 
+FIGURES: dict[str, Callable[[Cost], float]] = {
+    "forecast, ms": lambda row: row.forecast_seconds * 1e3,
+    "training step, ms": lambda row: row.training_seconds * 1e3,
+    "memory to forecast, MiB": lambda row: row.forecast_bytes / 2**20,
+    "memory to train, MiB": lambda row: row.training_bytes / 2**20,
+}
+
+
+class Panel(NamedTuple):
+    """A figure against one axis: by network the sizes and the values, and how they grow."""
+
+    title: str
+    x_label: str
+    lines: dict[str, tuple[list[float], list[float]]]
+    exponents: dict[str, float]
+
+
 def costs(
+    along: Sequence[str],
     networks: Sequence[str],
     sides: Sequence[int],
     *,
@@ -90,144 +121,74 @@ def costs(
     device: str = "auto",
     precision: str = "float32",
 ) -> Iterator[Cost]:
-    """Measures each network on square frames of one channel and yields the figures one by one.
-
-    Every network has the patch and the widths that it has for frames of 64x64 cells, whatever the
-    grid, so that what grows is the work and not the size.
+    """Measures along each axis, on square frames of one channel, and yields the figures one by one.
 
     Args:
-        networks: keys in `NETWORKS`.
-        sides: cells along the side of the frames.
+        along: keys in `AXES`.
+        networks: keys in `NETWORKS`, for the axis `grid`; the other axes measure the default network,
+            `cities` a city's champion.
+        sides: cells along the side of the frames, for `grid`; elsewhere frames have 32x32 cells.
         scale: which size of the networks, `quick` or `paper`.
-        history: frames that they see.
-        horizon: frames that they forecast.
+        history: frames that are seen, where these are not varied.
+        horizon: frames that are forecast, where these are not varied.
         device: `auto`, `cpu`, `cuda`.
         precision: key in `PRECISIONS`.
 
     Raises:
-        FlowcastError: there is no such network or device.
+        FlowcastError: there is no such axis, network, scale, precision or device.
     """
-    check(networks, scale, precision)
-    place = pick_device(device)
-    for side in sides:
-        for name in networks:
-            blank = Cost(name, side, str(place), history=history, horizon=horizon)
-            yield measured(replace(blank, precision=precision), scale)
+    check_known("axis", along, AXES)
+    check_known("network", networks, NETWORKS)
+    check_known("scale", [scale], SCALES)
+    check_known("precision", [precision], PRECISIONS)
+    blank = Cost(
+        *(DEFAULT, SIDE, str(pick_device(device))),
+        history=history,
+        horizon=horizon,
+        precision=precision,
+    )
+    city = Cost(DEFAULT, SIDE, "cpu", axis="cities", horizon=CITY_HORIZON)
+    sizes: dict[str, Sequence[int]] = {"history": FRAMES, "horizon": FRAMES, "cities": CITIES}
+    for axis in AXES:
+        if axis in along and axis == "grid":
+            for side in sides:
+                for name in networks:
+                    yield measured(replace(blank, network=name, side=side), scale)
+        elif axis in along:
+            for size in sizes[axis]:
+                varied: dict[str, Any] = {"axis": axis, axis: size}
+                yield measured(replace(city if axis == "cities" else blank, **varied), scale)
 
 
-def check(networks: Sequence[str], scale: str, precision: str) -> None:
-    """Refuses what there is not.
-
-    Raises:
-        FlowcastError: there is no such network, scale or precision.
-    """
-    for name in networks:
-        entry_of(name)
-    if scale not in SCALES:
-        raise FlowcastError(f"there is no scale {scale!r}; there is {', '.join(SCALES)}")
-    if precision not in PRECISIONS:
-        raise FlowcastError(
-            f"there is no precision {precision!r}; there is {', '.join(PRECISIONS)}"
-        )
-
-
-def measured(
-    blank: Cost, scale: str, measure: Callable[[Cost, str, int], Cost] | None = None
-) -> Cost:
-    """Returns `blank` with its figures, measured in a process of its own, or why there are none.
-
-    Args:
-        blank: what to measure, and on what device.
-        scale: which size of the networks, `quick` or `paper`.
-        measure: what measures, given the threads as well; a network by itself if None.
-    """
+def measured(blank: Cost, scale: str) -> Cost:
+    """Returns `blank` with its figures, or with why there are none."""
+    measure = _city_round if blank.axis == "cities" else _network
     # A process of its own: the peak of memory is one figure for a whole process.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
-            threads = torch.get_num_threads()
-            return pool.submit(measure or _measure, blank, scale, threads).result()
+            return pool.submit(measure, blank, scale, torch.get_num_threads()).result()
         except (BrokenProcessPool, RuntimeError, MemoryError) as error:
             reason, *_ = str(error).splitlines() or ["out of memory"]
             return replace(blank, failed=reason)
 
 
-def cost_series(rows: Sequence[Cost]) -> dict[str, Series]:
-    """Returns what to draw of costs: by figure and network, the figure against the side of the grid."""
-    figures: dict[str, Callable[[Cost], float]] = {
-        "forecast, ms": lambda row: row.forecast_seconds * 1e3,
-        "training step, ms": lambda row: row.training_seconds * 1e3,
-        "memory to train, MiB": lambda row: row.training_bytes / 2**20,
-        "multiply-adds, G": lambda row: row.multiply_adds / 1e9,
-    }
-    good = [row for row in rows if not row.failed]
-    return {
-        panel: {
-            name: (
-                [float(row.side) for row in good if row.network == name],
-                [figure(row) for row in good if row.network == name],
-            )
-            for name in dict.fromkeys(row.network for row in good)
-        }
-        for panel, figure in figures.items()
-    }
-
-
-def cost_markdown(rows: Sequence[Cost]) -> str:
-    """Returns costs as a table."""
-    lines = [
-        "| network | grid | device | parameters | multiply-adds, G | forecast, ms | training step, ms "
-        "| memory to forecast, MiB | memory to train, MiB |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        start = f"| {row.network} | {row.side}x{row.side} | {row.device} "
-        if row.failed:
-            lines.append(f"{start}| failed: {row.failed} ||||||")
-            continue
-        lines.append(
-            f"{start}| {row.parameters:,} | {row.multiply_adds / 1e9:.3f} "
-            f"| {row.forecast_seconds * 1e3:.1f} | {row.training_seconds * 1e3:.1f} "
-            f"| {row.forecast_bytes / 2**20:.0f} | {row.training_bytes / 2**20:.0f} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def growth(sides: Sequence[float], values: Sequence[float]) -> float:
-    """Returns how a figure grows with the number of cells: see `exponent`."""
-    return exponent([side**2 for side in sides], values)
-
-
-def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """Returns how values grow with sizes: the exponent fitted to their logarithms.
-
-    1 is proportional to the size, 2 to its square; nan with fewer than two figures.
-    """
-    known = [(size, value) for size, value in zip(sizes, values, strict=True) if value > 0]
-    if len(known) < 2:
-        return float("nan")
-    logarithms, figures = np.log(np.asarray(known, dtype=float)).T
-    return float(np.polyfit(logarithms, figures, 1)[0])
-
-
-def _measure(blank: Cost, scale: str, threads: int) -> Cost:
+def _network(blank: Cost, scale: str, threads: int) -> Cost:
     torch.set_num_threads(threads)
-    place = torch.device(blank.device)
-    frames = Frames(1, (blank.side, blank.side), blank.history, blank.horizon)
-    config_class = NETWORKS[blank.network].config
-    usual = replace(frames, grid=(REFERENCE, REFERENCE))
-    sized = config_class.paper(usual) if scale == "paper" else config_class.quick(usual)
-    config = replace(sized, grid=frames.grid)
+    place, low = torch.device(blank.device), PRECISIONS[blank.precision]
+    frames = Frames(1, (REFERENCE_SIDE, REFERENCE_SIDE), blank.history, blank.horizon)
+    sizes = NETWORKS[blank.network].config
+    config = sizes.paper(frames) if scale == "paper" else sizes.quick(frames)
+    frames = replace(frames, grid=(blank.side, blank.side))
+    config = replace(config, grid=frames.grid)
     before = cost.peak_memory(place)
     network = NETWORKS[blank.network].build(config).to(place)
-    past, horizon = cost.seen(config, frames, 1, place), frames.horizon
-    low = PRECISIONS[blank.precision]
+    past, horizon = cost.seen(config, frames, 1, place), blank.horizon
     with torch.autocast(place.type, low, enabled=low != torch.float32):
         forecast = cost.forecast_seconds(network, past, horizon)
         forecast_bytes = cost.peak_memory(place) - before
         training = cost.training_seconds(network, past, horizon)
         training_bytes = cost.peak_memory(place) - before
-    peak = cost.matrix_peak(place, low)
-    work = cost.multiply_adds(network, past, horizon)
+    peak, work = cost.matrix_peak(place, low), cost.multiply_adds(network, past, horizon)
     return replace(
         blank,
         device=torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
@@ -241,3 +202,111 @@ def _measure(blank: Cost, scale: str, threads: int) -> Cost:
         forecast_share=work / forecast / peak,
         training_share=cost.training_multiply_adds(network, past, horizon) / training / peak,
     )
+
+
+def _city_round(blank: Cost, scale: str, threads: int) -> Cost:
+    """Returns what a scheduled round takes: each city's archive read, forecast made and stored."""
+    torch.set_num_threads(threads)
+    cities = temporary_home(blank.cities, blank.side, CITY_WEEKS)
+    store = Store()
+    before = begin_peak()
+
+    def work() -> None:
+        for city in cities:
+            forecast(store, city, blank.horizon)
+
+    seconds = cost.median_seconds(work, torch.device("cpu"))
+    memory = max(0, peak_memory_of_process() - before)
+    return replace(blank, forecast_seconds=seconds, forecast_bytes=memory)
+
+
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """Returns how values grow with sizes: the exponent fitted to their logarithms.
+
+    1 is proportional to the size, 2 to its square; nan with fewer than two figures.
+    """
+    known = [(size, value) for size, value in zip(sizes, values, strict=True) if value > 0]
+    if len(known) < 2:
+        return math.nan
+    logarithms, figures = np.log(np.asarray(known, dtype=float)).T
+    return float(np.polyfit(logarithms, figures, 1)[0])
+
+
+def cost_panels(rows: Sequence[Cost]) -> list[Panel]:
+    """Returns what to draw: each figure against each axis, where there is one."""
+    panels = []
+    for axis, x_label in AXES.items():
+        for title, figure in FIGURES.items():
+            lines: dict[str, tuple[list[float], list[float]]] = {}
+            for row in rows:
+                if row.axis == axis and not row.failed and figure(row) > 0:
+                    sizes, values = lines.setdefault(row.network, ([], []))
+                    sizes.append(row.size)
+                    values.append(figure(row))
+            if lines:
+                grown = {name: exponent(*line) for name, line in lines.items()}
+                panels.append(Panel(title, x_label, lines, grown))
+    return panels
+
+
+def cost_markdown(rows: Sequence[Cost]) -> str:
+    """Returns the figures axis by axis, the share of the matrix peak, and the fitted exponents."""
+    by_axis = {axis: [row for row in rows if row.axis == axis] for axis in AXES}
+    parts = [_figures(axis, of_axis) for axis, of_axis in by_axis.items() if of_axis]
+    known = [row for row in rows if math.isfinite(row.peak)]
+    if known:
+        parts.append(
+            f"Part of the matrix peak that one sequence reaches, in {known[0].precision}; the peak was "
+            f"{max(2 * row.peak for row in known) / 1e9:,.0f} GFLOP/s at most.\n"
+        )
+        shares = [
+            {
+                "network": row.network,
+                "grid": f"{row.side}x{row.side}",
+                "history": row.history,
+                "horizon": row.horizon,
+                "forecast": f"{row.forecast_share:.0%}",
+                "training step": f"{row.training_share:.0%}",
+            }
+            for row in known
+        ]
+        parts.append(markdown_table(pd.DataFrame(shares), ["grid"]))
+    powers = [
+        {
+            "figure": panel.title.partition(",")[0],
+            "with": panel.x_label,
+            "network": name,
+            "power": f"{_power(panel.exponents[name])} ({_power(exponent(sizes[-2:], values[-2:]))})",
+        }
+        for panel in cost_panels(rows)
+        for name, (sizes, values) in panel.lines.items()
+    ]
+    if powers:
+        parts.append(
+            "How a figure grows, as a power of what is varied: fitted to all sizes (and between the two "
+            "largest, where a constant part weighs least).\n"
+        )
+        parts.append(markdown_table(pd.DataFrame(powers), ["with", "network"]))
+    return "\n".join(parts)
+
+
+def _figures(axis: str, rows: Sequence[Cost]) -> str:
+    """Returns the table of an axis; a failure stands where its first figure would."""
+    lines = []
+    for row in rows:
+        line: dict[str, object] = {"network": row.network, "grid": f"{row.side}x{row.side}"}
+        line |= {"device": row.device} if axis == "grid" else {AXES[axis]: f"{row.size:g}"}
+        line["parameters"] = f"{row.parameters:,}" if row.parameters else ""
+        work = f"{row.multiply_adds / 1e9:.3f}" if row.multiply_adds else ""
+        line["multiply-adds, G"] = work
+        for title, figure in FIGURES.items():
+            line[title] = f"{figure(row):,.1f}" if figure(row) > 0 else ""
+        if row.failed:
+            line["forecast, ms"] = f"failed: {row.failed}"
+        lines.append(line)
+    frame = pd.DataFrame(lines)
+    return markdown_table(frame.loc[:, (frame != "").any()], ["grid", "device"])
+
+
+def _power(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "-"

@@ -1,4 +1,4 @@
-"""The plan of a benchmark run: what was asked for, laid over the sizes and recipes of a scale."""
+"""The plan of a benchmark run: a dataset, a network, a scale, and the settings laid over them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from data.errors import FlowcastError
+from data.errors import FlowcastError, check_known
 from data.paths import benchmarks_folder, dataset_folder
 from forecasting.benchmarks import DATASETS
 from forecasting.benchmarks.config import DatasetConfig
@@ -18,19 +18,19 @@ from forecasting.networks.base import NetworkConfig
 from forecasting.training.state import TrainingConfig
 
 SCALES = ("quick", "paper")
-FOLLOWING = {
+SET_ELSEWHERE = {
     "channels": "choose another dataset",
     "grid": "choose another dataset, or data.size or data.grid where it has one",
     "history": "set data.history",
     "training.history": "set data.history",
     "training.horizon": "set data.horizon",
 }
-QUICK_RECIPE = {"epochs": 6, "batch": 4}
+QUICK_TRAINING = {"epochs": 6, "batch": 4}
 """The same for all networks: few windows make for many steps only in small batches."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """All that the result of a run follows from, but for the files of the dataset.
 
     Attributes:
@@ -40,7 +40,7 @@ class Plan:
         data: configuration of the dataset.
         sizes: of the network, field to text, laid over those of the scale.
         training: configuration of the training.
-        settings: what was asked for beside the scale, as `key=value`.
+        settings: that were named, as `key=value`.
     """
 
     dataset: str
@@ -53,7 +53,7 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """A name for its folder and for tables."""
+        """A name for its folder."""
         return "-".join([self.network, self.scale, *self.settings, f"seed={self.training.seed}"])
 
 
@@ -63,7 +63,7 @@ def plan(
     scale: str = "quick",
     settings: Mapping[str, str] | None = None,
     seed: int = 0,
-) -> Plan:
+) -> RunPlan:
     """Returns the plan of a run.
 
     Args:
@@ -71,56 +71,53 @@ def plan(
         network: key in `NETWORKS`.
         scale: `quick` or `paper`.
         settings: field to text: `patch` of the network, `training.epochs`, `data.horizon`.
-        seed: of weights, order and, where sequences are drawn, of those.
+        seed: of weights, batch order and, where sequences are drawn, of those.
 
     Raises:
         FlowcastError: there is no such dataset, network, scale or field.
     """
-    for word, key, known in (
-        ("dataset", dataset, DATASETS),
-        ("network", network, NETWORKS),
-        ("scale", scale, SCALES),
-    ):
-        if key not in known:
-            raise FlowcastError(f"there is no {word} {key!r}; there is {', '.join(known)}")
+    check_known("dataset", [dataset], DATASETS)
+    check_known("network", [network], NETWORKS)
+    check_known("scale", [scale], SCALES)
     settings = settings or {}
     for key in settings:
+        if key in SET_ELSEWHERE:
+            raise FlowcastError(f"{key} follows from the dataset; {SET_ELSEWHERE[key]}")
         if "." in key and not key.startswith(("data.", "training.")):
             raise FlowcastError(
                 f"there is no setting {key!r}; write a size of the network as patch=4, others as "
                 f"training.FIELD=VALUE or data.FIELD=VALUE"
             )
+    if "training.seed" in settings:
+        raise FlowcastError("the seed is set by --seed")
     data_class = DATASETS[dataset].config
     data = data_class.paper() if scale == "paper" else data_class.quick()
     data = overridden(data, _of(settings, "data."))
-    recipe = NETWORKS[network].paper_training if scale == "paper" else QUICK_RECIPE
-    training = TrainingConfig(**{**recipe, "seed": seed})
+    published = NETWORKS[network].paper_training if scale == "paper" else QUICK_TRAINING
+    training = TrainingConfig(**{**published, "seed": seed})
     training = dataclasses.replace(training, history=data.history, horizon=data.horizon)
     training = overridden(training, _of(settings, "training."))
     sizes = {key: text for key, text in settings.items() if "." not in key}
-    for key, way_out in FOLLOWING.items():
-        if key in settings:
-            raise FlowcastError(f"{key} follows from the dataset; {way_out}")
-    if "training.seed" in settings:
-        raise FlowcastError("the seed is set by --seed")
-    parsed(NETWORKS[network].config, sizes)  # What is wrong is told before the data are read.
+    parsed(NETWORKS[network].config, sizes)  # Wrong sizes are refused before the data are read.
     named = tuple(f"{key}={text}" for key, text in sorted(settings.items()))
-    return Plan(dataset, network, scale, data, sizes, training, named)
+    return RunPlan(dataset, network, scale, data, sizes, training, named)
 
 
-def default_folder(chosen: Plan, precision: str = "float32") -> Path:
-    """Returns the folder that a run is written to where none is named."""
+def default_folder(chosen: RunPlan, precision: str = "float32", data: Path | None = None) -> Path:
+    """Returns the folder that a run is written to where none is named; runs on a file by its name."""
     name = chosen.name if precision == "float32" else f"{chosen.name}-{precision}"
-    return benchmarks_folder() / chosen.dataset / name
+    dataset = data.stem if data is not None and data.is_file() else chosen.dataset
+    return benchmarks_folder() / dataset / name
 
 
-def open_task(chosen: Plan, data: Path | None, device: torch.device) -> Task:
+def open_task(chosen: RunPlan, data: Path | None, device: torch.device) -> Task:
     """Returns the task of a plan, read from `data` or from the home's folder for the dataset."""
-    folder = data or dataset_folder(chosen.dataset)
-    return DATASETS[chosen.dataset].open(chosen.data, folder, device)
+    return DATASETS[chosen.dataset].open(
+        chosen.data, data or dataset_folder(chosen.dataset), device
+    )
 
 
-def network_config(chosen: Plan, task: Task) -> NetworkConfig:
+def network_config(chosen: RunPlan, task: Task) -> NetworkConfig:
     """Returns the network's configuration for the task's frames."""
     config_class = NETWORKS[chosen.network].config
     size = config_class.paper if chosen.scale == "paper" else config_class.quick
@@ -129,6 +126,4 @@ def network_config(chosen: Plan, task: Task) -> NetworkConfig:
 
 def _of(settings: Mapping[str, str], prefix: str) -> dict[str, str]:
     """Returns the settings that begin with `prefix`, without it."""
-    return {
-        key.removeprefix(prefix): text for key, text in settings.items() if key.startswith(prefix)
-    }
+    return {key[len(prefix) :]: text for key, text in settings.items() if key.startswith(prefix)}

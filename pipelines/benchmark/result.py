@@ -1,4 +1,4 @@
-"""The result of a benchmark run: the chosen epoch tested, measured and kept in a folder."""
+"""The result of a benchmark run: the chosen epoch tested, measured and written to a folder."""
 
 import json
 import zipfile
@@ -10,23 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import nn
 
 from data.errors import FlowcastError
-from data.files import atomic_write
+from data.files import atomic_write, json_safe, write_json
 from forecasting.benchmarks.scoring import persistence, predictor, score
 from forecasting.benchmarks.task import Task
 from forecasting.networks import NETWORKS, config_of
 from forecasting.profiling import cost
-from forecasting.training.batches import WindowSource
 from forecasting.training.checkpoint import FORMER
 from forecasting.training.hardware import Computing
 from forecasting.training.state import TrainingState
-from pipelines.benchmark.plan import Plan, network_config
+from pipelines.benchmark.plan import RunPlan, network_config
 
-RESULT, WEIGHTS, SAMPLED = "result.json", "weights.safetensors", "samples.npz"
+RESULT, WEIGHTS, SAMPLES = "result.json", "weights.safetensors", "samples.npz"
 FORMAT = 1
-SAMPLES = 3
+SAMPLE_COUNT = 3
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Finished:
     """A run that is done.
 
     Attributes:
-        folder: that holds its files.
+        folder: with its files.
         result: content of `result.json`.
         samples: `past`, `observed` and `forecast` of some test windows, each `(n, t, c, y, x)`.
     """
@@ -82,7 +81,7 @@ def load_network(folder: Path, device: torch.device) -> nn.Module:
 
 
 def read_finished(folder: Path, facts: dict[str, str]) -> Finished:
-    """Returns the finished run that a folder holds, if it is the one meant."""
+    """Returns the finished run in a folder, if it was made of the same `facts`."""
     result = read_result(folder)
     for key, value in facts.items():
         if result.get("facts", {}).get(key, FORMER.get(key)) != value:
@@ -90,17 +89,17 @@ def read_finished(folder: Path, facts: dict[str, str]) -> Finished:
                 f"{folder} holds a finished run of another {key}; name another folder by --out"
             )
     try:
-        with np.load(folder / SAMPLED) as samples:
+        with np.load(folder / SAMPLES) as samples:
             return Finished(folder, result, dict(samples))
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise FlowcastError(
-            f"{folder / SAMPLED} cannot be read ({error}); remove {folder} and run it again"
+            f"{folder / SAMPLES} cannot be read ({error}); remove {folder} and run it again"
         ) from error
 
 
 def finish(
     folder: Path,
-    chosen: Plan,
+    chosen: RunPlan,
     task: Task,
     state: TrainingState,
     facts: dict[str, str],
@@ -112,10 +111,18 @@ def finish(
     network.load_state_dict(state.best)
     device = next(network.parameters()).device
     trained = cost.peak_memory(device)
-    scores, unchanged = score(predictor(network), task.test), score(persistence, task.test)
-    config = network_config(chosen, task)
-    one = cost.seen(config, task.frames, 1, device)
-    horizon = task.frames.horizon
+    config, horizon = network_config(chosen, task), task.frames.horizon
+    # Test windows to draw, evenly spaced, the same in every run.
+    count = min(SAMPLE_COUNT, len(task.test))
+    sampled = torch.arange(count) * len(task.test) // count
+    past, observed, *_ = task.test.take(sampled)
+
+    def sequences_per_second(batch: int) -> float:
+        past = cost.seen(config, task.frames, batch, device)
+        return batch / cost.forecast_seconds(network, past, horizon)
+
+    batch = state.config.batch
+    index = torch.arange(batch) % len(task.train)
     result: dict[str, Any] = {
         "format": FORMAT,
         "dataset": chosen.dataset,
@@ -136,71 +143,37 @@ def finish(
         "horizon": horizon,
         "seed": state.config.seed,
         "parameters": cost.parameters(network),
-        "multiply_adds": cost.multiply_adds(network, one, horizon),
+        "multiply_adds": cost.multiply_adds(
+            network, cost.seen(config, task.frames, 1, device), horizon
+        ),
         "epochs": [
             {key: value for key, value in asdict(epoch).items() if key != "seconds"}
             for epoch in state.history
         ],
         "chosen_epoch": max(epoch.number for epoch in state.history if epoch.best),
-        "scores": scores,
-        "persistence": unchanged,
-        "samples": _shown(task).tolist(),
+        "scores": score(predictor(network), task.test),
+        "persistence": score(persistence, task.test),
+        "samples": sampled.tolist(),
         "facts": facts,
         "machine": {
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "computing": asdict(computing),
-            "sequences_per_second": {
-                str(batch): batch
-                / cost.forecast_seconds(
-                    network, cost.seen(config, task.frames, batch, device), horizon
-                )
-                for batch in (1, 16)
-            },
+            "sequences_per_second": {str(one): sequences_per_second(one) for one in (1, 16)},
             "training_sequences_per_second": speed,
-            "feed_sequences_per_second": _feed_rate(task, state.config.batch, device),
+            "feed_sequences_per_second": batch
+            / cost.median_seconds(lambda: task.train.take(index), device),
             "peak_memory_bytes": trained,
             "training_seconds": state.history[-1].seconds,
         },
     }
-    samples = _samples(network, task.test, _shown(task))
+    forecast = predictor(network)(past, observed.shape[1])
+    arrays = {"past": past, "observed": observed, "forecast": forecast}
+    samples = {name: value.cpu().numpy() for name, value in arrays.items()}
     with atomic_write(folder / WEIGHTS) as temporary:
         temporary.write_bytes(save({key: value.contiguous() for key, value in state.best.items()}))
-    with atomic_write(folder / SAMPLED) as temporary:
+    with atomic_write(folder / SAMPLES) as temporary:
         np.savez_compressed(temporary, allow_pickle=False, **samples)
-    with atomic_write(folder / RESULT) as temporary:
-        temporary.write_text(json.dumps(finite(result), indent=1), encoding="utf-8")
-    return Finished(folder, finite(result), samples)
-
-
-def _shown(task: Task) -> Tensor:
-    """Returns which test windows are drawn: some, evenly spread, the same in every run."""
-    count = min(SAMPLES, len(task.test))
-    return torch.arange(count) * len(task.test) // count
-
-
-def _samples(network: nn.Module, windows: WindowSource, chosen: Tensor) -> dict[str, np.ndarray]:
-    past, future = windows.take(chosen)
-    forecast = predictor(network)(past, future.shape[1])
-    arrays = {"past": past, "observed": future, "forecast": forecast}
-    return {name: value.cpu().numpy() for name, value in arrays.items()}
-
-
-def _feed_rate(task: Task, batch: int, device: torch.device) -> float:
-    """Returns the sequences a second that the feed makes."""
-    index = torch.arange(batch) % len(task.train)
-
-    def take() -> None:
-        task.train.take(index)
-
-    return batch / cost.median_seconds(take, device)
-
-
-def finite(value: Any) -> Any:
-    """Returns a value for JSON, None in place of what is no finite number."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    write_json(folder / RESULT, result)
+    return Finished(folder, json_safe(result), samples)

@@ -1,8 +1,8 @@
-"""Benchmark: dataset -> task -> network, trained and selected -> scores on the test part -> a folder.
+"""A benchmark run: dataset -> task -> network, trained and selected -> tested -> a folder.
 
-The folder of a run holds `result.json`, `weights.safetensors` (of the chosen epoch), `samples.npz`
-(some test windows with their forecasts) and, until the result stands, `checkpoint.safetensors`. All
-figures but those under `machine` follow from the settings and the seed.
+The folder holds `result.json`, `weights.safetensors` (of the chosen epoch), `samples.npz` (some test
+windows with their forecasts) and, until the result stands, `checkpoint.safetensors`. All figures but those
+under `machine` follow from the settings and the seed.
 """
 
 import json
@@ -26,14 +26,14 @@ from forecasting.training.hardware import Computing, pick_device
 from forecasting.training.interrupt import heeded
 from forecasting.training.loop import Batch, CheckpointDue, Event, fit
 from forecasting.training.state import Epoch, TrainingState
-from pipelines.benchmark.plan import Plan, default_folder, network_config, open_task
+from pipelines.benchmark.plan import RunPlan, default_folder, network_config, open_task
 from pipelines.benchmark.result import RESULT, Finished, finish, read_finished
 
 CHECKPOINT = "checkpoint.safetensors"
 
 
 def run(
-    chosen: Plan,
+    chosen: RunPlan,
     data: Path | None = None,
     out: Path | None = None,
     *,
@@ -45,10 +45,10 @@ def run(
 
     Args:
         chosen: by `plan`.
-        data: folder of the dataset's files; `datasets/NAME` in the home if None.
+        data: folder or file of the dataset; `datasets/NAME` in the home if None.
         out: folder of the run; `default_folder` if None.
         computing: device and precision; another precision makes another run.
-        resume: go on with the run that `out` holds, from where it was last kept.
+        resume: continue the run in `out` from its checkpoint.
         stop: once set, the run ends after the step at hand; it can be resumed.
 
     Raises:
@@ -57,7 +57,7 @@ def run(
     """
     computing = computing or Computing()
     place = pick_device(computing.device)
-    folder = out or default_folder(chosen, computing.precision)
+    folder = out or default_folder(chosen, computing.precision, data)
     _check_folder(folder, resume)
     task = open_task(chosen, data, place)
     config = network_config(chosen, task)
@@ -73,11 +73,11 @@ def run(
             return _build(chosen.network, config)
 
         if resume and (folder / CHECKPOINT).exists():
-            anew = "name another folder by --out, or remove that one"
-            state = load_checkpoint(folder / CHECKPOINT, build, place, facts, anew)
+            way_out = "name another folder by --out, or remove that one"
+            state = load_checkpoint(folder / CHECKPOINT, build, place, facts, way_out)
         else:
             state = TrainingState.start(build, chosen.training, place)
-        speed = _Speed()
+        seconds, sequences, before = 0.0, 0, None  # between the batches of an epoch
         events = fit(
             state,
             task.train,
@@ -88,14 +88,18 @@ def run(
         for event in heeded(events, stop):
             if isinstance(event, Epoch | CheckpointDue):
                 save_checkpoint(folder / CHECKPOINT, state, facts)
-            speed.see(event)
+            now = (time.perf_counter(), event.done) if isinstance(event, Batch) else None
+            if now and before:
+                seconds, sequences = seconds + now[0] - before[0], sequences + now[1] - before[1]
+            before = now
             yield event
         if stop is not None and stop.is_set():
             raise FlowcastError(
                 f"stopped after {len(state.history)} finished epochs, which are kept, and {state.step} steps "
                 f"of the next; the same command goes on (that of a single run with --resume)"
             )
-        finished = finish(folder, chosen, task, state, facts, computing, speed.rate())
+        speed = sequences / seconds if seconds else None
+        finished = finish(folder, chosen, task, state, facts, computing, speed)
         (folder / CHECKPOINT).unlink(missing_ok=True)
         yield finished
 
@@ -108,41 +112,22 @@ def _build(name: str, config: NetworkConfig) -> nn.Module:
         raise FlowcastError(f"{name} cannot be built with these settings: {reason}") from error
 
 
-class _Speed:
-    """Counts the seconds and sequences between the batches of an epoch: training without validation."""
-
-    def __init__(self) -> None:
-        self.seconds, self.sequences = 0.0, 0
-        self._before: tuple[float, int] | None = None
-
-    def see(self, event: Event) -> None:
-        now = time.perf_counter()
-        if not isinstance(event, Batch):
-            self._before = None
-            return
-        if self._before is not None:
-            self.seconds += now - self._before[0]
-            self.sequences += event.done - self._before[1]
-        self._before = (now, event.done)
-
-    def rate(self) -> float | None:
-        return self.sequences / self.seconds if self.seconds else None
-
-
 def _check_folder(folder: Path, resume: bool) -> None:
     """Refuses to write over another run."""
-    if not resume and (folder / RESULT).exists():
-        raise FlowcastError(
-            f"{folder} holds a finished run; add --resume to show it, or name another by --out"
-        )
-    if not resume and (folder / CHECKPOINT).exists():
-        raise FlowcastError(
-            f"{folder} holds an unfinished run; add --resume to go on with it, or name another by --out"
-        )
+    for name, state, way in (
+        (RESULT, "a finished", "show it"),
+        (CHECKPOINT, "an unfinished", "continue it"),
+    ):
+        if not resume and (folder / name).exists():
+            raise FlowcastError(
+                f"{folder} holds {state} run; add --resume to {way}, or name another by --out"
+            )
 
 
-def _facts(chosen: Plan, task: Task, config: NetworkConfig, computing: Computing) -> dict[str, str]:
-    """Returns what must be the same for a run to be gone on with."""
+def _facts(
+    chosen: RunPlan, task: Task, config: NetworkConfig, computing: Computing
+) -> dict[str, str]:
+    """Returns what must be the same for a run to be resumed."""
     training = asdict(chosen.training)
     # As in runs from before there was a choice.
     if not training["average"]:

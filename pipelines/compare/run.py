@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 import xarray as xr
 
@@ -34,8 +35,7 @@ from data.files import atomic_write, exclusive_lock
 from forecasting.backtest import backtest, pieces
 from forecasting.forecaster import Forecaster, label_windows
 from forecasting.metrics import errors_of, sums_by_window
-from forecasting.profiling.machine import cores
-from forecasting.profiling.memory import available_memory, peak_memory_of_process
+from forecasting.profiling.memory import available_cores, peak_memory_of_process
 from pipelines.compare.comparison import Comparison, digest
 from pipelines.compare.contestants import Run
 
@@ -91,15 +91,14 @@ def make_runs(
     """
     flow, folder = comparison.flow, comparison.folder
     paths = {path_of(run, comparison): run for run in runs}
-    memory = available_memory()
-    fitting = cores() if memory is None else memory // (BASE + COPIES * flow.nbytes)
+    fitting = psutil.virtual_memory().available // (BASE + COPIES * flow.nbytes)
     with exclusive_lock(
         folder / ".lock", f"another comparison of {comparison.city.name} is under way"
     ):
         for stray in folder.glob(".*.npz.*"):
             stray.unlink()  # of a run that was ended while it wrote
         missing = {path: run for path, run in paths.items() if read(path, flow) is None}
-        yield from _made(comparison, missing, jobs or max(1, min(cores(), fitting)))
+        yield from _made(comparison, missing, jobs or max(1, min(available_cores(), fitting)))
 
 
 def path_of(run: Run, comparison: Comparison) -> Path:

@@ -11,9 +11,10 @@ import pandas as pd
 import xarray as xr
 
 from data.clock import duration, stamp
+from data.files import json_safe
 from forecasting.intervals.coverage import shares
-from forecasting.profiling.machine import cores, processor
-from pipelines.benchmark.result import finite
+from forecasting.profiling.machine import processor
+from forecasting.profiling.memory import available_cores
 from pipelines.compare.contestants import INPUTS
 from pipelines.compare.standings import ComparisonResult, Entry
 from pipelines.markdown_table import markdown_table
@@ -36,7 +37,7 @@ def facts(result: ComparisonResult, command: str) -> dict[str, Any]:
     comparison, zone = result.comparison, result.comparison.city.timezone
     ends = {name: part["time"].values[[0, -1]] for name, part in comparison.parts._asdict().items()}
     versions = {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
-    machine = {"processor": processor(), "cores": cores(), "system": platform.system()}
+    machine = {"processor": processor(), "cores": available_cores(), "system": platform.system()}
     content = {
         "format": 1,
         "city": comparison.city.name,
@@ -55,7 +56,7 @@ def facts(result: ComparisonResult, command: str) -> dict[str, Any]:
         "failed": dict(result.failed),
         "left_out": result.left_out,
     }
-    return finite(content)  # type: ignore[no-any-return]
+    return json_safe(content)  # type: ignore[no-any-return]
 
 
 def as_markdown(content: Mapping[str, Any]) -> str:

@@ -7,11 +7,11 @@ import shutil
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 
 from data.city import City, load_city
+from data.files import write_text
 from data.flow import label
-from data.paths import version_folder
+from data.paths import city_file, version_folder
 from data.simulation.simulate import simulate
 from data.store.ingests import Source
 from data.store.store import Store
@@ -47,12 +47,15 @@ def temporary_home(count: int, side: int, weeks: int) -> list[City]:
     os.environ["FLOWCAST_HOME"] = folder
     os.environ.pop("FLOWCAST_STORE", None)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_make, Path(folder), count, side, weeks).result()
+        return pool.submit(_make, count, side, weeks).result()
 
 
-def _make(folder: Path, count: int, side: int, weeks: int) -> list[City]:
-    """Returns the cities of a home that the environment names."""
-    cities = [_city(folder, f"town{number:02}", side, weeks) for number in range(count)]
+def _make(count: int, side: int, weeks: int) -> list[City]:
+    names = [f"city{number:02}" for number in range(count)]
+    for name in names:
+        toml = TOML.format(name=name, side=side, test_days=7 * max(1, weeks - 4))
+        write_text(city_file(name), toml)
+    cities = [load_city(name) for name in names]
     simulation = simulate(cities[0], weeks)
     store = Store()
     try:
@@ -62,26 +65,14 @@ def _make(folder: Path, count: int, side: int, weeks: int) -> list[City]:
         recipe = Recipe.from_options(ensemble_size=1, refit=False, epochs=1, minutes=0.05)
         *_, trained = train(store, cities[0], recipe, options=RunOptions(Computing("cpu")))
         assert isinstance(trained, Trained)
+        version = trained.manifest.version
+        source = version_folder(names[0], version)
+        manifest = json.loads((source / MANIFEST).read_text())
         for city in cities:
-            _give(cities[0], trained.manifest.version, city)
-            store.promotions.promote(city, trained.manifest.version, "for a benchmark")
+            if city != cities[0]:
+                copy = shutil.copytree(source, version_folder(city.name, version))
+                (copy / MANIFEST).write_text(json.dumps({**manifest, "city": city.name}))
+            store.promotions.promote(city, version, "for a benchmark")
     finally:
         store.close()
     return cities
-
-
-def _city(folder: Path, name: str, side: int, weeks: int) -> City:
-    path = folder / "cities" / f"{name}.toml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(TOML.format(name=name, side=side, test_days=7 * max(1, weeks - 4)))
-    return load_city(name)
-
-
-def _give(owner: City, version: str, city: City) -> None:
-    """Gives another city a copy of a version."""
-    if city == owner:
-        return
-    source, target = (version_folder(one.name, version) for one in (owner, city))
-    shutil.copytree(source, target)
-    manifest = json.loads((source / MANIFEST).read_text())
-    (target / MANIFEST).write_text(json.dumps({**manifest, "city": city.name}))

@@ -1,17 +1,19 @@
-"""A contest: several ways of doing the same work, in turns, each in a process of its own.
+"""Ways of doing the same work, in turns, each in processes of its own.
 
-All are set up first; then, round by round, one after the other works for a while as all others wait,
-so that whatever slows the machine slows them alike. What counts are medians over the rounds, and of
-the ratio to the reference within each round. The first round warms up and does not count.
+All are prepared first; then, round by round, each works for a while as all others wait, so that whatever
+slows the machine slows them alike. What counts are medians over the rounds, and of the ratio to the
+reference within each round. The first round warms up and does not count.
 """
 
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,14 +22,14 @@ from forecasting.profiling.memory import begin_peak, peak_memory_of_process
 
 
 class Work(NamedTuple):
-    """Work that is set up and can be done again and again.
+    """Work that is prepared and can be done again and again.
 
     Attributes:
         run: does it once, to the end.
-        units: how many sequences, windows ... that makes.
-        output: what is compared with the reference's, None where nothing is.
-        memory: returns the most bytes that it took; None for what the process took since it began.
-        facts: whatever else should be known of it.
+        units: sequences, windows ... of one run.
+        output: to compare with the reference's, None where nothing is compared.
+        memory: returns its peak in bytes; None for the process's own since it was prepared.
+        facts: further facts for the table.
         profile: looks into the work once and returns further facts.
     """
 
@@ -39,22 +41,16 @@ class Work(NamedTuple):
     profile: Callable[[], dict[str, float]] | None = None
 
 
-def memory_from_now() -> Callable[[], int]:
-    """Returns what tells the most bytes that this process takes from now on beyond those it has."""
-    before = begin_peak()
-    return lambda: max(0, peak_memory_of_process() - before)
-
-
 @dataclass(frozen=True)
-class Contender:
+class Variant:
     """One way of doing the work.
 
     Attributes:
         name: for people.
-        prepare: sets the work up in the process; it must be possible to pickle.
-        workers: processes that do it at once, each its own share.
-        speed: how many times the reference's speed it must have, None where nothing is required.
-        memory: which part of the reference's memory it may take.
+        prepare: prepares the work in the process; it must be possible to pickle.
+        workers: processes that work at once.
+        speed: required, in times the reference's; None where nothing is required.
+        memory: allowed, as a part of the reference's.
     """
 
     name: str
@@ -64,38 +60,30 @@ class Contender:
     memory: float | None = None
 
 
-@dataclass(frozen=True)
-class Contest:
-    """The same work done in several ways, the first of which is the reference.
-
-    Attributes:
-        part: of the benchmark.
-        case: what the work is.
-        unit: what is counted.
-        contenders: the reference first.
-    """
+class Case(NamedTuple):
+    """The same work done in several ways, the first of which is the reference; units are counted."""
 
     part: str
     case: str
     unit: str
-    contenders: Sequence[Contender]
+    variants: Sequence[Variant]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """How a contender did.
+    """How a variant did.
 
     Attributes:
         part: of the benchmark.
         case: what the work was.
-        contender: its name.
-        unit: what was counted.
+        variant: its name.
+        unit: that was counted.
         rates: units a second, by round.
         ratios: of `rates` to the reference's, by round.
-        required: what the median of `ratios` must be, None where nothing is required.
-        memory: the most bytes that it took.
+        required: of the median of `ratios`, None where nothing is required.
+        memory: peak in bytes.
         memory_ratio: of the reference's.
-        memory_limit: what that may be.
+        memory_limit: allowed of it.
         difference: the largest between its output and the reference's; nan where none is compared.
         facts: of the work.
         failed: why there are no figures, "" where there are.
@@ -103,186 +91,138 @@ class Figure:
 
     part: str
     case: str
-    contender: str
+    variant: str
     unit: str
     rates: tuple[float, ...] = ()
     ratios: tuple[float, ...] = ()
     required: float | None = None
     memory: int = 0
-    memory_ratio: float = float("nan")
+    memory_ratio: float = math.nan
     memory_limit: float | None = None
-    difference: float = float("nan")
+    difference: float = math.nan
     facts: dict[str, Any] = field(default_factory=dict)
     failed: str = ""
 
     @property
     def rate(self) -> float:
         """Median units a second."""
-        return statistics.median(self.rates) if self.rates else float("nan")
+        return statistics.median(self.rates) if self.rates else math.nan
 
     @property
     def ratio(self) -> float:
         """Median of the ratios to the reference."""
-        return statistics.median(self.ratios) if self.ratios else float("nan")
+        return statistics.median(self.ratios) if self.ratios else math.nan
+
+    @property
+    def name(self) -> str:
+        """Part, case and variant, for people."""
+        return f"{self.part}, {self.case}, {self.variant}"
 
 
-def compete(contest: Contest, rounds: int, seconds: float) -> list[Figure]:
-    """Returns the figures of all contenders, in their order.
+class _Team:
+    """The processes of a variant, and what is known of it."""
+
+    def __init__(self, variant: Variant, stack: ExitStack) -> None:
+        spawn = get_context("spawn")
+        pools = (ProcessPoolExecutor(1, mp_context=spawn) for _ in range(variant.workers))
+        self.variant, self.pools = variant, [stack.enter_context(pool) for pool in pools]
+        self.output: np.ndarray | None = None
+        self.facts: dict[str, Any] = {}
+        self.rates: list[float] = []
+        self.memory = 0
+        self.failed = ""
+
+    def all(self, function: Callable[..., Any], *arguments: object) -> list[Any]:
+        """Returns what a function returns in each process, none once one of them has failed."""
+        if self.failed:
+            return []
+        try:
+            futures = [pool.submit(function, *arguments) for pool in self.pools]
+            return [future.result() for future in futures]
+        except BrokenProcessPool:
+            self.failed = "its process ended, out of memory perhaps"
+        except Exception as error:  # whatever it is, the others go on
+            reason = (str(error).splitlines() or ["no reason given"])[0]
+            self.failed = f"{type(error).__name__}: {reason}"
+        return []
+
+
+def measure_case(case: Case, rounds: int, seconds: float) -> list[Figure]:
+    """Returns the figures of all variants, in their order.
 
     Args:
-        contest: what is done.
+        case: what is done.
         rounds: that count.
-        seconds: for which a contender works at least in each of them; it finishes what it began.
+        seconds: for which a variant works at least in each of them; it finishes what it started.
     """
     with ExitStack() as stack:
-        teams: list[list[Connection]] = []
-        states: list[_State] = []
-        for contender in contest.contenders:
-            workers = range(contender.workers)
-            teams.append([stack.enter_context(_worker(contender.prepare)) for _ in workers])
-            # One after the other: two threads each at once would only stand in one another's way.
-            states.append(_ready(teams[-1]))
-        able = [at for at, state in enumerate(states) if not state.failed]
-        rates: dict[int, list[float]] = {at: [] for at in able}
+        # One after the other: two threads each at once would only stand in one another's way.
+        teams = [_Team(variant, stack) for variant in case.variants]
+        for team in teams:
+            if prepared := team.all(_prepare, team.variant.prepare):
+                team.output, team.facts = prepared[0]
         for number in range(rounds + 1):
-            for at in list(able):
-                rate = _turn(teams[at], seconds if number else 0.0)
-                if isinstance(rate, str):
-                    states[at] = _State(failed=rate)
-                    able.remove(at)
-                elif number:
-                    rates[at].append(rate)
-        ends = {at: _ended(teams[at]) for at in able}
-    return [
-        _figure(contest, at, states, {key: rates[key] for key in able}, ends)
-        for at in range(len(teams))
-    ]
+            for team in teams:
+                done = team.all(_work, seconds if number else 0.0)
+                if done and number:
+                    counts, starts, ends = zip(*done, strict=True)
+                    team.rates.append(sum(counts) / (max(ends) - min(starts)))
+        for team in teams:
+            ended = team.all(_finish)
+            team.memory = sum(memory for memory, _ in ended)
+            team.facts = {**team.facts, **(ended[0][1] if ended else {})}
+    return [_figure(case, team, teams[0]) for team in teams]
 
 
-def _figure(
-    contest: Contest,
-    at: int,
-    states: Sequence["_State"],
-    rates: dict[int, list[float]],
-    ends: dict[int, tuple[int, dict[str, float]]],
-) -> Figure:
-    contender = contest.contenders[at]
-    names = (contest.part, contest.case, contender.name, contest.unit)
-    if at not in ends:
-        return Figure(*names, failed=states[at].failed)
-    memory, profile = ends[at]
-    against = rates.get(0, [])
-    own, reference = states[at].output, states[0].output
+def _figure(case: Case, team: _Team, reference: _Team) -> Figure:
+    names = (case.part, case.case, team.variant.name, case.unit)
+    if team.failed:
+        return Figure(*names, failed=team.failed)
+    compared = not (reference.failed or team.output is None or reference.output is None)
     return Figure(
         *names,
-        rates=tuple(rates[at]),
-        ratios=tuple(
-            ours / theirs for ours, theirs in zip(rates[at], against, strict=bool(against))
-        ),
-        required=contender.speed,
-        memory=memory,
-        memory_ratio=memory / ends[0][0] if ends.get(0, (0,))[0] else float("nan"),
-        memory_limit=contender.memory,
-        difference=_difference(own, reference),
-        facts={**states[at].facts, **profile},
+        rates=tuple(team.rates),
+        ratios=()
+        if reference.failed
+        else tuple(own / its for own, its in zip(team.rates, reference.rates, strict=True)),
+        required=team.variant.speed,
+        memory=team.memory,
+        memory_ratio=team.memory / reference.memory if reference.memory else math.nan,
+        memory_limit=team.variant.memory,
+        difference=float(np.abs(team.output - reference.output).max()) if compared else math.nan,  # type: ignore[operator]
+        facts=team.facts,
     )
 
 
-def _difference(own: np.ndarray | None, reference: np.ndarray | None) -> float:
-    if own is None or reference is None:
-        return float("nan")
-    return float(np.abs(own - reference).max())
+# In the process of a variant
+
+_PREPARED: list[tuple[Work, Callable[[], int]]] = []
 
 
-class _State(NamedTuple):
-    """What a team told when it was set up."""
-
-    output: np.ndarray | None = None
-    facts: dict[str, Any] = {}  # noqa: RUF012
-    failed: str = ""
+def memory_from_now() -> Callable[[], int]:
+    """Returns what measures the peak in bytes that this process takes from now on beyond those it has."""
+    before = begin_peak()
+    return lambda: max(0, peak_memory_of_process() - before)
 
 
-@contextmanager
-def _worker(prepare: Callable[[], Work]) -> Iterator[Connection]:
-    """Gives the line to a process that sets the work up and waits."""
-    context = get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, prepare))
-    process.start()
-    theirs.close()
-    try:
-        yield ours
-    finally:
-        ours.close()  # the process ends by itself once nobody listens
-        process.join(timeout=5)
-        if process.is_alive():
-            process.terminate()
-            process.join()
+def _prepare(prepare: Callable[[], Work]) -> tuple[np.ndarray | None, dict[str, Any]]:
+    memory, started = memory_from_now(), time.monotonic()
+    work = prepare()
+    _PREPARED.append((work, work.memory or memory))
+    return work.output, {**work.facts, "set_up_seconds": time.monotonic() - started}
 
 
-def _serve(line: Connection, prepare: Callable[[], Work]) -> None:
-    """Sets the work up, then does it for as many seconds as it is told to, over and over."""
-    memory = memory_from_now()
-    try:
-        begun = time.monotonic()
-        work = prepare()
-        took = time.monotonic() - begun
-        line.send(_State(work.output, {**work.facts, "set_up_seconds": took}))
-        while (seconds := line.recv()) is not None:
-            line.send(_worked(work, seconds))
-        taken = (work.memory or memory)()
-        line.send((taken, work.profile() if work.profile else {}))
-    except (EOFError, KeyboardInterrupt, BrokenPipeError):
-        return  # the contest is over
-    except Exception as error:  # whatever it is, the others go on
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        line.send(_State(failed=f"{type(error).__name__}: {reason}"))
-
-
-def _worked(work: Work, seconds: float) -> tuple[int, float, float]:
-    """Does the work for `seconds` or once; returns units, begin and end on the machine's clock."""
-    begun, count = time.monotonic(), 0
-    while not count or time.monotonic() - begun < seconds:
+def _work(seconds: float) -> tuple[int, float, float]:
+    """Works for `seconds` or once; returns units, start and end on the machine's clock."""
+    ((work, _),) = _PREPARED
+    started, count = time.monotonic(), 0
+    while not count or time.monotonic() - started < seconds:
         work.run()
         count += work.units
-    return count, begun, time.monotonic()
+    return count, started, time.monotonic()
 
 
-def _ready(team: Sequence[Connection]) -> _State:
-    """Returns what the first of a team tells once all are set up."""
-    answers: list[_State] = [_answer(line) for line in team]
-    return next((one for one in answers if one.failed), answers[0])
-
-
-def _turn(team: Sequence[Connection], seconds: float) -> float | str:
-    """Returns the units a second that a team makes together, or why it failed."""
-    for line in team:
-        _tell(line, seconds)
-    answers = [_answer(line) for line in team]
-    if failed := [one.failed for one in answers if isinstance(one, _State)]:
-        return failed[0]
-    counts, begins, ends = zip(*answers, strict=True)
-    return float(sum(counts) / (max(ends) - min(begins)))
-
-
-def _ended(team: Sequence[Connection]) -> tuple[int, dict[str, float]]:
-    """Returns the memory that a team took, and what a look into the first one's work shows."""
-    for line in team:
-        _tell(line, None)
-    answers = [_answer(line) for line in team]
-    good = [one for one in answers if not isinstance(one, _State)]
-    return (sum(memory for memory, _ in good), good[0][1]) if good else (0, {})
-
-
-def _tell(line: Connection, seconds: float | None) -> None:
-    try:
-        line.send(seconds)
-    except OSError:
-        return  # the answer will tell that it has ended
-
-
-def _answer(line: Connection) -> Any:
-    try:
-        return line.recv()
-    except (EOFError, OSError):
-        return _State(failed="its process ended, out of memory perhaps")
+def _finish() -> tuple[int, dict[str, float]]:
+    """Returns the peak of memory in bytes and the facts of a profile."""
+    ((work, memory),) = _PREPARED
+    return memory(), work.profile() if work.profile else {}

@@ -1,105 +1,53 @@
 """The reference of `forecast benchmark speed`: SwinLSTM-B in plain PyTorch, as the paper draws it.
 
-It stands in for the authors' published code, which is not part of this project: the same operations
-in the same order, in float32 and eager, with nothing folded, merged or fused by hand, and nothing
-slowed down either. It is no network of the package and serves nobody; the figures of a benchmark are
-ratios against it, on the same weights. Only grids that divide into patches and windows.
+One cell, the fused gate and the head of transposed convolutions; only grids that divide into patches and
+windows. Its parameters have the names of the package's SwinLSTM-B, so that weights load into both.
 
 Source: Tang, Li, Zhang, Tang: SwinLSTM, ICCV 2023, arXiv 2308.09891; blocks after Liu et al.: Swin
 Transformer, ICCV 2021, arXiv 2103.14030. Sizes at line ends: b batch, c channels, n tokens, d width,
 h heads, w tokens of a window, k windows.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from forecasting.networks.layers import stochastic_depth
+from forecasting.networks.swinlstm_b import SwinLSTMConfig
+from forecasting.networks.swinlstm_parts import transposed
 
 State = tuple[Tensor, Tensor]
 
 
-class Sizes(NamedTuple):
-    """Size of a SwinLSTM-B of one cell.
-
-    Attributes:
-        channels: c.
-        side: cells along the side of a frame.
-        patch: 2 or 4.
-        window: tokens along the side of a window.
-        width: d.
-        heads: h.
-        depth: blocks.
-        drop_path: probability of stochastic depth.
-    """
-
-    channels: int = 2
-    side: int = 32
-    patch: int = 2
-    window: int = 4
-    width: int = 128
-    heads: int = 8
-    depth: int = 12
-    drop_path: float = 0.1
-
-    @property
-    def tokens(self) -> int:
-        """Tokens along the side of a frame."""
-        return self.side // self.patch
-
-
 class Reference(nn.Module):
-    """Patch embedding, one cell, reconstruction by transposed convolution, and the rollout.
+    """Patch embedding, one cell, reconstruction, and the rollout."""
 
-    The parameters have the names that they have in the package's SwinLSTM-B, so that one set of
-    weights loads into both.
-    """
-
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, config: SwinLSTMConfig) -> None:
         super().__init__()
-        self.sizes = sizes
-        self.embed = Embedding(sizes)
-        self.cells = nn.ModuleList([Cell(sizes)])
-        layers: list[nn.Module] = []
-        for _ in range(sizes.patch.bit_length() - 2):
-            layers += [
-                nn.ConvTranspose2d(sizes.width, sizes.width, 3, 2, 1, output_padding=1),
-                nn.GroupNorm(2, sizes.width),
-                nn.LeakyReLU(0.2),
-            ]
-        layers.append(nn.ConvTranspose2d(sizes.width, sizes.channels, 3, 2, 1, output_padding=1))
-        self.reconstruct = nn.Sequential(*layers)
+        self.side = config.grid[0] // config.patch
+        self.embed = Embedding(config)
+        self.cells = nn.ModuleList([Cell(config, self.side)])
+        self.reconstruct = transposed(config.width, config.channels, config.patch)
 
     def forward(self, frames: Tensor, horizon: int) -> Tensor:
         """Returns all outputs `(b, t - 1 + horizon, c, y, x)` for the past `(b, t, c, y, x)`."""
         state: State | None = None
         outputs: list[Tensor] = []
-        for position in range(frames.shape[1] - 1):
-            output, state = self.step(frames[:, position], state)
-            outputs.append(output)
-        fed = frames[:, -1]
-        for _ in range(horizon):
-            fed, state = self.step(fed, state)
-            outputs.append(fed)
+        for position in range(frames.shape[1] - 1 + horizon):
+            frame = frames[:, position] if position < frames.shape[1] else outputs[-1]
+            state = self.cells[0](self.embed(frame), state)
+            hidden = state[0]
+            tokens = hidden.transpose(1, 2).unflatten(2, (self.side, self.side))
+            outputs.append(torch.sigmoid(self.reconstruct(tokens)))
         return torch.stack(outputs, dim=1)
-
-    def step(self, frame: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Returns the next frame `(b, c, y, x)` and the new state."""
-        hidden, memory = self.cells[0](self.embed(frame), state)
-        b, _, d = hidden.shape
-        side = self.sizes.tokens
-        tokens = hidden.transpose(1, 2).reshape(b, d, side, side)
-        return torch.sigmoid(self.reconstruct(tokens)), (hidden, memory)
 
 
 class Embedding(nn.Module):
     """A frame as tokens: a convolution with kernel and stride of a patch, then LayerNorm."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, config: SwinLSTMConfig) -> None:
         super().__init__()
-        self.project = nn.Conv2d(sizes.channels, sizes.width, sizes.patch, sizes.patch)
-        self.norm = nn.LayerNorm(sizes.width)
+        self.project = nn.Conv2d(config.channels, config.width, config.patch, config.patch)
+        self.norm = nn.LayerNorm(config.width)
 
     def forward(self, frame: Tensor) -> Tensor:
         """Returns `(b, n, d)` for `(b, c, y, x)`."""
@@ -110,23 +58,16 @@ class Embedding(nn.Module):
 class Cell(nn.Module):
     """Swin blocks, then the simplified LSTM with its single gate."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, config: SwinLSTMConfig, side: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(sizes, index) for index in range(sizes.depth))
+        self.blocks = nn.ModuleList(Block(config, side, index) for index in range(config.depths[0]))
 
     def forward(self, x: Tensor, state: State | None) -> State:
         """Returns `h_t` and `c_t`, each `(b, n, d)`."""
-        if state is None:
-            state = torch.zeros_like(x), torch.zeros_like(x)
-        hidden, memory = state
+        hidden, memory = state or (torch.zeros_like(x), torch.zeros_like(x))
         features = x
         for index, block in enumerate(self.blocks):
-            if index == 0:
-                features = block(features, hidden)
-            elif index % 2 == 0:
-                features = block(features, x)
-            else:
-                features = block(features, None)
+            features = block(features, hidden if index == 0 else x)
         gate = torch.sigmoid(features)
         memory = gate * (memory + torch.tanh(features))
         return gate * torch.tanh(memory), memory
@@ -137,31 +78,30 @@ class Block(nn.Module):
 
     mask: Tensor | None
 
-    def __init__(self, sizes: Sizes, index: int) -> None:
+    def __init__(self, config: SwinLSTMConfig, side: int, index: int) -> None:
         super().__init__()
-        d, self.side = sizes.width, sizes.tokens
-        self.window = min(sizes.window, self.side)
-        self.shift = self.window // 2 if index % 2 and self.side > self.window else 0
-        self.drop_path = sizes.drop_path
+        d, self.side = config.width, side
+        self.window = min(config.window, side)
+        self.shift = self.window // 2 if index % 2 and side > self.window else 0
+        self.drop_path = config.drop_path
         self.norm1 = nn.LayerNorm(d)
         self.reduce = nn.Linear(2 * d, d) if index % 2 == 0 else None
-        self.attention = Attention(d, sizes.heads, self.window)
+        self.attention = Attention(d, config.heads[0], self.window)
         self.norm2 = nn.LayerNorm(d)
         self.mlp = nn.Sequential(nn.Linear(d, 4 * d), nn.GELU(), nn.Linear(4 * d, d))
-        mask = shift_mask(self.side, self.window, self.shift) if self.shift else None
+        mask = shift_mask(side, self.window, self.shift) if self.shift else None
         self.register_buffer("mask", mask, persistent=False)
 
-    def forward(self, x: Tensor, partner: Tensor | None) -> Tensor:
-        """Returns `(b, n, d)` for `(b, n, d)`."""
+    def forward(self, x: Tensor, partner: Tensor) -> Tensor:
+        """Returns `(b, n, d)` for `(b, n, d)`; every second block takes a partner."""
         b, n, d = x.shape
         z = self.norm1(x)
-        if partner is not None and self.reduce is not None:
+        if self.reduce is not None:
             z = self.reduce(torch.cat([z, self.norm1(partner)], dim=-1))
         z = z.view(b, self.side, self.side, d)
         if self.shift:
             z = torch.roll(z, shifts=(-self.shift, -self.shift), dims=(1, 2))
-        z = self.attention(partition(z, self.window), self.mask)
-        z = joined(z, self.window, self.side)
+        z = joined(self.attention(partition(z, self.window), self.mask), self.window, self.side)
         if self.shift:
             z = torch.roll(z, shifts=(self.shift, self.shift), dims=(1, 2))
         x = x + stochastic_depth(z.view(b, n, d), self.drop_path, self.training)
@@ -175,14 +115,12 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
-        self.heads = heads
-        self.scale = (width // heads) ** -0.5
+        self.heads, self.scale = heads, (width // heads) ** -0.5
         self.qkv = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
         self.bias = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
-        place = torch.stack(
-            torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
-        ).flatten(1)  # 2 w
+        steps = torch.arange(window)
+        place = torch.stack(torch.meshgrid(steps, steps, indexing="ij")).flatten(1)  # 2 w
         apart = place[:, :, None] - place[:, None, :] + window - 1  # 2 w w
         self.register_buffer("pair", apart[0] * (2 * window - 1) + apart[1], persistent=False)
 
@@ -218,7 +156,7 @@ def joined(windows: Tensor, window: int, side: int) -> Tensor:
 
 
 def shift_mask(side: int, window: int, shift: int) -> Tensor:
-    """Returns `(k, w, w)`: -100 for tokens that meet in a shifted window and are no neighbours."""
+    """Returns `(k, w, w)`: -100 for tokens that meet in a shifted window and are no neighbors."""
     region = torch.zeros(1, side, side, 1)
     parts = (slice(0, -window), slice(-window, -shift), slice(-shift, None))
     for number, (rows, columns) in enumerate((one, other) for one in parts for other in parts):

@@ -1,98 +1,89 @@
-"""The table of the benchmark of speed."""
+"""The table of the benchmark of speed, its files, and which requirements are not met."""
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import groupby
+from pathlib import Path
 
+import pandas as pd
+
+from data.files import write_json, write_text
 from forecasting.profiling.machine import Machine
 from pipelines.benchmark.speed.cases import SpeedPlan
 from pipelines.benchmark.speed.harness import Figure
-
-NONE = "-"
-COLUMNS = (
-    "work",
-    "way",
-    "a second",
-    "x reference",
-    "required",
-    "memory, MiB",
-    "of reference",
-    "at most",
-    "difference",
-    "of matrix peak",
-    "launches",
-    "in products",
-)
+from pipelines.markdown_table import markdown_table
 
 
 def speed_markdown(plan: SpeedPlan, machine: Machine, figures: Sequence[Figure]) -> str:
-    """Returns the machine in a sentence and a table for each part."""
-    lines = [*_heading(plan, machine)]
-    for part, rows in groupby(figures, lambda one: one.part):
-        cells = [_cells(one, machine) for one in rows]
-        filled = [at for at in range(len(COLUMNS)) if any(row[at] != NONE for row in cells)]
-        lines += ["", f"**{part}**", "", _line([COLUMNS[at] for at in filled])]
-        lines.append("|" + "---|" * len(filled))
-        lines += [_line([row[at] for at in filled]) for row in cells]
-    failed = [one for one in figures if one.failed]
-    lines += [
-        "",
-        *(f"{one.part}, {one.case}, {one.contender} failed: {one.failed}" for one in failed),
+    """Returns the machine in a sentence and a table for each part, without columns that are empty."""
+    peaks = ", ".join(
+        f"{2 * peak / 1e9:,.0f} GFLOP/s in {name}" for name, peak in machine.peaks.items()
+    )
+    versions = ", ".join(f"{name} {text}" for name, text in machine.versions.items())
+    lines = [
+        f"{machine.processor}, {machine.cores} cores, {machine.threads} threads, "
+        f"device {machine.device}; matrix peak {peaks}; {versions}. "
+        f"Load before it started {_number(machine.load, '.1f')}. "
+        f"Medians of {plan.rounds} interleaved rounds"
+        f"{', everything tiny: no figures to quote' if plan.quick else ''}."
     ]
+    for part, rows in groupby(figures, lambda one: one.part):
+        frame = pd.DataFrame([_cells(one, machine) for one in rows]).fillna("-")
+        table = markdown_table(frame.loc[:, (frame != "-").any()], ["way"])
+        lines += ["", f"**{part}**", "", table.rstrip()]
+    lines += ["", *(f"{one.name} failed: {one.failed}" for one in figures if one.failed)]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def missed(figures: Sequence[Figure]) -> Iterator[str]:
     """Yields a sentence for each requirement that is not met."""
     for one in figures:
-        name = f"{one.part}, {one.case}, {one.contender}"
         if one.required is not None and not one.ratio >= one.required:
-            yield f"{name}: {one.ratio:.2f} times the reference's speed, required is {one.required:g}"
+            yield (
+                f"{one.name}: {one.ratio:.2f} times the reference's speed, "
+                f"required is {one.required:g}"
+            )
         if one.memory_limit is not None and not one.memory_ratio <= one.memory_limit:
             yield (
-                f"{name}: {one.memory_ratio:.2f} of the reference's memory, "
+                f"{one.name}: {one.memory_ratio:.2f} of the reference's memory, "
                 f"allowed is {one.memory_limit:g}"
             )
 
 
-def _heading(plan: SpeedPlan, machine: Machine) -> Iterator[str]:
-    peaks = ", ".join(
-        f"{2 * peak / 1e9:,.0f} GFLOP/s in {name}" for name, peak in machine.peaks.items()
-    )
-    versions = ", ".join(f"{name} {text}" for name, text in machine.versions.items())
-    yield (
-        f"{machine.processor}, {machine.cores} cores, {machine.threads} threads, "
-        f"device {machine.device}; matrix peak {peaks}; {versions}. "
-        f"Load before it began {_number(machine.load, '.1f')}. Medians of {plan.rounds} interleaved rounds"
-        f"{', everything tiny: no figures to quote' if plan.quick else ''}."
-    )
+def write_speed(
+    folder: Path, plan: SpeedPlan, machine: Machine, figures: Sequence[Figure]
+) -> list[Path]:
+    """Writes `speed.json` and its table `speed.md`, and returns both paths."""
+    rows = [{**asdict(one), "rate": one.rate, "ratio": one.ratio} for one in figures]
+    for row in rows:
+        row["contender"] = row.pop("variant")  # as files of before spell it
+    facts = {"plan": asdict(plan), "machine": asdict(machine), "figures": rows}
+    paths = [folder / name for name in ("speed.json", "speed.md")]
+    write_json(paths[0], facts)
+    write_text(paths[1], speed_markdown(plan, machine, figures))
+    return paths
 
 
-def _cells(one: Figure, machine: Machine) -> list[str]:
-    facts = one.facts
+def _cells(one: Figure, machine: Machine) -> dict[str, str]:
+    start = {"work": one.case, "way": one.variant}
     if one.failed:
-        return [one.case, one.contender, "failed", *[NONE] * (len(COLUMNS) - 3)]
-    peak = machine.peaks.get(facts.get("precision", ""), math.nan)
-    share = one.rate * facts.get("multiply_adds", math.nan) / peak
-    return [
-        one.case,
-        one.contender,
-        f"{one.rate:,.4g} {one.unit}",
-        _number(one.ratio, ".2f"),
-        NONE if one.required is None else f"{one.required:g}",
-        f"{one.memory / 2**20:,.0f}",
-        _number(one.memory_ratio, ".3f"),
-        NONE if one.memory_limit is None else f"{one.memory_limit:g}",
-        _number(one.difference, ".1e"),
-        _number(share, ".0%"),
-        _number(facts.get("launches", math.nan), ",.0f"),
-        _number(facts.get("product_share", math.nan), ".0%"),
-    ]
+        return {**start, "a second": "failed"}
+    facts, peak = one.facts, machine.peaks.get(one.facts.get("precision", ""), math.nan)
+    return {
+        **start,
+        "a second": f"{one.rate:,.4g} {one.unit}",
+        "x reference": _number(one.ratio, ".2f"),
+        "required": _number(one.required, "g"),
+        "memory, MiB": f"{one.memory / 2**20:,.0f}",
+        "of reference": _number(one.memory_ratio, ".3f"),
+        "at most": _number(one.memory_limit, "g"),
+        "difference": _number(one.difference, ".1e"),
+        "of matrix peak": _number(one.rate * facts.get("multiply_adds", math.nan) / peak, ".0%"),
+        "launches": _number(facts.get("launches"), ",.0f"),
+        "in products": _number(facts.get("product_share"), ".0%"),
+    }
 
 
-def _number(value: float, form: str) -> str:
-    return format(value, form) if math.isfinite(value) else NONE
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None or not math.isfinite(value) else format(value, form)

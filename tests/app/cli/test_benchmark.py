@@ -10,10 +10,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from PIL import Image
 
 from forecasting.profiling import cost
+from pipelines.benchmark.cost import Cost
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -76,7 +79,7 @@ def test_a_run_prints_its_figures_and_draws_its_pictures(run: Run, tmp_path: Pat
     assert out.startswith("convlstm on simulated-city, 2 -> 1 frames, ")
     assert f"{result['parameters']:,} parameters" in out
     assert f"MSE: {result['scores']['mse']['all']:.4g}" in out
-    assert f"again and again: {result['persistence']['mse']['all']:.4g}" in out
+    assert f"persistence: {result['persistence']['mse']['all']:.4g}" in out
     assert f"epoch {result['chosen_epoch']} of 2" in out
     assert f"written to {folder}" in out
     assert "epoch 1: training loss" in err
@@ -95,6 +98,7 @@ def test_a_run_prints_its_figures_and_draws_its_pictures(run: Run, tmp_path: Pat
     assert (folder / "samples.png").exists()
 
 
+@pytest.mark.slow
 def test_runs_are_joined_into_a_table_beside_the_published_figures(
     run: Run, write_digits: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -132,7 +136,7 @@ def test_costs_are_printed_and_written(run: Run, tmp_path: Path) -> None:
         "benchmark", "cost", *arguments, "--device", "cpu", "--out", tmp_path / "cost"
     )
     assert code == 0, err
-    assert "| convlstm | 8x8 | cpu |" in out
+    assert "convlstm 8x8 cpu" in " ".join(out.replace("|", " ").split())
     assert "convlstm 8x8 measured" in err
     assert names(tmp_path / "cost") == {"cost.json", "cost.md", "cost.png"}
     assert (tmp_path / "cost" / "cost.md").read_text() == out
@@ -142,17 +146,19 @@ def test_costs_are_printed_and_written(run: Run, tmp_path: Path) -> None:
         assert image.format == "PNG"
 
 
+@pytest.mark.slow
 def test_what_could_not_be_measured_is_exit_code_1_after_the_table(run: Run) -> None:
     sizes = ["--networks", "convlstm", "--grids", "1000000", "--along", "grid"]  # terabytes
     code, out, err = run("benchmark", "cost", *sizes, "--device", "cpu")
     assert code == 1
-    assert "| convlstm | 1000000x1000000 | cpu | failed: " in out
+    assert "convlstm 1000000x1000000 cpu failed: " in " ".join(out.replace("|", " ").split())
     error = err.splitlines()[-1]
     assert error.startswith(
         "error: 1 of the figures could not be measured, first convlstm 1000000x"
     )
 
 
+@pytest.mark.slow
 def test_speed_is_printed_and_written(run: Run, tmp_path: Path) -> None:
     parts = ["--parts", "prepare", "--rounds", 2]
     code, out, err = run("benchmark", "speed", "--quick", *parts, "--out", tmp_path / "speed")
@@ -167,6 +173,7 @@ def test_speed_is_printed_and_written(run: Run, tmp_path: Path) -> None:
     assert figures["prepare", "ours"]["ratio"] > 0
 
 
+@pytest.mark.slow
 def test_an_experiment_prints_its_table_and_draws_its_plot(run: Run, tmp_path: Path) -> None:
     sizes = settings(width=8, heads=2, depths=2)
     command = ["benchmark", "experiment", "gate", "--device", "cpu", "--out", tmp_path / "gate"]
@@ -183,6 +190,46 @@ def test_an_experiment_prints_its_table_and_draws_its_plot(run: Run, tmp_path: P
     assert "training loss" not in again[2]
 
 
+@pytest.mark.parametrize("suffix", ["npy", "npz", "h5"])
+def test_a_network_is_trained_on_an_array_of_ones_own(
+    run: Run, tmp_path: Path, flowcast_home: Path, suffix: str
+) -> None:
+    frames = np.random.default_rng(0).random((40, 1, 6, 5))
+    path = tmp_path / f"own.{suffix}"
+    if suffix == "npy":
+        np.save(path, frames)
+    elif suffix == "npz":
+        np.savez(path, frames)
+    else:
+        with h5py.File(path, "w") as file:
+            file["frames"] = frames
+    sizes = ["data.history=3", "data.horizon=2", "training.epochs=1", "widths=4"]
+    command = ["benchmark", "run", "--network", "convlstm", "--device", "cpu", "--data", path]
+    code, out, err = run(*command, *(f"--set={size}" for size in sizes))
+    assert code == 0, err
+    assert out.startswith("convlstm on array, 3 -> 2 frames, ")
+    (folder,) = (flowcast_home / "benchmarks" / "own").iterdir()
+    result = json.loads((folder / "result.json").read_text())
+    assert result["config"]["grid"] == [6, 5] and result["config"]["channels"] == 1
+    assert result["data"]["train"] > result["data"]["validation"] > 0
+    assert len(result["scores"]["mse"]["by_frame"]) == 2
+
+
+def test_the_experiment_cost_is_benchmark_cost(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def costs(along: object, networks: object, sides: object, **options: object) -> list[Cost]:
+        assert (along, sides) == (["grid"], [32, 64, 128, 256])
+        return [Cost("convlstm", 32, "cpu", failed="too slow for a test")]
+
+    monkeypatch.setattr("pipelines.benchmark.cost.costs", costs)
+    code, out, err = run("benchmark", "experiment", "cost", "--out", tmp_path / "cost")
+    assert code == 1 and "failed: too slow for a test" in out
+    assert "is now: forecast benchmark cost" in err
+    assert names(tmp_path / "cost") == {"cost.json", "cost.md", "cost.png"}
+
+
+@pytest.mark.slow
 def test_ctrl_c_ends_a_run_that_goes_on_by_resume(tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [sys.executable, "-m", "app.cli", *on_city(out, "--set=training.minutes=10")]
@@ -248,7 +295,7 @@ def test_a_failure_is_one_sentence_and_exit_code_1(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["run", "--network", "convlstm"], "--dataset"),
+        (["run", "--network", "convlstm"], "name a dataset by --dataset, or an own file"),
         (["run", "--dataset", "kth"], "--network"),
         (["run", *CITY, "--set", "patch"], "'patch' is not of the form KEY=VALUE"),
         (["run", *CITY, "--set", "=4"], "'=4' is not of the form KEY=VALUE"),

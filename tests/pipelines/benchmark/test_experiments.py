@@ -14,14 +14,11 @@ from forecasting.networks import NETWORKS
 from forecasting.networks.base import Frames
 from forecasting.profiling import cost
 from forecasting.training.hardware import Computing
-from pipelines.benchmark import experiments
-from pipelines.benchmark.cost import Cost, cost_markdown, cost_series
 from pipelines.benchmark.experiments import (
     DEFAULTS,
     EXPERIMENTS,
-    NAMES,
     Outcome,
-    Started,
+    RunStarted,
     experiment,
 )
 from pipelines.benchmark.plan import plan
@@ -77,7 +74,7 @@ def names(folder: Path) -> set[str]:
 @pytest.mark.parametrize("scale", ["quick", "paper"])
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_run_of_an_experiment_can_be_planned(name: str, scale: str) -> None:
-    for trial in EXPERIMENTS[name].trials:
+    for trial in EXPERIMENTS[name].runs:
         made = plan(trial.dataset, trial.network, scale, trial.settings)
         config = NETWORKS[made.network].config
         frames = Frames(1, (64, 64), made.data.history, made.data.horizon, data=made.dataset)
@@ -99,7 +96,7 @@ def test_the_patch_experiment_runs_what_its_labels_say(flowcast_home: Path) -> N
         assert result["config"]["patch"] == int(label.removeprefix("patch "))
         assert result["config"]["width"] == 8
         assert (result["training"]["epochs"], result["seed"]) == (1, 0)
-    started = [event for event in events if isinstance(event, Started)]
+    started = [event for event in events if isinstance(event, RunStarted)]
     assert [(event.number, event.count) for event in started] == [(1, 3), (2, 3), (3, 3)]
     assert names(outcome.folder) == {"experiment.json", "table.md", "table.csv"}
     facts = facts_of(outcome)
@@ -112,6 +109,7 @@ def test_the_patch_experiment_runs_what_its_labels_say(flowcast_home: Path) -> N
     assert table.count("this run") >= 3
 
 
+@pytest.mark.slow
 def test_the_published_size_is_run_as_its_labels_say(flowcast_home: Path) -> None:
     outcome, _ = done(experiment("reconstruction", "paper", settings=CITY, device="cpu"))
     assert set(outcome.results) == {"transposed", "bilinear", "linear"}
@@ -120,6 +118,7 @@ def test_the_published_size_is_run_as_its_labels_say(flowcast_home: Path) -> Non
         assert result["scale"] == "paper"
 
 
+@pytest.mark.slow
 def test_runs_that_are_finished_are_taken_as_they_stand(flowcast_home: Path) -> None:
     by_hand = plan("simulated-city", "swinlstm-b", "quick", CITY | {"gate": "fused"})
     *_, first = run(by_hand, computing=Computing("cpu"))
@@ -127,11 +126,12 @@ def test_runs_that_are_finished_are_taken_as_they_stand(flowcast_home: Path) -> 
     outcome, events = done(experiment("gate", settings=CITY, device="cpu"))
     assert outcome.results["fused"] == [first.result], "bit for bit, machine and all"
     again, second = done(experiment("gate", settings=CITY, device="cpu"))
-    assert {type(event) for event in second} == {Started, Finished}
+    assert {type(event) for event in second} == {RunStarted, Finished}
     assert again.results == outcome.results
-    assert len(second) == 2 * len(EXPERIMENTS["gate"].trials) < len(events)
+    assert len(second) == 2 * len(EXPERIMENTS["gate"].runs) < len(events)
 
 
+@pytest.mark.slow
 def test_an_experiment_that_was_stopped_goes_on_with_the_same_command(
     flowcast_home: Path,
 ) -> None:
@@ -142,19 +142,21 @@ def test_an_experiment_that_was_stopped_goes_on_with_the_same_command(
                 stop.set()
     outcome, events = done(experiment("patch", settings=CITY, device="cpu"))
     kinds = [type(event) for event in events]
-    assert kinds[:3] == [Started, Finished, Started]
+    assert kinds[:3] == [RunStarted, Finished, RunStarted]
     assert len(outcome.results) == 3
 
 
+@pytest.mark.slow
 def test_each_run_is_made_with_every_seed(flowcast_home: Path) -> None:
     outcome, events = done(experiment("patch", settings=CITY, seeds=2, device="cpu"))
     for results in outcome.results.values():
         assert [result["seed"] for result in results] == [0, 1]
         assert results[0]["scores"] != results[1]["scores"]
-    numbers = [(event.number, event.count) for event in events if isinstance(event, Started)]
+    numbers = [(event.number, event.count) for event in events if isinstance(event, RunStarted)]
     assert numbers == [(number, 6) for number in range(1, 7)]
 
 
+@pytest.mark.slow
 def test_equal_time_is_the_time_that_the_other_one_trained(
     digits: Path, tmp_path: Path, flowcast_home: Path
 ) -> None:
@@ -183,6 +185,7 @@ def test_equal_time_is_the_time_that_the_other_one_trained(
     assert timed["machine"]["training_seconds"] < 60 * timed["training"]["minutes"] + 5
 
 
+@pytest.mark.slow
 def test_robustness_is_measured_at_every_strength_beside_persistence(
     digits: Path, write_kth: Callable[..., Path], tmp_path: Path, flowcast_home: Path
 ) -> None:
@@ -212,57 +215,14 @@ def test_robustness_is_measured_at_every_strength_beside_persistence(
     assert json.loads(json.dumps(outcome.series)) == facts_of(outcome)["series"]
 
 
-# Cost
-
-
-def test_the_cost_experiment_goes_on_where_a_network_fails_and_says_null_of_what_is_unknown(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(experiments, "COST_NETWORKS", ("convlstm",))
-    monkeypatch.setitem(experiments.COST_SIDES, "quick", (1_000_000,))  # frames of terabytes
-    outcome, events = done(experiment("cost", out=tmp_path / "cost", device="cpu"))
-    assert [(type(event), event.side) for event in events] == [(Cost, 1_000_000)]
-    facts = facts_of(outcome)
-    (row,) = facts["rows"]
-    assert row["forecast_seconds"] is None
-    assert "memory" in row["failed"]
-    assert facts["growth"].keys() == outcome.series.keys()
-    assert not any(outcome.series.values())
-    assert names(outcome.folder) == {"experiment.json", "table.md"}
-    assert (
-        "| convlstm | 1000000x1000000 | cpu | failed: " in (outcome.folder / "table.md").read_text()
-    )
-
-
-ROWS = [
-    Cost("a", 8, "cpu", 1000, 2_000_000_000, 0.25, 0.5, 2**20, 2**21),
-    Cost("b", 8, "cpu", failed="out of memory"),
-    Cost("a", 16, "cpu", 1000, 8_000_000_000, 0.5, 2.0, 2**21, 2**22),
-]
-
-
-def test_costs_are_drawn_and_told_in_their_units_and_failures_named() -> None:
-    series = cost_series(ROWS)
-    assert series["forecast, ms"] == {"a": ([8, 16], [250, 500])}
-    assert series["training step, ms"] == {"a": ([8, 16], [500, 2000])}
-    assert series["memory to train, MiB"] == {"a": ([8, 16], [2, 4])}
-    assert series["multiply-adds, G"] == {"a": ([8, 16], [2, 8])}
-    lines = cost_markdown(ROWS).splitlines()
-    cells = [[cell.strip() for cell in line[1:-1].split("|")] for line in lines]
-    assert {len(row) for row in cells} == {len(cells[0])}
-    assert cells[2] == ["a", "8x8", "cpu", "1,000", "2.000", "250.0", "500.0", "1", "2"]
-    assert cells[3] == ["b", "8x8", "cpu", "failed: out of memory", *[""] * 5]
-
-
 # Refused
 
 
 @pytest.mark.parametrize(
     ("name", "scale", "settings", "sentence"),
     [
-        ("speed", "quick", {}, f"no experiment 'speed'; there is {', '.join(NAMES)}"),
+        ("speed", "quick", {}, f"no experiment 'speed'; there is {', '.join(EXPERIMENTS)}"),
         ("patch", "large", {}, "no scale 'large'; there is quick, paper"),
-        ("cost", "large", {}, "no scale 'large'"),
         ("patch", "quick", {"data.color": "1"}, "has no setting 'color'"),
         ("patch", "quick", {"kht:data.size": "8"}, "no dataset 'kht'; there is moving-mnist"),
         ("cell", "quick", {}, "moving-mnist has no train-images"),

@@ -27,7 +27,7 @@ from forecasting.profiling import cost
 from forecasting.training.hardware import Computing
 from forecasting.training.loop import Batch, CheckpointDue
 from forecasting.training.state import Epoch
-from pipelines.benchmark.plan import Plan, open_task, plan
+from pipelines.benchmark.plan import RunPlan, open_task, plan
 from pipelines.benchmark.result import Finished, load_network, read_result
 from pipelines.benchmark.run import run
 from pipelines.forecast.live import forecast
@@ -90,12 +90,12 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "SECONDS", 0.0)
 
 
-def on_city(network: str = "convlstm", seed: int = 0, **changes: str) -> Plan:
+def on_city(network: str = "convlstm", seed: int = 0, **changes: str) -> RunPlan:
     settings = {**CITY, **SIZES.get(network, {}), **changes}
     return plan("simulated-city", network, "quick", settings, seed)
 
 
-def on_digits(network: str = "swinlstm-b", seed: int = 0) -> Plan:
+def on_digits(network: str = "swinlstm-b", seed: int = 0) -> RunPlan:
     return plan("moving-mnist", network, "quick", {**DIGITS, **SIZES.get(network, {})}, seed)
 
 
@@ -208,6 +208,7 @@ def test_the_scores_are_those_of_the_weights_on_the_test_windows(
             assert scores[name]["all"] == pytest.approx(np.mean(by_frame), rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_weights_and_scores_are_those_of_the_epoch_with_the_lowest_validation_error(
     tmp_path: Path,
 ) -> None:
@@ -251,6 +252,7 @@ def test_samples_are_windows_of_the_test_part_with_their_forecasts(
         np.testing.assert_allclose(samples["forecast"], forecast, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_training_and_not_what_is_tested(digits: Path, tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("one", "again", "other")]
     for folder, seed in zip(folders, (1, 1, 2), strict=True):
@@ -263,6 +265,7 @@ def test_the_seed_decides_the_training_and_not_what_is_tested(digits: Path, tmp_
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow
 def test_every_network_forecasts_more_frames_than_it_sees(name: str, tmp_path: Path) -> None:
     history, horizon = 2, 5
     lengths = {"data.history": str(history), "data.horizon": str(horizon)}
@@ -295,6 +298,7 @@ def test_settings_are_laid_over_the_published_size_and_recipe(tmp_path: Path) ->
 # Stopped, killed, gone on with
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_to_the_same_result(digits: Path, tmp_path: Path) -> None:
     whole, halted = tmp_path / "whole", tmp_path / "halted"
     finish(run(on_digits(), digits, whole, computing=ON_CPU))
@@ -329,6 +333,7 @@ for event in run(chosen, None, Path(sys.argv[2])):
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_to_the_same_result(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     settings = json.dumps({**CITY, **SIZES["swinlstm-b"]})
@@ -386,6 +391,7 @@ def test_another_run_s_folder_is_refused(changes: dict[str, str], key: str, tmp_
         )
 
 
+@pytest.mark.slow
 def test_a_run_in_another_precision_is_another_run(flowcast_home: Path, tmp_path: Path) -> None:
     low = Computing("cpu", precision="bfloat16")
     chosen = on_city(**{"training.epochs": "1"})
@@ -538,6 +544,7 @@ def test_a_network_of_three_lines_runs_through_the_benchmark(fading: str, tmp_pa
     assert (loaded.state_dict()["kept"] != 1).all()
 
 
+@pytest.mark.slow
 def test_a_network_of_three_lines_is_trained_for_a_city_and_forecasts(
     fading: str, small_home: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""Contests. Their processes import this file, and so it needs no torch."""
+"""Cases of speed. Their processes import this file, and so it needs no torch."""
 
 import math
 import time
@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from pipelines.benchmark.speed.harness import Contender, Contest, Work, compete
+from pipelines.benchmark.speed.harness import Case, Variant, Work, measure_case
 
 
 def sleep(seconds: float, output: float) -> Work:
@@ -26,17 +26,17 @@ def fail(when: str) -> Work:
     return Work(run)
 
 
-def test_a_contest_gives_each_its_rates_ratios_memory_and_difference() -> None:
-    contenders = (
-        Contender("slow", partial(sleep, 0.04, 1.0)),
-        Contender("fast", partial(sleep, 0.01, 1.5), speed=2.0, memory=0.5),
-        Contender("two", partial(sleep, 0.04, 1.0), workers=2),
-        Contender("unable", partial(fail, "set up")),
-        Contender("broken", partial(fail, "run")),
+def test_a_case_gives_each_its_rates_ratios_memory_and_difference() -> None:
+    variants = (
+        Variant("slow", partial(sleep, 0.04, 1.0)),
+        Variant("fast", partial(sleep, 0.01, 1.5), speed=2.0, memory=0.5),
+        Variant("two", partial(sleep, 0.04, 1.0), workers=2),
+        Variant("unable", partial(fail, "set up")),
+        Variant("broken", partial(fail, "run")),
     )
-    figures = compete(Contest("part", "case", "things", contenders), rounds=3, seconds=0.05)
+    figures = measure_case(Case("part", "case", "things", variants), rounds=3, seconds=0.05)
     slow, fast, two, unable, broken = figures
-    assert [one.contender for one in figures] == ["slow", "fast", "two", "unable", "broken"]
+    assert [one.variant for one in figures] == ["slow", "fast", "two", "unable", "broken"]
     assert len(slow.rates) == len(fast.ratios) == 3
     assert slow.ratios == (1.0, 1.0, 1.0)
     for one in (fast, two):

@@ -1,6 +1,7 @@
 """The benchmark of speed: what it compares does the same work, and its figures are what they say."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,29 +12,36 @@ import torch
 from data.errors import FlowcastError
 from forecasting.profiling.cost import profile
 from forecasting.profiling.machine import Machine
-from pipelines.benchmark.speed.cases_networks import (
+from pipelines.benchmark.speed.cases import (
     CASES,
     TINY,
+    NoiseArchive,
     Setting,
+    SpeedPlan,
+    WindowDataset,
     forecast_by_onnx,
-    forecast_by_reference,
     forecast_by_torch,
+    ours,
+    reference,
+    windows_by_position,
+    windows_one_by_one,
 )
-from pipelines.benchmark.speed.cases_windows import Archive, Windows, _copied, cut_of
 from pipelines.benchmark.speed.harness import Figure
-from pipelines.benchmark.speed.suite import SpeedPlan, missed, write_speed
-from pipelines.benchmark.speed.table import speed_markdown
+from pipelines.benchmark.speed.table import missed, speed_markdown, write_speed
 
 # What competes
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_way_to_forecast_gives_what_the_reference_gives(case: str) -> None:
-    setting = Setting(CASES[case]._replace(**TINY), batch=2)
-    expected = forecast_by_reference(setting).output
+    setting = Setting(replace(CASES[case], **TINY), batch=2)
+    expected = forecast_by_torch(setting, reference).output
     assert expected is not None
     assert expected.shape == (2, 4, 2, 16, 16)
-    for way in (forecast_by_torch, partial(forecast_by_onnx, precision="float32")):
+    for way in (
+        partial(forecast_by_torch, build=ours),
+        partial(forecast_by_onnx, precision="float32"),
+    ):
         work = way(setting)
         assert work.output is not None
         assert np.abs(work.output - expected).max() < 1e-5
@@ -41,12 +49,12 @@ def test_every_way_to_forecast_gives_what_the_reference_gives(case: str) -> None
 
 
 def test_windows_are_the_same_however_they_are_made() -> None:
-    flow = Archive(slots=30, side=3, gap=12).flow()
-    cut, (past, future) = cut_of(flow), _copied(flow)
+    flow = NoiseArchive(slots=30, side=3, gap=12).flow()
+    cut, (past, future) = windows_by_position(flow), windows_one_by_one(flow)
     assert len(cut) == len(past) == 2 * (12 - 7)  # of 12, 12 and 6 slots in a row
     taken = cut.take(torch.arange(len(cut)))
     assert np.array_equal(taken[0], past) and np.array_equal(taken[1], future)
-    items = Windows(flow)
+    items = WindowDataset(flow)
     assert len(items) == len(cut)
     assert torch.equal(items[7][1], taken[1][7])
 
@@ -64,16 +72,16 @@ def test_a_profile_tells_matrix_products_from_the_rest() -> None:
 
 
 def test_a_quick_plan_requires_nothing_and_a_whole_one_what_is_asked() -> None:
-    quick = [one for contest in SpeedPlan(quick=True).contests() for one in contest.contenders]
+    quick = [one for case in SpeedPlan(quick=True).works() for one in case.variants]
     assert quick and all(one.speed is None and one.memory is None for one in quick)
-    contests = {(one.part, one.case): one for one in SpeedPlan().contests()}
+    cases = {(one.part, one.case): one for one in SpeedPlan().works()}
     required = {
-        one.name: one.speed for one in contests["forecast", "p4w8, batch 1"].contenders if one.speed
+        one.name: one.speed for one in cases["forecast", "p4w8, batch 1"].variants if one.speed
     }
     assert required == {"ONNX Runtime, float32": 2.2, "ONNX Runtime, int8": 3.2}
-    steps = {one.name: one for one in contests["training", "p2w4, batch 16"].contenders}
+    steps = {one.name: one for one in cases["training", "p2w4, batch 16"].variants}
     assert (steps["ours, bfloat16"].speed, steps["ours, bfloat16"].memory) == (1.5, 0.6)
-    assert all(one.contenders[0].speed is None for one in contests.values())
+    assert all(one.variants[0].speed is None for one in cases.values())
 
 
 @pytest.mark.parametrize(
@@ -101,8 +109,8 @@ FIGURES = [
 
 def test_the_table_has_medians_and_what_is_not_reached_is_told(tmp_path: Path) -> None:
     text = speed_markdown(SpeedPlan(), MACHINE, FIGURES)
-    (row,) = [line for line in text.splitlines() if line.startswith("| p | ours")]
-    cells = [cell.strip() for cell in row[1:-1].split("|")]
+    rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in text.splitlines()]
+    (cells,) = [row for row in rows if row[:2] == ["p", "ours"]]
     assert cells == [
         *("p", "ours", "24 sequences", "2.00", "2.2", "2", "0.500", "0.4", "3.0e-07", "48%")
     ]
@@ -114,5 +122,6 @@ def test_the_table_has_medians_and_what_is_not_reached_is_told(tmp_path: Path) -
     paths = write_speed(tmp_path / "out", SpeedPlan(), MACHINE, FIGURES)
     assert [path.name for path in paths] == ["speed.json", "speed.md"]
     facts = json.loads(paths[0].read_text())
+    assert [one["contender"] for one in facts["figures"]] == ["plain", "ours", "ours"]
     assert [one["ratio"] for one in facts["figures"]] == [1.0, 2.0, None]
     assert paths[1].read_text() == text
