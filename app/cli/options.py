@@ -1,6 +1,8 @@
 """Options that verbs share, and how verbs print."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import numpy as np
@@ -71,6 +73,17 @@ def parse_time(text: str, city: City) -> np.datetime64:
 def names_in(text: str) -> list[str]:
     """Returns the names between commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+@contextmanager
+def quiet(silent: bool) -> Iterator[None]:
+    """Prints nothing on stdout or stderr meanwhile, if `silent`."""
+    before = OUT.quiet, ERR.quiet
+    OUT.quiet, ERR.quiet = silent or before[0], silent or before[1]
+    try:
+        yield
+    finally:
+        OUT.quiet, ERR.quiet = before
 
 
 def print_table(table: Table) -> None:

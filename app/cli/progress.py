@@ -1,4 +1,4 @@
-"""TrainingEvent on stderr: a bar on a terminal, a line every few seconds elsewhere."""
+"""Progress on stderr: a bar on a terminal, a line every few seconds elsewhere."""
 
 import signal
 import time
@@ -23,26 +23,25 @@ from pipelines.train.version import Trained
 
 SECONDS_BETWEEN_LINES = 10
 FITS = {
-    "selection": "the epochs are chosen by the validation days",
-    "final": "the validation days are trained on too",
+    "selection": "the validation days choose the epochs",
+    "final": "refit on train + validation",
 }
-ALONE = "a network on frames alone"
 
 
-def show_training(events: Iterator[TrainingEvent | Trained]) -> Trained:
-    """Shows epoch, losses and time left while training goes on; returns its result."""
+def show_training(events: Iterator[TrainingEvent | Trained]) -> Trained | None:
+    """Shows epoch, losses and time left of a training; returns its result, which one process has."""
     for event in _shown(events, lambda error: f"validation RMSE {error:.2f} vehicles"):
         match event:
             case Trained():
                 return event
             case FitStarted():
-                kind = f"{ALONE}; {FITS[event.kind]}" if event.plain else FITS[event.kind]
-                ERR.print(f"fit {event.number} of {event.count}: {kind} (seed {event.seed})")
-            case TreesProgress(done=1):
+                raw = "a network without covariates; " if event.raw else ""
                 ERR.print(
-                    f"trees are grown, which have a share in the forecast ({event.count} parts)"
+                    f"fit {event.number} of {event.count}: {raw}{FITS[event.kind]} (seed {event.seed})"
                 )
-    raise AssertionError("a training ends with its result")
+            case TreesProgress(done=1):
+                ERR.print(f"fitting trees in {event.count} parts")
+    return None
 
 
 def show_benchmark(events: Iterator[Event | Finished]) -> Finished:
@@ -67,26 +66,28 @@ def show_experiment(events: Iterator[RunStarted | Event | Finished | Outcome]) -
     raise AssertionError("an experiment ends with its outcome")
 
 
-def _shown(events: Iterator[Any], told: Callable[[float], str]) -> Iterator[Any]:
-    """Shows batches and epochs and passes all other events on; `told` words a validation error."""
+def _shown(events: Iterator[Any], describe: Callable[[float], str]) -> Iterator[Any]:
+    """Shows batches and epochs and passes all other events on; `describe` words a validation error."""
     bar = Bar(
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[status]}"),
         console=ERR,
         transient=True,
-        disable=not ERR.is_terminal,
+        disable=ERR.quiet or not ERR.is_terminal,
     )
-    spoken = time.monotonic()
+    printed = time.monotonic()
     with bar:
         task = bar.add_task("preparing", total=None, status="")
         for event in events:
             match event:
                 case Epoch():
                     star = ", the best so far" if event.best else ""
-                    judged = "" if event.validation is None else f", {told(event.validation)}{star}"
+                    error = (
+                        "" if event.validation is None else f", {describe(event.validation)}{star}"
+                    )
                     ERR.print(
-                        f"epoch {event.number}: training loss {event.loss:.4g}{judged} "
+                        f"epoch {event.number}: training loss {event.loss:.4g}{error} "
                         f"({duration(event.seconds)} so far)"
                     )
                 case Batch():
@@ -99,14 +100,14 @@ def _shown(events: Iterator[Any], told: Callable[[float], str]) -> Iterator[Any]
                         completed=event.done,
                         total=event.planned,
                     )
-                    if not ERR.is_terminal and time.monotonic() - spoken > SECONDS_BETWEEN_LINES:
-                        spoken = time.monotonic()
-                        share = 100 * event.done / event.planned
-                        ERR.print(f"{description}, {share:.0f} %: {status}")
+                    if not ERR.is_terminal and time.monotonic() - printed > SECONDS_BETWEEN_LINES:
+                        printed = time.monotonic()
+                        percent = 100 * event.done / event.planned
+                        ERR.print(f"{description}, {percent:.0f} %: {status}")
                 case BatchSplit():
                     ERR.print(
-                        f"out of memory: {event.windows} of {event.batch} windows at once from now on; "
-                        f"the batch stays the same"
+                        f"out of memory: from now on {event.windows} of the {event.batch} windows of a batch "
+                        f"are computed at once"
                     )
                 case CheckpointDue():
                     pass
@@ -125,12 +126,12 @@ def stopping_on_interrupt() -> Iterator[Stop]:
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         stop.set()
-        ERR.print("stopping after this batch; Ctrl-C again ends at once")
+        ERR.print("stopping after this batch; press Ctrl-C again to stop at once")
 
     def on_termination(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if not stop.heeded:
-            ERR.print("ended by SIGTERM; what was kept so far can be gone on with by --resume")
+            ERR.print("ended by SIGTERM; continue from the last checkpoint with --resume")
         stop.hurry()
 
     before = {

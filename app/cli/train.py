@@ -1,6 +1,7 @@
 """`forecast train`: trains the networks and trees of a city."""
 
-from typing import Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,128 +14,244 @@ from app.cli.options import (
     PrecisionOption,
     RecomputeOption,
     names_in,
+    quiet,
 )
-from data.city import load_city
+from data.city import City, load_city
+from forecasting.covariates.config import PARTS
 from forecasting.networks import networks_help
+
+if TYPE_CHECKING:  # torch, which other verbs do without
+    from forecasting.city.recipe import Recipe
+    from pipelines.train.city import RunOptions
+    from pipelines.train.version import Trained
 
 
 def train(
     city: CityOption,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.05,
+            metavar="MINUTES",
+            show_default="as long as the epochs take",
+            help="Train all networks and trees together for at most this long.",
+        ),
+    ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, max=10_000, help="Passes over the data; a third more on frames alone."),
+        typer.Option(
+            min=1,
+            max=10_000,
+            metavar="N",
+            show_default="by the number of windows",
+            help="Passes of each network over the training windows; a third more in a raw ensemble.",
+        ),
     ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(min=0.05, help="Time to train in, all fits together.")
+    horizon: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1008,
+            metavar="STEPS",
+            show_default="4",
+            help="Time steps ahead that networks, trees and prediction intervals are trained for.",
+        ),
     ] = None,
-    members: Annotated[
-        int | None, typer.Option(min=1, max=20, help="Networks of each kind; 1 to 3.")
+    history: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1008,
+            metavar="STEPS",
+            show_default="4",
+            help="Past time steps that the networks see as frames.",
+        ),
     ] = None,
-    final: Annotated[
+    network: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", show_default=False, help=f"Network to train. {networks_help()}."
+        ),
+    ] = None,
+    ensemble_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=20,
+            metavar="N",
+            show_default="1 to 3, by the number of windows",
+            help="Networks whose mean is the forecast; they differ in their random seed.",
+        ),
+    ] = None,
+    raw_ensemble: Annotated[
         bool | None,
         typer.Option(
-            "--final/--no-final",
-            help="Train at last on the validation days too; if windows are below 10,000.",
+            "--raw-ensemble/--no-raw-ensemble",
+            show_default="from 10,000 windows on",
+            help="Stack a second ensemble, which sees past flow without covariates.",
         ),
     ] = None,
     trees: Annotated[
         bool | None,
         typer.Option(
-            "--trees/--no-trees", help="Trees with a share in the forecast; if not below 5 minutes."
+            "--trees/--no-trees",
+            show_default="unless --minutes is below 5",
+            help="Stack gradient-boosted trees on the networks; needs scikit-learn.",
         ),
     ] = None,
-    plain: Annotated[
+    refit: Annotated[
         bool | None,
         typer.Option(
-            "--plain/--no-plain",
-            help="Networks on frames alone with a share in the forecast; if windows are 10,000 or more.",
+            "--refit/--no-refit",
+            show_default="below 10,000 windows",
+            help="Train what serves on train + validation, once the validation days chose the epochs.",
         ),
     ] = None,
     without: Annotated[
         str,
         typer.Option(
-            metavar="PARTS",
-            help="Parts of the context to switch off: anomaly, expected, last_week, yesterday, hour, "
-            "holiday, weather, place.",
+            metavar="NAMES",
+            help=f"Covariates to switch off, with commas between: {', '.join(PARTS)}.",
         ),
     ] = "",
     also: Annotated[
-        str, typer.Option("--with", metavar="PARTS", help="Parts to switch on: last_week.")
+        str,
+        typer.Option(
+            "--with",
+            metavar="NAMES",
+            help="Covariates to switch on; below 10,000 windows last_week and weather are off.",
+        ),
     ] = "",
-    network: Annotated[
-        str | None,
-        typer.Option(help=networks_help() + "."),
-    ] = None,
-    device: DeviceOption = "auto",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from where the last training was kept.")
-    ] = False,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=2**31, help="Of weights, order and dropout; 0.")
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="WINDOWS",
+            show_default="32",
+            help="Windows of a training step, of all processes together.",
+        ),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(min=1e-7, max=1, help="The highest; 0.002.")
+        float | None,
+        typer.Option(
+            min=1e-7, max=1, metavar="RATE", show_default="0.002", help="Peak learning rate."
+        ),
     ] = None,
+    average: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DECAY",
+            show_default="0.99",
+            help="Decay of the moving average of the weights, from 0 (none) to below 1.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=2**31,
+            metavar="N",
+            show_default="0",
+            help="Random seed of weights, order of windows and dropout.",
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
     precision: PrecisionOption = "float32",
     compiled: CompileOption = False,
     recompute: RecomputeOption = False,
     serve: Annotated[
         str,
         typer.Option(
-            help="float32, or int8 where it changes the validation RMSE by less than 0.5 %."
+            metavar="TYPE",
+            help="Serve in float32, or in int8 where it changes the validation RMSE by less than 0.5 %.",
         ),
     ] = "float32",
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue the last training from its checkpoint; --epochs is then the total, --minutes "
+            "the time to add.",
+        ),
+    ] = False,
+    # Former names.
+    members: Annotated[int | None, typer.Option(min=1, max=20, hidden=True)] = None,
+    plain: Annotated[bool | None, typer.Option("--plain/--no-plain", hidden=True)] = None,
+    final: Annotated[bool | None, typer.Option("--final/--no-final", hidden=True)] = None,
 ) -> None:
-    """Trains networks on the days before the test days; Ctrl-C keeps the best epoch so far.
+    """Train a model for a city, and promote it if it is better than the champion and all baselines.
 
-    Epochs are chosen by the validation days. With few windows the networks are then trained on these
-    days too; with many a second kind of networks has a share in the forecast.
+    No day from the first test day on is used. Ctrl-C ends the training and keeps the best epoch so far. On
+    several GPUs: torchrun --no-python --nproc-per-node 4 forecast train --city bj
     """
     place = load_city(city)
-    from app.cli.progress import show_training, stopping_on_interrupt
-    from data.store.store import Store
+    choices = {
+        "network": network,
+        "without": names_in(without) or None,
+        "with": names_in(also) or None,
+        "ensemble-size": members if ensemble_size is None else ensemble_size,
+        "refit": final if refit is None else refit,
+        "trees": trees,
+        "raw-ensemble": plain if raw_ensemble is None else raw_ensemble,
+        "horizon": horizon,
+        "history": history,
+        "batch": batch,
+        "seed": seed,
+        "learning-rate": learning_rate,
+        "average": average,
+    }
+    given: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
+    if resume and given:
+        raise typer.BadParameter(f"--{next(iter(given))} cannot change when a training is resumed")
     from forecasting.city.recipe import Recipe
     from forecasting.training.hardware import Computing
-    from pipelines.train import city as run
+    from pipelines.train.city import RunOptions
 
-    beginnings = {
-        **{"network": network, "members": members, "final": final, "trees": trees, "plain": plain},
-        **{
-            "without": without or None,
-            "with": also or None,
-            "seed": seed,
-            "learning-rate": learning_rate,
-        },
-    }
-    if resume and (named := [f"--{key}" for key, value in beginnings.items() if value is not None]):
-        raise typer.BadParameter(f"{named[0]} cannot change while a training goes on by --resume")
-    store = Store()
-    with stopping_on_interrupt() as stop:
-        try:
-            computing = Computing(device, precision, compiled, recompute)
-            options = run.RunOptions(computing, serve, stop=stop)
-            recipe = Recipe.from_options(
-                network=network,
-                without=names_in(without),
-                also=names_in(also),
-                ensemble_size=members,
-                refit=final,
-                trees=trees,
-                raw_ensemble=plain,
-                epochs=epochs,
-                minutes=minutes,
-                seed=seed,
-                learning_rate=learning_rate,
-            )
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from error
-        if resume:
-            events = run.resume(store, place, epochs=epochs, minutes=minutes, options=options)
-        else:
-            events = run.train(store, place, recipe, options=options)
-        trained = show_training(events)
+    try:
+        options = RunOptions(Computing(device, precision, compiled, recompute), serve)
+        fields = {name.replace("-", "_"): value for name, value in given.items()}
+        fields["also"] = fields.pop("with", ())
+        recipe = Recipe.from_options(**fields, epochs=epochs, minutes=minutes)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    trained = _run(place, None if resume else recipe, epochs, minutes, options)
+    if trained is None:  # one of several processes makes the version
+        return
     if trained.stopped:
-        ERR.print(f"stopped early; to go on: forecast train --city {city} --resume", markup=False)
+        ERR.print(
+            f"stopped early; to continue: forecast train --city {city} --resume", markup=False
+        )
     for note in trained.notes:
         ERR.print(f"note: {note}", markup=False)
-    OUT.print(trained.verdict, markup=False)
+    OUT.print(trained.summary, markup=False)
+
+
+def _run(
+    city: City,
+    recipe: "Recipe | None",
+    epochs: int | None,
+    minutes: float | None,
+    options: "RunOptions",
+) -> "Trained | None":
+    """Trains by a recipe, or resumes the last training where it is None, in all processes of `torchrun`.
+
+    Returns None in all but the first one, which alone prints.
+    """
+    from app.cli.progress import show_training, stopping_on_interrupt
+    from data.store.store import Store
+    from forecasting.training.distributed import joined
+    from pipelines.train.city import resume
+    from pipelines.train.city import train as start
+
+    with (
+        stopping_on_interrupt() as stop,
+        joined(options.computing.device) as (group, device),
+        quiet(not group.first),
+    ):
+        computing = replace(options.computing, device=device.type)
+        options = replace(options, computing=computing, group=group, stop=stop)
+        if recipe is None:
+            return show_training(
+                resume(Store(), city, epochs=epochs, minutes=minutes, options=options)
+            )
+        return show_training(start(Store(), city, recipe, options=options))

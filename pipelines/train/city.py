@@ -1,10 +1,5 @@
-"""Train: archive -> expected flow, context, windows -> networks -> a version, judged and promoted.
+"""Training of a city: stored flow -> covariates, windows -> networks and trees -> a judged version."""
 
-`python -m pipelines.train.city` is `forecast train` for machines: under `torchrun` it trains on several
-GPUs or machines.
-"""
-
-import sys
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import nullcontext
@@ -56,14 +51,14 @@ class FitStarted:
         count: of all fits.
         kind: `selection` or `final`.
         seed: of the member.
-        plain: whether it is of a network that sees frames alone, beside others.
+        raw: whether it is of a network of the raw ensemble.
     """
 
     number: int
     count: int
     kind: str
     seed: int
-    plain: bool = False
+    raw: bool = False
 
 
 TrainingEvent = Event | FitStarted | TreesProgress
@@ -299,9 +294,3 @@ def _with_way_out(events: Iterator[Event], city: City, state: TrainingState) -> 
             f"{error}, or keep the best epoch so far: forecast train --city {city.name} --resume "
             f"--epochs {len(state.history)}"
         ) from error
-
-
-if __name__ == "__main__":
-    from pipelines.train.trainer import main
-
-    sys.exit(main())

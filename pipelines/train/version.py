@@ -68,7 +68,7 @@ class Trained:
     notes: tuple[str, ...] = ()
 
     @property
-    def verdict(self) -> str:
+    def summary(self) -> str:
         """What was decided, in a line."""
         place = "is the champion now" if self.promoted else "is kept as a candidate"
         return f"version {self.manifest.version} {place}: {self.reason}"

@@ -1,9 +1,7 @@
 """The command line: what it prints, where, and with which exit code."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -175,9 +173,6 @@ def test_evaluate_takes_a_span_in_the_city_s_time(run: Run, small_home: Path) ->
         (["--city", "bj"], "no flow for bj; run: forecast ingest --city bj PATH"),
         (["check", "--city", "Bj"], "is no name of a city"),
         (["ingest", "--city", "bj", "no/such/file"], "no/such/file does not exist"),
-        (["train", "--city", "bj"], "no flow for bj"),
-        (["train", "--city", "bj", "--resume"], "no training to go on with in "),
-        (["train", "--city", "bj", "--network", "lstm"], "no flow for bj"),
         (["evaluate", "--city", "bj"], "no flow for bj"),
         (["evaluate", "--city", "bj", "--from", "2016-01-01"], "no flow for bj"),
         (["--city", "bj", "--at", "2016-01-01"], "no flow for bj"),
@@ -210,12 +205,6 @@ def test_a_failure_is_one_sentence_and_exit_code_1(
         (["simulate", "--out", "x", "--step", "7min"], "divides a day"),
         (["evaluate", "--city", "bj", "--from", "soon"], "is not a time"),
         (["evaluate", "--city", "bj", "--stride", "0"], "or equal to 1"),
-        (["train", "--city", "bj", "--members", "0"], "or equal to 1"),
-        (["train", "--city", "bj", "--without", "hour,color"], "no part 'color'; it has anomaly"),
-        (["train", "--city", "bj", "--without", "hour", "--with", "hour"], "off and on at once"),
-        (["train", "--city", "bj", "--resume", "--members", "2"], "--members cannot change while"),
-        (["train", "--city", "bj", "--resume", "--no-final"], "--final cannot change while"),
-        (["train", "--city", "bj", "--resume", "--without", "hour"], "--without cannot change"),
         (["fly"], "fly"),
     ],
 )
@@ -256,34 +245,3 @@ def test_weather_is_told_by_ingest_and_check(run: Run, flowcast_home: Path, tmp_
     told = json.loads(run("check", "--city", "bj", "--json")[1])["weather"]
     gap = {"from": "2016-01-01T17:00:00Z", "to": "2016-01-02T16:00:00Z"}
     assert (told["records"], told["gaps"]) == (2, {"rain": [gap], "wind": []})
-
-
-def test_training_tells_its_fits(run: Run, small_home: Path) -> None:
-    options = ["--network", "convlstm", "--members", 1, "--without", "hour, place", "--no-trees"]
-    code, out, err = run("train", "--city", "small", "--epochs", 1, "--seed", 3, *options)
-    assert code == 0, err
-    assert "version 20" in out
-    told = [line for line in err.splitlines() if re.match(r"fit|epoch \d:", line)]
-    assert told[0] == "fit 1 of 2: the epochs are chosen by the validation days (seed 3)"
-    assert told[2] == "fit 2 of 2: the validation days are trained on too (seed 3)"
-    assert ["validation RMSE" in line for line in told[1::2]] == [True, False]
-
-
-def test_ctrl_c_ends_training_with_what_was_learnt(small_home: Path) -> None:
-    command = [sys.executable, "-m", "app.cli", "train", "--city", "small", "--epochs", "400"]
-    process = subprocess.Popen(
-        [*command, "--device", "cpu"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ.copy(),
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("epoch 1:"):
-            process.send_signal(signal.SIGINT)
-            break
-    out, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
-    assert "version 20" in out
-    assert "to go on: forecast train --city small --resume" in err
