@@ -1,8 +1,8 @@
 """City: what must be known of a city to read and to forecast it, one TOML file each.
 
 The files stand in `data/cities/` and in the user's `FLOWCAST_HOME/cities/`; the user's own come
-first. The name of a city is the name of its file. The checks are written out: pydantic, 0.1 s to import,
-would be a twelfth of a cold forecast.
+first. The name of a city is the name of its file. The checks are written out: their sentences say
+what a value may be, and a program that reads a city without the command line starts without pydantic (0.1 s).
 """
 
 import dataclasses
