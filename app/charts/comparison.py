@@ -12,6 +12,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from app.charts.curves import SERIES, lines, panels, tidy
+from app.charts.maps import draw_map
 from app.text import evenly_spaced
 from forecasting.intervals.coverage import shares
 from pipelines.compare.standings import ComparisonResult, Entry
@@ -106,12 +107,10 @@ def worst_day(result: ComparisonResult) -> Figure:
     left.set_ylim(bottom=0)
     tidy(left)
     error = (forecast - observed)[days[:, -1] == day, -1].mean("init_time")
-    top, origin = float(np.abs(error).max()) or 1.0, "upper" if city.row0 == "north" else "lower"
+    top = float(np.abs(error).max()) or 1.0
     for ax, channel in zip(maps, error["channel"].values, strict=True):
-        values = error.sel(channel=channel)
-        image = ax.imshow(values, cmap="RdBu_r", vmin=-top, vmax=top, origin=origin)
-        ax.set_title(f"{channel}: forecast less observed", fontsize=9)
-        ax.set(xticks=[], yticks=[])
+        frame, heading = error.sel(channel=channel).values, f"{channel}: forecast less observed"
+        image = draw_map(ax, frame, (-top, top), heading, city, "RdBu_r")
     note = f"mean of the day, {minutes[-1]} minutes ahead, vehicles per step"
     figure.colorbar(image, ax=maps, label=note, shrink=0.9)
     figure.suptitle(f"{city.title}: {day:%A %d %B %Y}, the worst of {main}", fontsize=12)

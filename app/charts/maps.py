@@ -47,7 +47,7 @@ def forecast_maps(forecast: xr.DataArray, city: City, newest: xr.DataArray | Non
             maps.insert(0, (_observed_title(forecast), newest.sel(channel=channel)))
         top = max(float(frame.max()) for _, frame in maps) or 1.0
         images = [
-            _map(ax, frame.values, top, title, city)
+            draw_map(ax, frame.values, (0, top), title, city)
             for ax, (title, frame) in zip(row, maps, strict=True)
         ]
         for ax, (_, frame) in zip(row, maps, strict=True):
@@ -108,11 +108,20 @@ def rooted(limits: tuple[float, float]) -> FuncNorm:
     return FuncNorm((root, square), *limits, clip=True)
 
 
-def _map(ax: Axes, frame: np.ndarray, top: float, title: str, city: City) -> AxesImage:
-    """Draws one map; cells without a value are gray."""
+def draw_map(
+    ax: Axes,
+    frame: np.ndarray,
+    limits: tuple[float, float],
+    title: str,
+    city: City,
+    colors: str = COLORS,
+) -> AxesImage:
+    """Draws one map, dims `(y, x)`, into axes; cells without a value are gray."""
     ax.set_facecolor(MISSING)
     origin: Literal["upper", "lower"] = "upper" if city.row0 == "north" else "lower"
-    image = ax.imshow(frame, cmap=COLORS, vmin=0, vmax=top, origin=origin, interpolation="nearest")
+    image = ax.imshow(
+        frame, colors, vmin=limits[0], vmax=limits[1], origin=origin, interpolation="nearest"
+    )
     ax.set_title(title, fontsize=9)
     ax.set_xticks([])
     ax.set_yticks([])

@@ -6,28 +6,18 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import (
-    ERR,
-    OUT,
-    CityOption,
-    HorizonOption,
-    JsonOption,
-    names_in,
-    print_json,
-    print_table,
-)
+from app.cli.options import ERR, OUT, CityOption, HorizonOption, JsonOption, names_in, print_json
 from data.city import load_city
 from data.errors import FlowcastError
+from forecasting.networks import DEFAULT, NETWORKS
+
+FAMILIES = ", ".join((*NETWORKS, f"{DEFAULT}+trees", "trees"))
 
 
 def compare(
     city: CityOption,
     networks: Annotated[
-        str,
-        typer.Option(
-            metavar="NAMES",
-            help="Networks, trees, swinlstm-b+trees, baselines, all or ablation, separated by commas.",
-        ),
+        str, typer.Option(metavar="NAMES", help=f"Compare all, ablation, or some of {FAMILIES}.")
     ] = "all",
     horizon: HorizonOption = 4,
     seeds: Annotated[
@@ -58,38 +48,35 @@ def compare(
 ) -> None:
     """Train networks on the same days and compare their errors on the test days.
 
-    Baselines always take part. Runs are kept in FLOWCAST_HOME/contests: after Ctrl-C the same command
-    continues, and more seeds are added to the runs that exist.
+    Baselines always take part. Runs are kept: after Ctrl-C the same command continues, and more seeds are
+    added to the runs that exist.
     """
     place = load_city(city)
-    from app.report.comparison import comparison_table, show_comparison, write_comparison
+    from app.report.comparison import show_comparison, write_comparison
     from data.store.store import Store
     from pipelines.compare.comparison import Comparison
     from pipelines.compare.contestants import INPUTS, chosen
     from pipelines.compare.standings import compare_runs
-    from pipelines.compare.table import facts, sentences
+    from pipelines.compare.table import facts, sentences, summary
     from pipelines.forecast.notes import unknown_years
 
-    if contexts:
+    if contexts:  # what --inputs was called
         former = {old: new for new, old in INPUTS.items()}
         inputs = ",".join(former.get(name, name) for name in names_in(contexts))
-        ERR.print(f"note: --contexts {contexts} is --inputs {inputs} now", markup=False)
     runs = chosen(names_in(networks), seeds, names_in(inputs))
     comparison = Comparison.of(Store(), place, horizon, minutes)
     result = show_comparison(compare_runs(comparison, runs, jobs))
     for note in unknown_years(comparison.flow, comparison.flow["time"].values):
         ERR.print(f"note: {note}", markup=False)
-    words = ["--city", city, "--networks", networks, "--seeds", f"{seeds}", "--inputs", inputs]
-    words += ["--horizon", f"{horizon}", "--minutes", f"{minutes:g}"]
-    content = facts(result, shlex.join(["forecast", "compare", *words]))
+    words = ["forecast", "compare", "--city", city, "--networks", networks, "--seeds", f"{seeds}"]
+    words += ["--inputs", inputs, "--horizon", f"{horizon}", "--minutes", f"{minutes:g}"]
+    content = facts(result, shlex.join(words))
     for path in write_comparison(output, result, content) if output else ():
         ERR.print(f"wrote {path}", markup=False)
     if as_json:
         print_json(content)
     else:
-        print_table(comparison_table(content))
-        for line in sentences(content):
-            OUT.print(line, markup=False)
+        OUT.print("\n\n".join([summary(content), *sentences(content)]), markup=False)
     if failed := content["failed"]:
         raise FlowcastError(
             f"{len(failed)} of the runs failed, see above; the same command retries"

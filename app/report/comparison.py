@@ -1,13 +1,9 @@
-"""`forecast compare` for people: its progress, its table and the files of its folder."""
+"""`forecast compare` for people: its progress and the files of its folder."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 
 from app.cli.options import ERR
 from data.clock import duration
@@ -15,7 +11,7 @@ from data.errors import FlowcastError
 from data.files import atomic_write, write_text
 from pipelines.compare.run import Progress
 from pipelines.compare.standings import ComparisonResult
-from pipelines.compare.table import as_markdown, summary
+from pipelines.compare.table import as_markdown
 
 
 def show_comparison(events: Iterator[Progress | ComparisonResult]) -> ComparisonResult:
@@ -44,24 +40,6 @@ def show_comparison(events: Iterator[Progress | ComparisonResult]) -> Comparison
             f"the comparison was stopped; its {ended} new runs are kept, and the same command continues"
         ) from None
     raise AssertionError("a comparison ends with its result")
-
-
-def comparison_table(content: dict[str, Any]) -> Table:
-    """Returns the entries, the best first, with the errors of the first and the last lead."""
-    table = Table(
-        title=Text(f"{content['title']}: {content['windows']:,} windows of the test span"),
-        caption="vehicles per step; p: probability of such a difference from the main entry by chance",
-        title_justify="left",
-        caption_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    rows = summary(content)
-    for heading in rows.columns:
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    for name, *cells in rows.itertuples(index=False):
-        table.add_row(Text(name, style="bold" if name == content["main"] else ""), *cells)
-    return table
 
 
 def write_comparison(

@@ -7,7 +7,7 @@ import numpy as np
 
 from data.city import City
 from data.clock import local
-from data.files import atomic_write, ensure_folder
+from data.files import ensure_folder, write_text
 from data.formats.taxibj import EXPECTED, write_taxibj
 from data.simulation.simulate import simulate
 
@@ -35,8 +35,7 @@ def write_simulation(folder: Path, city: City, weeks: int, seed: int) -> list[Pa
     expected = folder / "expected.h5"
     write_taxibj(expected, simulation.expected, simulation.time, city, content=EXPECTED)
     description = folder / f"{city.name}.toml"
-    with atomic_write(description) as temporary:
-        temporary.write_text(_toml(city), encoding="utf-8")
+    write_text(description, _toml(city))
     return [*counts, expected, description]
 
 

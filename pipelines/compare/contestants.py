@@ -28,20 +28,13 @@ from pipelines.compare.comparison import Comparison
 
 INPUTS = {"raw-flow": "plain", "covariates": "context"}
 """What networks may be given, and how `table.json` spells it."""
+Fitted = tuple[Forecaster, Forecaster, dict[str, float]]
 RAW: dict[str, Any] = {
     "context": RAW_FLOW,
     "training": replace(DEFAULT_TRAINING, patience=5),
     "epochs": 40,
 }
 """Of networks on raw flow, which must learn more: they have more epochs and patience."""
-
-
-class Fitted(NamedTuple):
-    """What knows training and validation, what knows training alone, and facts as of `RunResult`."""
-
-    forecaster: Forecaster
-    selected: Forecaster
-    facts: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -78,7 +71,9 @@ class Contestant:
                 return {**_with_limits(recipe, comparison, seed=0).to_fields(), **versions}
 
     def fit(self, comparison: Comparison, seed: int) -> Fitted:
-        """Returns the contestant fitted; the test span is not looked at.
+        """Returns what knows training and validation, what knows training alone, and how it was fitted.
+
+        The last are `epochs` or trees, and `plain`, the stacking weight of networks on raw flow.
 
         Raises:
             FlowcastError: it cannot be fitted.
@@ -88,12 +83,11 @@ class Contestant:
             case str(key):
                 fit, both = BASELINES[key].fit, xr.concat([train, validation], "time")
                 first, last = (fit(flow, Climatology.fit(flow)) for flow in (train, both))
-                return Fitted(last, first, {"epochs": 0, "plain": 0.0})
+                return last, first, {"epochs": 0, "plain": 0.0}
             case TreesConfig() as config:
                 horizon, weather = comparison.horizon, comparison.weather
                 grown = trees.fit_trees(train, validation, horizon, config, seed, weather)
-                facts = {"epochs": grown.rounds, "plain": 0.0}
-                return Fitted(grown.forecaster, grown.selected, facts)
+                return grown.forecaster, grown.selected, {"epochs": grown.rounds, "plain": 0.0}
             case Recipe() as recipe:
                 # Members have consecutive seeds, and no two runs may share one.
                 seed = seed if recipe.ensemble_size else seed * ENSEMBLE_SIZE
@@ -106,7 +100,7 @@ class Contestant:
                     timer=process_time,  # other work on the machine must not cost epochs
                 )
                 facts = {"epochs": sum(result.epochs), "plain": result.forecaster.raw_weight}
-                return Fitted(result.forecaster, result.selected, facts)
+                return result.forecaster, result.selected, facts
 
 
 class Run(NamedTuple):

@@ -31,7 +31,7 @@ import xarray as xr
 from data import windows
 from data.clock import Clock
 from data.errors import FlowcastError
-from data.files import atomic_write, exclusive_lock
+from data.files import atomic_write
 from forecasting.backtest import backtest, pieces
 from forecasting.forecaster import Forecaster, label_windows
 from forecasting.metrics import errors_of, sums_by_window
@@ -76,31 +76,6 @@ class Progress:
     outcome: RunResult | str | None = None
 
 
-def make_runs(
-    comparison: Comparison, runs: Sequence[Run], jobs: int | None = None
-) -> Iterator[Progress]:
-    """Makes the runs that are missing, each into its file, and yields the progress.
-
-    Args:
-        comparison: its data and settings.
-        runs: as `contestants.chosen` returns them.
-        jobs: runs at a time; as many as cores and memory allow if None.
-
-    Raises:
-        FlowcastError: a run would need what is not installed, or another comparison is under way.
-    """
-    flow, folder = comparison.flow, comparison.folder
-    paths = {path_of(run, comparison): run for run in runs}
-    fitting = psutil.virtual_memory().available // (BASE + COPIES * flow.nbytes)
-    with exclusive_lock(
-        folder / ".lock", f"another comparison of {comparison.city.name} is under way"
-    ):
-        for stray in folder.glob(".*.npz.*"):
-            stray.unlink()  # of a run that was ended while it wrote
-        missing = {path: run for path, run in paths.items() if read(path, flow) is None}
-        yield from _made(comparison, missing, jobs or max(1, min(available_cores(), fitting)))
-
-
 def path_of(run: Run, comparison: Comparison) -> Path:
     """Returns the file of a run: another one for other settings, whatever its name begins with."""
     key = digest([run.contestant.settings(comparison), run.seed])
@@ -108,11 +83,16 @@ def path_of(run: Run, comparison: Comparison) -> Path:
     return next(comparison.folder.glob(f"*-{key}.npz"), comparison.folder / f"{name}-{key}.npz")
 
 
-def _made(comparison: Comparison, runs: Mapping[Path, Run], jobs: int) -> Iterator[Progress]:
-    """Makes runs: those that train in processes of their own, with one thread whatever library computes.
+def make_runs(
+    comparison: Comparison, runs: Mapping[Path, Run], jobs: int | None
+) -> Iterator[Progress]:
+    """Makes runs, each into its file, and yields the progress.
 
-    Where this ends early, so do they.
+    Those that train have processes of their own, with one thread whatever library computes. Where this ends
+    early, so do they. If `jobs` is None as many work at a time as cores and memory allow.
     """
+    fitting = psutil.virtual_memory().available // (BASE + COPIES * comparison.flow.nbytes)
+    jobs = jobs or max(1, min(available_cores(), fitting))
     events: SimpleQueue[tuple[Path, str | None]] = SimpleQueue()
     parent, ours = get_context("spawn").Pipe(duplex=False)
 
@@ -170,12 +150,12 @@ def fit_run(comparison: Comparison, run: Run, path: Path) -> None:
     """
     flow, (_, validation, test), began = comparison.flow, comparison.parts, time.process_time()
     hidden = replace(comparison, flow=flow.where(flow["time"] < test["time"][0]))
-    fitted = run.contestant.fit(hidden, run.seed)
+    final, selected, fit_facts = run.contestant.fit(hidden, run.seed)
     seconds = time.process_time() - began
     known = flow[: flow.sizes["time"] - test.sizes["time"]]
     forecasts = (
-        _forecast(fitted.forecaster, flow, comparison.init_times(test), comparison.horizon),
-        _forecast(fitted.selected, known, comparison.init_times(validation), comparison.horizon),
+        _forecast(final, flow, comparison.init_times(test), comparison.horizon),
+        _forecast(selected, known, comparison.init_times(validation), comparison.horizon),
     )
     sums, of_validation = (errors_by_window(one, flow) for one in forecasts)
     arrays = {name: sums[name].values for name in SUMS}
@@ -185,7 +165,7 @@ def fit_run(comparison: Comparison, run: Run, path: Path) -> None:
         arrays[f"{span}_times"] = forecast["init_time"].values.astype(np.int64)
         arrays[f"{span}_forecast"] = forecast.values.astype(kept)
     made = f"{pd.Timestamp.now('UTC'):%Y-%m-%dT%H:%M:%SZ}"
-    facts = {**fitted.facts, "validation": rmse_by_lead(of_validation), "made": made}
+    facts = {**fit_facts, "validation": rmse_by_lead(of_validation), "made": made}
     facts |= {"seconds": seconds, "memory": peak_memory_of_process()}
     with atomic_write(path) as temporary:
         np.savez(temporary, allow_pickle=False, facts=np.array(json.dumps(facts)), **arrays)

@@ -15,12 +15,12 @@ import xarray as xr
 
 from data import windows
 from data.errors import FlowcastError
+from data.files import exclusive_lock
+from forecasting import significance
 from forecasting.intervals.conformal import PredictionIntervals
 from forecasting.intervals.coverage import OnlineIntervals
 from forecasting.metrics import errors_of
 from forecasting.networks import DEFAULT, NETWORKS
-from forecasting.significance import Comparison as Test
-from forecasting.significance import compare
 from forecasting.stacking import least_squares_weight
 from pipelines.compare.comparison import Comparison
 from pipelines.compare.contestants import FULL, OWN, Contestant, Run
@@ -106,10 +106,12 @@ class ComparisonResult:
     left_out: Sequence[str]
     failed: Mapping[str, str]
 
-    def test(self, entry: Entry, loss: str) -> Test:
+    def test(self, entry: Entry, loss: str) -> significance.Comparison:
         """Returns the paired test of the main entry's daily losses, `squared` or `absolute`, and others'."""
         ours, theirs = (one.by_day(self.comparison) for one in (self.main, entry))
-        return compare((ours[loss] / ours["count"]).values, (theirs[loss] / theirs["count"]).values)
+        return significance.compare(
+            (ours[loss] / ours["count"]).values, (theirs[loss] / theirs["count"]).values
+        )
 
     def forecast(self, entry: Entry) -> xr.DataArray:
         """Returns what an entry of one run, or of the mean of runs, forecasts of the test span."""
@@ -141,17 +143,28 @@ def compare_runs(
 ) -> Iterator[Progress | ComparisonResult]:
     """Makes the runs that are missing; yields the progress, and at the end what all show.
 
-    Takes what `make_runs` takes.
+    Args:
+        comparison: its data and settings.
+        runs: as `contestants.chosen` returns them.
+        jobs: runs at a time; as many as cores and memory allow if None.
 
     Raises:
-        FlowcastError: as `make_runs` and `standings`.
+        FlowcastError: a run would need what is not installed, another comparison is under way, or there is
+            no window that all can forecast.
     """
-    failed = {}
-    for event in make_runs(comparison, runs, jobs):
-        if isinstance(event.outcome, str):
-            failed[event.run.label] = event.outcome
-        yield event
-    found = {run: read(path_of(run, comparison), comparison.flow) for run in runs}
+    flow, folder = comparison.flow, comparison.folder
+    paths, failed = {run: path_of(run, comparison) for run in runs}, {}
+    with exclusive_lock(
+        folder / ".lock", f"another comparison of {comparison.city.name} is under way"
+    ):
+        for stray in folder.glob(".*.npz.*"):
+            stray.unlink()  # of a run that was ended while it wrote
+        missing = {path: run for run, path in paths.items() if read(path, flow) is None}
+        for event in make_runs(comparison, missing, jobs):
+            if isinstance(event.outcome, str):
+                failed[event.run.label] = event.outcome
+            yield event
+    found = {run: read(path, flow) for run, path in paths.items()}
     yield standings(comparison, {run: one for run, one in found.items() if one}, failed)
 
 
@@ -239,7 +252,8 @@ def _main(entries: Sequence[Entry]) -> Entry:
     trained = [one for one in entries if one.contestant and one.contestant.random]
     among = own[0] or own[1] or trained or [one for one in entries if one.contestant]
 
-    def validation(entry: Entry) -> float:
-        return float(np.mean([one.facts["validation"]["all"] for one in entry.runs.values()]))
+    def key(entry: Entry) -> tuple[bool, float]:
+        validation = [one.facts["validation"]["all"] for one in entry.runs.values()]
+        return len(entry.scored) == len(validation), float(np.mean(validation))
 
-    return min(among, key=lambda entry: (len(entry.scored) == len(entry.runs), validation(entry)))
+    return min(among, key=key)

@@ -66,9 +66,9 @@ def as_markdown(content: Mapping[str, Any]) -> str:
     for metric, title in METRICS.items():
         lines += [f"## {title}", markdown_table(_errors_frame(content, metric))]
     main = content["main"]
-    lines += [f"## Training, and paired test against {main}"]
-    lines += [markdown_table(_training_frame(content))]
     lines += [
+        f"## Training, and paired test against {main}",
+        markdown_table(_training_frame(content)),
         f"## Coverage of the prediction intervals of {main}",
         "Calibrated on the validation span and updated every day with what is observed, in % of all values. "
         "Where more values are 0 than an interval is to cover it covers more: one vehicle cannot be cut.",
@@ -77,15 +77,15 @@ def as_markdown(content: Mapping[str, Any]) -> str:
     return "\n\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def summary(content: Mapping[str, Any]) -> pd.DataFrame:
-    """Returns a row of texts for each entry, the best first: errors of the first and the last lead."""
+def summary(content: Mapping[str, Any]) -> str:
+    """Returns the entries, the best first, with their errors at the first and the last lead."""
     training = _training_frame(content)
-    columns = {"": training[""]}
+    columns = {content["title"]: training[""]}
     for metric in SUMMARY:
         errors = _errors_frame(content, metric)
         leads = dict.fromkeys(errors.columns[[1, -2, -1]])
-        columns |= {f"{METRICS[metric]}\n{lead}": errors[lead] for lead in leads}
-    return pd.DataFrame({**columns, "training": training["training"], "p": training["p, RMSE"]})
+        columns |= {f"{METRICS[metric]}, {lead}": errors[lead] for lead in leads}
+    return markdown_table(pd.DataFrame({**columns, **training[["training", "p, RMSE"]]}))
 
 
 def sentences(content: Mapping[str, Any]) -> list[str]:
@@ -123,13 +123,13 @@ def _verdict(content: Mapping[str, Any]) -> str:
         f"{main['name']}: RMSE {ours:.2f} over all leads, {abs(ours / theirs - 1):.1%} {side} the "
         f"{theirs:.2f} of the best other, {rival['name']}."
     )
-    if test["p"] is None:
-        return text
-    return (
-        f"{text} Paired test of the squared errors of {test['days']} days (Diebold-Mariano, corrected "
-        f"for few days, {test['lags']} days of autocovariance): statistic {test['statistic']:.2f}, "
-        f"p {_probability(test['p'])}."
-    )
+    if test["p"] is not None:
+        text += (
+            f" Paired test of the squared errors of {test['days']} days (Diebold-Mariano, corrected for "
+            f"few days, {test['lags']} days of autocovariance): statistic {test['statistic']:.2f}, "
+            f"p {_probability(test['p'])}."
+        )
+    return text
 
 
 def _entry(entry: Entry, result: ComparisonResult) -> dict[str, Any]:
@@ -146,21 +146,19 @@ def _entry(entry: Entry, result: ComparisonResult) -> dict[str, Any]:
         "epochs": [run["epochs"] for run in runs],
         "memory_bytes": [run["memory"] for run in runs],
         "validation_rmse": [run["validation"].get("all") for run in runs],
-        "errors": [*_errors(entry)],
+        "errors": [
+            {"lead_minutes": None if np.isnat(lead) else int(lead / MINUTE)}
+            | {name: _figure(entry.errors[name].values[:, place]) for name in METRICS}
+            for place, lead in enumerate(entry.errors["lead_time"].values)
+        ],
         "against_main": {loss: asdict(result.test(entry, loss)) for loss in tested},
     }
 
 
-def _errors(entry: Entry) -> Iterator[dict[str, Any]]:
-    """Yields mean, spread and values of each metric by lead, at the end those of all leads."""
-    for place, lead in enumerate(entry.errors["lead_time"].values):
-        row: dict[str, Any] = {"lead_minutes": None if np.isnat(lead) else int(lead / MINUTE)}
-        for name in METRICS:
-            values = entry.errors[name].values[:, place]
-            spread = round(float(values.std(ddof=1)), 4) if len(values) > 1 else None
-            mean, each = round(float(values.mean()), 4), values.round(4).tolist()
-            row[name] = {"mean": mean, "spread": spread, "values": each}
-        yield row
+def _figure(values: np.ndarray) -> dict[str, Any]:
+    spread = round(float(values.std(ddof=1)), 4) if len(values) > 1 else None
+    mean = round(float(values.mean()), 4)
+    return {"mean": mean, "spread": spread, "values": values.round(4).tolist()}
 
 
 def _coverage(total: xr.Dataset) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.files import atomic_write, sha256
+from data.files import sha256, write_text
 
 MAX_MOVED = 200
 """Files that were moved whose size and time are kept."""
@@ -119,8 +119,7 @@ class Journal:
             key: {"begun": entry.attempts, "refused": entry.refusal}
             for key, entry in self.entries.items()
         }
-        with atomic_write(self.path) as temporary:
-            temporary.write_text(json.dumps({"known": known, "away": self.moved}), encoding="utf-8")
+        write_text(self.path, json.dumps({"known": known, "away": self.moved}))
 
 
 def fingerprint(file: Path) -> str | None:

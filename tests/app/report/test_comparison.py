@@ -44,7 +44,8 @@ def test_a_comparison_prints_its_table_and_writes_its_folder(
     words = ("compare", "--city", "small", "--networks", "baselines", "--horizon", 2)
     code, out, err = run(*words, "--output", tmp_path / "table")
     assert code == 0, err
-    assert "Small town: 167 windows of the test span" in out
+    assert "| Small town " in out
+    assert "167 windows of the test span" in out
     assert "the best other" in out
     assert "run 1 of" in err
     assert {path.name for path in (tmp_path / "table").iterdir()} == {
