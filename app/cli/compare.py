@@ -76,7 +76,7 @@ def compare(
     if as_json:
         print_json(content)
     else:
-        OUT.print("\n\n".join([summary(content), *sentences(content)]), markup=False)
+        OUT.print("\n\n".join([summary(content).rstrip(), *sentences(content)]), markup=False)
     if failed := content["failed"]:
         raise FlowcastError(
             f"{len(failed)} of the runs failed, see above; the same command retries"
