@@ -1,10 +1,11 @@
-"""Text: what pipelines return, as lines for people and as objects for JSON."""
+"""Text: results of pipelines as lines for people and as objects for JSON."""
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -14,19 +15,19 @@ from data.formats.reading import REPAIRS
 from data.intervals import intervals_of
 from forecasting.baselines import BASELINES
 
-if TYPE_CHECKING:  # They load what a forecast can do without.
+if TYPE_CHECKING:  # They import what a forecast does not need.
     from pipelines.ingest.check import Check, Weather
     from pipelines.ingest.files import Ingested
 
-MOST_LINES = 20
-TITLES = {**{key: one.title for key, one in BASELINES.items()}, "served": "the forecasts served"}
-"""Titles of scored forecasters for people, by their key in tables of scores."""
-SHOWN = 0.8
-"""Coverage of the bands that stand beside a forecast for people."""
+MAX_LINES = 20
+TITLES = {**{key: one.title for key, one in BASELINES.items()}, "served": "the served forecast"}
+"""Titles of scored forecasters, by their key in tables of scores."""
+COVERAGE = 0.8
+"""Coverage of the prediction intervals in texts and pictures."""
 
 
 def ingested_lines(result: "Ingested") -> list[str]:
-    """Returns what became of one file."""
+    """Returns what ingest did with one file."""
     if result.refused:
         return [f"refused: {result.refused}"]
     added = result.added
@@ -36,13 +37,13 @@ def ingested_lines(result: "Ingested") -> list[str]:
         for count, text in (
             (added.added, "new"),
             (added.equal, "stored already"),
-            (added.replaced, "replaced, the old values kept"),
+            (added.replaced, "replaced, old values kept"),
         )
         if count
     ]
-    took = f"{result.path}: {kind.get(result.series, 'slots')}: {', '.join(parts)}"
+    summary = f"{result.path}: {kind.get(result.series, 'slots')}: {', '.join(parts)}"
     variables = [f"  of {', '.join(result.variables)}"] if result.variables else []
-    return [took, *variables, *_repair_lines(result.repairs)]
+    return [summary, *variables, *_repair_lines(result.repairs)]
 
 
 def check_lines(check: "Check", city: City) -> list[str]:
@@ -56,22 +57,22 @@ def check_lines(check: "Check", city: City) -> list[str]:
         lines = [
             f"{city.title} ({city.name}), {city.grid[0]}x{city.grid[1]} cells, times in {city.timezone}",
             f"slots     {check.slots:,} from {first} to {last}",
-            f"days      {check.days:,}, {check.whole_days:,} of them with every slot",
+            f"days      {check.days:,}, {check.whole_days:,} of them complete",
             f"range     {check.lowest:g} to {check.highest:g} vehicles per step, mean {check.mean:.2f}",
             f"gaps      {len(check.gaps):,} with {check.missing:,} missing slots",
         ]
     lines += [
         f"  {stamp(gap.first, city.timezone)} to {stamp(gap.last, city.timezone)}: {gap.slots:,}"
-        for gap in check.gaps[:MOST_LINES]
+        for gap in check.gaps[:MAX_LINES]
     ]
-    if len(check.gaps) > MOST_LINES:
-        lines.append(f"  and {len(check.gaps) - MOST_LINES:,} more; all of them: --json")
+    if len(check.gaps) > MAX_LINES:
+        lines.append(f"  and {len(check.gaps) - MAX_LINES:,} more; all of them: --json")
     lines += _weather_lines(check.weather, city)
     lines.append("repaired  " + ("" if check.repairs else "nothing"))
     lines += _repair_lines(check.repairs)
     if check.revised:
         lines.append(f"replaced  {check.revised:,} slots, their former values kept as revisions")
-    lines += [f"refused   {reason}" for _, reason in check.refused[-MOST_LINES:]]
+    lines += [f"refused   {reason}" for _, reason in check.refused[-MAX_LINES:]]
     lines += [f"note      {note}" for note in check.notes]
     return lines
 
@@ -131,17 +132,17 @@ def _weather_object(weather: "Weather") -> dict[str, Any]:
 
 
 def forecast_table(forecast: xr.DataArray, city: City) -> Table:
-    """Returns a row a lead: time, totals and the busiest cell of each channel, with its band.
+    """Returns a row a lead: time, totals, and the busiest cell of each channel with its interval.
 
-    Totals have none: cells err together, so that their bands do not add up.
+    Totals have no interval: errors of cells are correlated, so that their intervals do not add up.
     """
     table = Table(title=Text(_heading(forecast, city)), title_justify="left")
     if intervals_of(forecast) is not None:
-        table.caption = f"in brackets: {100 * SHOWN:.0f} % of what comes lies between"
+        table.caption = f"in brackets: {100 * COVERAGE:.0f} % prediction interval"
         table.caption_justify = "left"
     table.add_column("time")
     for channel in forecast["channel"].values:
-        table.add_column(f"{channel}\nin all", justify="right")
+        table.add_column(f"{channel}\ntotal", justify="right")
         table.add_column("busiest cell\nrow, column", justify="right")
     frames = forecast.isel(init_time=0)
     for lead in range(frames.sizes["lead_time"]):
@@ -151,28 +152,28 @@ def forecast_table(forecast: xr.DataArray, city: City) -> Table:
         for channel in forecast["channel"].values:
             frame = frames.isel(lead_time=lead).sel(channel=channel)
             row, column = np.unravel_index(frame.values.argmax(), frame.shape)
-            busiest = between(frame.isel(y=row, x=column))
+            busiest = value_with_interval(frame.isel(y=row, x=column))
             cells += [f"{float(frame.sum()):,.0f}", f"{busiest} at {row}, {column}"]
         table.add_row(*cells)
     return table
 
 
-def between(cell: xr.DataArray) -> str:
-    """Returns the forecast of a cell in whole vehicles, with its band where there is one."""
-    around = intervals_of(cell)
-    if around is None:
+def value_with_interval(cell: xr.DataArray) -> str:
+    """Returns the forecast of a cell in whole vehicles, with its prediction interval if there is one."""
+    interval = intervals_of(cell)
+    if interval is None:
         return f"{float(cell):,.0f}"
-    lower, upper = around.sel(coverage=SHOWN).values
+    lower, upper = interval.sel(coverage=COVERAGE).values
     return f"{float(cell):,.0f} ({lower:,.0f} to {upper:,.0f})"
 
 
 def forecast_object(forecast: xr.DataArray, city: City) -> dict[str, Any]:
     """Returns a forecast for JSON: `flow[lead][channel][y][x]`, times with the city's offset.
 
-    Its bands, where it has any, are `band[edge][coverage][lead][channel][y][x]`.
+    Prediction intervals, if any, are `band[edge][coverage][lead][channel][y][x]`.
     """
     frames = forecast.isel(init_time=0)
-    around = intervals_of(frames)
+    interval = intervals_of(frames)
     return {
         "city": city.name,
         "init_time": _iso(forecast["init_time"].values, city)[0],
@@ -181,13 +182,13 @@ def forecast_object(forecast: xr.DataArray, city: City) -> dict[str, Any]:
         "notes": notes(forecast),
         "channels": [str(name) for name in forecast["channel"].values],
         "flow": _rounded(frames),
-        "band": None if around is None else _band_object(around),
+        "band": None if interval is None else _interval_object(interval),
     }
 
 
-def _band_object(around: xr.DataArray) -> dict[str, Any]:
-    edges = {str(edge): _rounded(around.sel(edge=edge)) for edge in around["edge"].values}
-    return {"coverage": around["coverage"].values.tolist(), **edges}
+def _interval_object(interval: xr.DataArray) -> dict[str, Any]:
+    edges = {str(edge): _rounded(interval.sel(edge=edge)) for edge in interval["edge"].values}
+    return {"coverage": interval["coverage"].values.tolist(), **edges}
 
 
 def _rounded(flow: xr.DataArray) -> list[Any]:
@@ -196,7 +197,7 @@ def _rounded(flow: xr.DataArray) -> list[Any]:
 
 
 def notes(forecast: xr.DataArray) -> list[str]:
-    """Returns the sentences that people must see beside a forecast."""
+    """Returns the notes of a forecast, a sentence each."""
     return str(forecast.attrs["notes"]).splitlines()
 
 
@@ -216,15 +217,29 @@ def _iso(time: np.ndarray, city: City) -> list[str]:
 
 
 def utc_text(time: np.datetime64 | None) -> str | None:
-    """Returns UTC `time` for JSON."""
+    """Returns a UTC time for JSON."""
     return None if time is None else f"{pd.Timestamp(time):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def number(value: float) -> float | None:
-    """Returns the number, None where there is none: JSON knows no NaN."""
+    """Returns a number for JSON, which has no NaN: None instead."""
     return round(value, 6) if np.isfinite(value) else None
 
 
-def evenly_spaced(count: int, most: int) -> list[int]:
-    """Returns which of `count` to show: all, or `most` of them from the first to the last."""
-    return [int(place) for place in np.linspace(0, count - 1, min(count, most)).round()]
+def report_table(title: str, caption: str) -> Table:
+    """Returns an empty table with a title, a caption and a blank first heading."""
+    table = Table(
+        title=Text(title),
+        caption=Text(caption),
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("", no_wrap=True)
+    return table
+
+
+def evenly_spaced(count: int, limit: int) -> list[int]:
+    """Returns indices of `count` things: all, or `limit` of them from the first to the last."""
+    return [int(place) for place in np.linspace(0, count - 1, min(count, limit)).round()]

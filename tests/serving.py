@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.cli.dashboard import command
-from app.dashboard import REFRESH, REPLAYED
+from app.cli.dashboard import REFRESH, REPLAYED, command
 
 
 @contextmanager

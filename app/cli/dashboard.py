@@ -8,9 +8,13 @@ from typing import Annotated
 import typer
 
 from app.cli.options import ERR
-from app.dashboard import REFRESH, REPLAYED
 from data.city import load_city
 from data.paths import secrets_file
+
+REPLAYED = "FLOWCAST_REPLAYED"
+"""Environment variable: the present time is the end of a city's newest slot, for replayed archives."""
+REFRESH = "FLOWCAST_REFRESH"
+"""Environment variable: seconds from one refresh of the pages to the next."""
 
 
 def dashboard(
@@ -50,7 +54,7 @@ def dashboard(
 
 
 def command(port: int, address: str) -> list[str]:
-    """Returns the arguments for Python that start the server; nothing it serves comes from elsewhere."""
+    """Returns the arguments for Python that start the server; pages load nothing from other hosts."""
     options = {
         "server.port": port,
         "server.address": address,
@@ -63,7 +67,7 @@ def command(port: int, address: str) -> list[str]:
         "client.showErrorDetails": "none",
         "client.showErrorLinks": "false",
         "runner.magicEnabled": "false",
-        # A search for garbage after each run took three times as long as the run.
+        # Garbage collection after each run takes three times as long as the run.
         "runner.postScriptGC": "false",
         "theme.base": "light",
         "theme.primaryColor": "#0b5a8f",

@@ -1,7 +1,9 @@
 """`forecast evaluate`: the errors of the model and all baselines."""
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +18,13 @@ from app.cli.options import (
     print_table,
 )
 from data.city import load_city
+from data.clock import duration
+
+if TYPE_CHECKING:
+    from pipelines.evaluate.backtest import Evaluation, Scored
+
+SECONDS_BETWEEN_LINES = 10
+"""Between lines of progress, where stderr is no terminal."""
 
 
 def evaluate(
@@ -88,7 +97,7 @@ def evaluate(
             "--seeds, --contexts, --minutes, --jobs and --output are options of: forecast compare"
         )
     span = [parse_time(text, place) if text else None for text in (begin, end)]
-    from app.report.evaluation import evaluation_object, evaluation_table, show_evaluation
+    from app.report.evaluation import evaluation_object, evaluation_table
     from app.report.intervals import coverage_table
     from data.store.store import Store
     from pipelines.evaluate.backtest import evaluate_in_pieces
@@ -102,7 +111,7 @@ def evaluate(
         end=span[1],
         stride=stride,
     )
-    result = show_evaluation(events)
+    result = _show_progress(events)
     if not result.version:
         ERR.print(f"note: {city} has no champion; to train a model: forecast train --city {city}")
     for name in result.left_out:
@@ -115,3 +124,36 @@ def evaluate(
         print_table(evaluation_table(result, place))
         if result.coverage is not None:
             print_table(coverage_table(result))
+
+
+def _show_progress(events: "Iterator[Scored | Evaluation]") -> "Evaluation":
+    """Shows on stderr how many windows are done, and returns the result."""
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    from pipelines.evaluate.backtest import Evaluation
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        console=ERR,
+        transient=True,
+        disable=not ERR.is_terminal,
+    )
+    printed = time.monotonic()
+    with bar:
+        task = bar.add_task("preparing", total=None)
+        for event in events:
+            if isinstance(event, Evaluation):
+                ERR.print(_rate_text(event.windows, event.seconds))
+                return event
+            left = duration(event.seconds * (event.planned / event.windows - 1))
+            status = f"{_rate_text(event.windows, event.seconds)}; {left} left"
+            bar.update(task, description=status, completed=event.windows, total=event.planned)
+            if not ERR.is_terminal and time.monotonic() - printed > SECONDS_BETWEEN_LINES:
+                printed = time.monotonic()
+                ERR.print(f"{100 * event.windows / event.planned:.0f} %: {status}")
+    raise AssertionError("an evaluation ends with its result")
+
+
+def _rate_text(windows: int, seconds: float) -> str:
+    return f"{windows:,} windows in {duration(seconds)}, {windows / seconds:,.1f} a second"

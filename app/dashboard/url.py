@@ -1,26 +1,19 @@
-"""View: what a page of the dashboard shows, as it stands in the URL, so that a link shows the same."""
+"""View: what a page of the dashboard shows, as the URL says, so that a link shows the same."""
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from data.flow import CHANNELS
 
-PAGES = {
-    "now": "Now and next",
-    "cell": "A cell",
-    "quality": "How good",
-    "runs": "Runs and models",
-    "archive": "City and data",
-}
 TIME = re.compile(r"(19[7-9]|20\d|21\d)\d-\d\d-\d\dT\d\d:\d\d(:\d\d)?Z?", re.ASCII)
-MOST_LEAD = 1008
-MOST_THRESHOLD = 1e6
-SHOWN = 40
-"""Characters of a wrong value that are told back."""
+MAX_LEAD = 1008
+MAX_THRESHOLD = 1e6
+MAX_QUOTED = 40
+"""Characters of a wrong value that a message repeats."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +26,9 @@ class View:
         channel: `inflow` or `outflow`.
         lead: steps ahead, from 1.
         cell: row and column; None for none.
-        time: UTC; the forecast made then. None for the newest, which moves on.
-        threshold: vehicles per step from which on a cell is a hot spot; 0 for none.
-        earth: whether the cells are shown in their place on earth.
+        time: UTC; init_time of the forecast. None for the newest forecast, whichever that is.
+        threshold: vehicles per step above which a cell is a hot spot; 0 for none.
+        earth: whether cells are drawn by longitude and latitude.
     """
 
     city: str
@@ -49,41 +42,53 @@ class View:
 
 
 def parse(
-    query: Mapping[str, str], grids: Mapping[str, tuple[int, int]]
+    query: Mapping[str, str], grids: Mapping[str, tuple[int, int]], pages: Iterable[str]
 ) -> tuple[View, tuple[str, ...]]:
-    """Returns the view that a URL asks for, and what in it was wrong; a default stands for that.
+    """Returns the view of a URL, and a message for each value that is wrong and has its default instead.
 
     Args:
         query: parameters of the URL, whoever wrote them.
-        grids: rows and columns of the cities that there are, at least one; the first is the default.
+        grids: rows and columns of the cities, at least one; the first is the default.
+        pages: keys of the pages; the first is the default.
     """
     notes: list[str] = []
 
-    def asked(name: str, default: str, allowed: Mapping[str, object] | tuple[str, ...]) -> str:
-        value = query.get(name, default)
-        if value in allowed:
+    def choice(name: str, allowed: Iterable[str]) -> str:
+        options = [*allowed]
+        value = query.get(name, options[0])
+        if value in options:
             return value
-        notes.append(f"{name}={value[:SHOWN]} is not one of {', '.join(allowed)}")
-        return default
+        notes.append(f"{name}={value[:MAX_QUOTED]} is not one of {', '.join(options)}")
+        return options[0]
 
-    city = asked("city", next(iter(grids)), {**grids})
-    page = asked("page", "now", PAGES)
-    channel = asked("channel", CHANNELS[0], CHANNELS)
-    lead = _whole(query, "lead", 1, 1, MOST_LEAD, notes)
+    def integer(name: str, low: int, high: int) -> int | None:
+        text = query.get(name)
+        if text is None:
+            return None
+        if text.isascii() and text.isdigit() and len(text) <= 6 and low <= int(text) <= high:
+            return int(text)
+        notes.append(f"{name}={text[:MAX_QUOTED]} is not a number from {low} to {high}")
+        return None
+
+    city = choice("city", grids)
     rows, columns = grids[city]
-    y = _whole(query, "y", -1, 0, rows - 1, notes)
-    x = _whole(query, "x", -1, 0, columns - 1, notes)
+    page, channel = choice("page", pages), choice("channel", CHANNELS)
+    lead, y, x = (
+        integer("lead", 1, MAX_LEAD),
+        integer("y", 0, rows - 1),
+        integer("x", 0, columns - 1),
+    )
     if ("y" in query) != ("x" in query):
         notes.append("a cell has both, y and x")
     view = View(
         city,
         page,
         channel,
-        lead if lead is not None else 1,
-        (y, x) if y is not None and x is not None and y >= 0 and x >= 0 else None,
+        lead or 1,
+        None if y is None or x is None else (y, x),
         _time(query, notes),
         _threshold(query, notes),
-        asked("earth", "no", ("no", "yes")) == "yes",
+        choice("earth", ("no", "yes")) == "yes",
     )
     return view, tuple(notes)
 
@@ -102,19 +107,6 @@ def query_of(view: View) -> dict[str, str]:
     return query
 
 
-def _whole(
-    query: Mapping[str, str], name: str, default: int, least: int, most: int, notes: list[str]
-) -> int:
-    """Returns a whole number of the URL, the default where there is none."""
-    text = query.get(name)
-    if text is None:
-        return default
-    if text.isascii() and text.isdigit() and len(text) <= 6 and least <= int(text) <= most:
-        return int(text)
-    notes.append(f"{name}={text[:SHOWN]} is not a number from {least} to {most}")
-    return default
-
-
 def _time(query: Mapping[str, str], notes: list[str]) -> np.datetime64 | None:
     text = query.get("time")
     if text is None:
@@ -122,19 +114,21 @@ def _time(query: Mapping[str, str], notes: list[str]) -> np.datetime64 | None:
     try:
         if TIME.fullmatch(text):
             return np.datetime64(text.removesuffix("Z"), "s")
-    except ValueError:  # such as the 30th of February
+    except ValueError:  # such as 30 February
         pass
-    notes.append(f"time={text[:SHOWN]} is not a time like 2016-03-20T08:00:00Z")
+    notes.append(f"time={text[:MAX_QUOTED]} is not a time like 2016-03-20T08:00:00Z")
     return None
 
 
 def _threshold(query: Mapping[str, str], notes: list[str]) -> float:
     text = query.get("threshold", "0")
     try:
-        value = float(text[:SHOWN])
+        value = float(text[:MAX_QUOTED])
     except ValueError:
         value = math.nan
-    if value == 0 or 0.1 <= value <= MOST_THRESHOLD:
+    if value == 0 or 0.1 <= value <= MAX_THRESHOLD:
         return value
-    notes.append(f"threshold={text[:SHOWN]} is not 0 or a number from 0.1 to {MOST_THRESHOLD:,.0f}")
+    notes.append(
+        f"threshold={text[:MAX_QUOTED]} is not 0 or a number from 0.1 to {MAX_THRESHOLD:,.0f}"
+    )
     return 0.0

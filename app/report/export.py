@@ -1,4 +1,4 @@
-"""Export: a forecast as NetCDF, CSV or PNG, chosen by the suffix of the file."""
+"""Export: a forecast as NetCDF, CSV or PNG, by the suffix of the file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,19 +14,19 @@ from data.files import atomic_write
 from data.intervals import EDGES, intervals_of, without_intervals
 
 BOUNDS = ("flow_lower", "flow_upper")
-"""Variables of a NetCDF file that hold the edges of bands."""
+"""Variables of a NetCDF file with the edges of prediction intervals."""
 
 
 def export_forecast(
     path: Path, forecast: xr.DataArray, city: City, newest: xr.DataArray | None = None
 ) -> None:
-    """Writes a forecast to `path`, whole or not at all.
+    """Writes a forecast to `path`, completely or not at all.
 
     Args:
         path: ends in one of `EXPORTS`.
         forecast: dims `(init_time, lead_time, channel, y, x)`, one init_time.
-        city: for its zone and place on the map.
-        newest: the newest observed frame `(channel, y, x)`, for the picture.
+        city: for its time zone and bbox.
+        newest: the newest observed frame `(channel, y, x)`, for the image.
 
     Raises:
         FlowcastError: the file cannot be written.
@@ -36,10 +36,10 @@ def export_forecast(
 
 
 def check_suffix(path: Path) -> Path:
-    """Returns `path` if a forecast can be written to it.
+    """Returns `path` if its suffix is one of `EXPORTS`.
 
     Raises:
-        FlowcastError: its suffix is none of `EXPORTS`.
+        FlowcastError: it is not.
     """
     if path.suffix.lower() not in EXPORTS:
         raise FlowcastError(f"{path} must end in {', '.join(EXPORTS)}")
@@ -47,14 +47,14 @@ def check_suffix(path: Path) -> Path:
 
 
 def forecast_table(forecast: xr.DataArray) -> pd.DataFrame:
-    """Returns a row for each lead and cell: times, place and both flows in vehicles per step.
+    """Returns a row for each lead and cell: times, cell, and both flows in vehicles per step.
 
-    Where the forecast has bands, columns such as `inflow_lower_80` follow.
+    Prediction intervals, if any, follow in columns such as `inflow_lower_80`.
     """
     frames = forecast.isel(init_time=0)
     flows = without_intervals(frames).to_dataset("channel")
-    if (around := intervals_of(frames)) is not None:
-        flows = flows.assign(_columns(around))
+    if (interval := intervals_of(frames)) is not None:
+        flows = flows.assign(_interval_columns(interval))
     table = flows.to_dataframe().reset_index()
     zone = str(forecast.attrs["timezone"])
     init_time = pd.Timestamp(forecast["init_time"].values[0])
@@ -66,26 +66,25 @@ def forecast_table(forecast: xr.DataArray) -> pd.DataFrame:
     return table[columns]
 
 
-def _columns(around: xr.DataArray) -> dict[str, xr.DataArray]:
-    """Returns the edges of the bands by the name of their column."""
+def _interval_columns(interval: xr.DataArray) -> dict[str, xr.DataArray]:
     return {
-        f"{channel}_{edge}_{100 * coverage:.0f}": around.sel(
+        f"{channel}_{edge}_{100 * coverage:.0f}": interval.sel(
             channel=channel, coverage=coverage, edge=edge, drop=True
         )
-        for channel in around["channel"].values
-        for coverage in around["coverage"].values
-        for edge in around["edge"].values
+        for channel in interval["channel"].values
+        for coverage in interval["coverage"].values
+        for edge in interval["edge"].values
     }
 
 
 def to_dataset(forecast: xr.DataArray, city: City) -> xr.Dataset:
-    """Returns the forecast as a data set after the CF conventions 1.11, with degrees where known.
+    """Returns the forecast as a data set of CF-1.11, with degrees if the city has a bbox.
 
-    Where it has bands, their edges are further variables, `flow_lower` and `flow_upper`, that have the
-    dim `coverage` too.
+    The edges of prediction intervals, if any, are `flow_lower` and `flow_upper`, with the further dim
+    `coverage`.
     """
     dataset = without_intervals(forecast).rename("flow").to_dataset()
-    around = intervals_of(forecast)
+    interval = intervals_of(forecast)
     facts = {key: value for key, value in forecast.attrs.items() if key != "units"}
     model = f"model {facts['model_version']}" if facts["model_version"] else "no model"
     dataset.attrs = {
@@ -96,10 +95,10 @@ def to_dataset(forecast: xr.DataArray, city: City) -> xr.Dataset:
     }
     for name, attributes in ATTRIBUTES.items():
         dataset[name].attrs = attributes
-    if around is not None:
+    if interval is not None:
         probability = {"long_name": "probability that flow lies within", "units": "1"}
-        coverage = xr.Variable("coverage", around["coverage"].values, probability)
-        dataset = dataset.assign(_bounds(around)).assign_coords(coverage=coverage)
+        coverage = xr.Variable("coverage", interval["coverage"].values, probability)
+        dataset = dataset.assign(_bounds(interval)).assign_coords(coverage=coverage)
         dataset["flow"].attrs = ATTRIBUTES["flow"] | {"ancillary_variables": " ".join(BOUNDS)}
     dataset = dataset.assign_coords(y=np.arange(city.grid[0]), x=np.arange(city.grid[1]))
     dataset["y"].attrs = {"long_name": f"row of the grid, row 0 in the {city.row0}", "units": "1"}
@@ -107,10 +106,9 @@ def to_dataset(forecast: xr.DataArray, city: City) -> xr.Dataset:
     return dataset if city.bbox is None else dataset.assign_coords(_degrees(city, city.bbox))
 
 
-def _bounds(around: xr.DataArray) -> dict[str, xr.Variable]:
-    """Returns the edges of the bands by the name of their variable."""
+def _bounds(interval: xr.DataArray) -> dict[str, xr.Variable]:
     meaning = "end of the interval that holds flow with the probability coverage"
-    edges = [around.sel(edge=edge) for edge in EDGES]
+    edges = [interval.sel(edge=edge) for edge in EDGES]
     return {
         name: xr.Variable(edge.dims, edge.values, {"long_name": f"{side} {meaning}", "units": "1"})
         for name, side, edge in zip(BOUNDS, EDGES, edges, strict=True)
@@ -118,7 +116,7 @@ def _bounds(around: xr.DataArray) -> dict[str, xr.Variable]:
 
 
 def _degrees(city: City, bbox: tuple[float, float, float, float]) -> dict[str, xr.Variable]:
-    """Returns latitude and longitude of the centres of the cells."""
+    """Returns latitude and longitude of the centers of the cells."""
     west, south, east, north = bbox
     rows, columns = city.grid
     down = north - (np.arange(rows) + 0.5) * (north - south) / rows
@@ -151,7 +149,7 @@ def _write_netcdf(
 ) -> None:
     dataset = to_dataset(forecast, city)
     encoding = {name: {"zlib": True, "complevel": 4} for name in dataset.data_vars}
-    # In memory first: HDF5 itself dies of a full disk.
+    # In memory first: the HDF5 library crashes on a full disk.
     path.write_bytes(dataset.to_netcdf(engine="h5netcdf", encoding=encoding))
 
 
@@ -160,7 +158,7 @@ def _write_csv(path: Path, forecast: xr.DataArray, city: City, newest: xr.DataAr
 
 
 def _write_png(path: Path, forecast: xr.DataArray, city: City, newest: xr.DataArray | None) -> None:
-    from app.charts.maps import forecast_maps  # half a second, which only a picture needs
+    from app.charts.maps import forecast_maps  # takes half a second to import
 
     forecast_maps(forecast, city, newest).savefig(path, format="png", dpi=120)
 

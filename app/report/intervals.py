@@ -1,48 +1,39 @@
-"""The bands of an evaluation for people: what they held and how wide they were, and for JSON."""
+"""Coverage and width of the prediction intervals of an evaluation, as a table and for JSON."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from app.text import evenly_spaced, number
+from app.text import evenly_spaced, number, report_table
 from forecasting.intervals.coverage import shares
 from pipelines.evaluate.backtest import BANDS, Evaluation
 
-MOST_LEADS = 4
-FROM = 1.0
-"""Forecast flow from which on leads and hours are told: below, most bands hold more than they promise."""
-LEAST = 0.001
-"""Share of all scores that a lead and level need, to be named as the one that is furthest off."""
+MAX_LEADS = 4
+MIN_FLOW = 1.0
+"""Forecast flow of the rows by lead and hour; below, most intervals must cover more than nominal."""
+MIN_FRACTION = 0.001
+"""Fraction of all scores that a lead and level need to count as the worst."""
 CAPTION = (
-    "% of what came that lay within; once: bands as they were calibrated; daily: learning every day from "
-    "the scores of those before; width: of the daily ones in vehicles, means.\nFlow is that of the forecast. "
-    "Where more of it is 0 than a band promises to hold, the band must hold more"
+    "% of observed values within the interval; once: as calibrated in training; daily: calibrated again "
+    "each day from past scores; width: of the daily ones, mean in vehicles.\nFlow is that of the forecast. "
+    "Where more observed values are 0 than the nominal coverage, the interval must cover more"
 )
 
 
 def coverage_table(evaluation: Evaluation) -> Table:
-    """Returns what the model's bands held, by lead, level of the forecast flow, and hour."""
+    """Returns the coverage of the model's intervals by lead, level of the forecast flow, and hour."""
     total = _total(evaluation)
-    table = Table(
-        title=Text(f"PredictionIntervals of version {evaluation.version}"),
-        caption=CAPTION,
-        title_justify="left",
-        caption_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column("", no_wrap=True)
+    table = report_table(f"Prediction intervals of version {evaluation.version}", CAPTION)
     for coverage in total["coverage"].values:
         for kind in ("once", "daily", "width"):
             table.add_column(f"{100 * coverage:.0f} %\n{kind}", justify="right", no_wrap=True)
     table.add_row("all", *_cells(shares(total)))
-    table.add_row(f"from {FROM:g} vehicle on", *_cells(shares(_counted(total))))
-    table.add_row("furthest off, any lead and flow", *_furthest(shares(total, "lead_time", "flow")))
+    table.add_row(f"{MIN_FLOW:g} vehicle or more", *_cells(shares(_counted(total))))
+    table.add_row("worst lead and flow", *_furthest(shares(total, "lead_time", "flow")))
     for title, rows in _sections(total).items():
         table.add_section()
         table.add_row(Text(title, style="bold"))
@@ -52,7 +43,7 @@ def coverage_table(evaluation: Evaluation) -> Table:
 
 
 def coverage_object(evaluation: Evaluation) -> dict[str, Any]:
-    """Returns the same for JSON, by lead and level together too; `held` and others are shares."""
+    """Returns the same for JSON, by lead and level together too."""
     total = _total(evaluation)
     kept = {
         "all": (),
@@ -74,31 +65,31 @@ def coverage_object(evaluation: Evaluation) -> dict[str, Any]:
 
 def _total(evaluation: Evaluation) -> xr.Dataset:
     if evaluation.coverage is None:
-        raise ValueError("an evaluation without bands")
+        raise ValueError("an evaluation without prediction intervals")
     return evaluation.coverage
 
 
 def _counted(total: xr.Dataset) -> xr.Dataset:
-    return total.sel(flow=total["flow"].values >= FROM)
+    return total.sel(flow=total["flow"].values >= MIN_FLOW)
 
 
 def _sections(total: xr.Dataset) -> dict[str, list[tuple[str, xr.Dataset]]]:
-    """Returns the rows of the table by section, each a name and its shares."""
+    """Returns the rows of the table by section, each with its name."""
     leads, hours = (shares(_counted(total), dim) for dim in ("lead_time", "hour"))
     flows = shares(total, "flow")
     begins = total["flow"].values
-    ends = [f"to {end:g}" for end in begins[1:]] + ["and more"]
+    ends = [f"to {end:g}" for end in begins[1:]] + ["or more"]
     return {
-        f"lead, from {FROM:g} vehicle on": [
+        f"lead, {MIN_FLOW:g} vehicle or more": [
             (_minutes(leads["lead_time"].values[row]), leads.isel(lead_time=row))
-            for row in evenly_spaced(leads.sizes["lead_time"], MOST_LEADS + 1)
+            for row in evenly_spaced(leads.sizes["lead_time"], MAX_LEADS + 1)
         ],
-        "forecast flow: share of all, of which 0": [
+        "forecast flow: % of all scores, % observed as 0": [
             (f"{begin:g} {end}, {_percent(one['share'])}, {_percent(one['zero'])}", one)
             for begin, end, one in zip(begins, ends, _along(flows, "flow"), strict=True)
             if float(one["share"].max()) > 0
         ],
-        f"hour, from {FROM:g} vehicle on": [
+        f"hour, {MIN_FLOW:g} vehicle or more": [
             (f"{hour:02}:00", one)
             for hour, one in enumerate(_along(hours, "hour"))
             if float(one["share"].max()) > 0
@@ -111,7 +102,7 @@ def _along(table: xr.Dataset, dim: str) -> Iterator[xr.Dataset]:
 
 
 def _cells(one: xr.Dataset) -> list[str]:
-    """Returns a row's figures: for each coverage what was held once and daily, and the width."""
+    """Returns a row: for each nominal coverage the measured one, once and daily, and the width."""
     held, width = one["held"].values, one["width"].values[-1]
     return [
         text
@@ -121,9 +112,9 @@ def _cells(one: xr.Dataset) -> list[str]:
 
 
 def _furthest(table: xr.Dataset) -> list[str]:
-    """Returns by how many points bands missed most, of the leads and levels where they need not."""
+    """Returns the largest differences from nominal, in points, of leads and levels that can be exact."""
     off = 100 * (table["held"] - table["coverage"])
-    counts = (table["share"] >= LEAST) & (table["zero"] <= table["coverage"])
+    counts = (table["share"] >= MIN_FRACTION) & (table["zero"] <= table["coverage"])
     chosen = off.where(counts).transpose("bands", "coverage", "lead_time", "flow").values
     worst = [
         [f"{one[np.argmax(abs(one))]:+.1f}" if len(one) else "" for one in map(_known, kind)]
@@ -155,7 +146,7 @@ def _entries(table: xr.Dataset, bands: str, dims: tuple[str, ...]) -> Iterator[d
 
 
 def _place(coordinate: xr.DataArray) -> tuple[str, float]:
-    """Returns where an entry belongs: leads in minutes, levels of flow by where they begin."""
+    """Returns name and value of a coordinate: leads in minutes, levels of flow by their lower edge."""
     value = coordinate.values[()]
     if coordinate.name == "lead_time":
         return "lead_minutes", int(value / np.timedelta64(60, "s"))

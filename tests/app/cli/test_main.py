@@ -45,7 +45,7 @@ def test_a_forecast_tells_its_bands(run: Run, calibrated_home: Path) -> None:
     code, out, err = run("--city", "small", "--horizon", 2)
     assert code == 0, err
     assert re.search(r"\d+ \(\d+ to \d+\) at \d, \d", out)
-    assert "in brackets: 80 % of what comes lies between" in out
+    assert "in brackets: 80 % prediction interval" in out
     forecast = json.loads(run("--city", "small", "--horizon", 2, "--json")[1])
     assert forecast["band"]["coverage"] == [0.5, 0.8, 0.95]
     lower, upper = (np.array(forecast["band"][edge]) for edge in ("lower", "upper"))
@@ -58,11 +58,11 @@ def test_evaluate_tells_what_the_bands_held(run: Run, calibrated_home: Path) -> 
     code, out, err = run("evaluate", "--city", "small", "--horizon", 2)
     assert code == 0, err
     for text in (
-        "PredictionIntervals of version 20",
+        "Prediction intervals of version 20",
         "120 min",
-        "300 and more",
+        "300 or more",
         "23:00",
-        "furthest off",
+        "worst lead and flow",
     ):
         assert text in out
     held = json.loads(run("evaluate", "--city", "small", "--horizon", 2, "--json")[1])["coverage"]
@@ -137,7 +137,7 @@ def test_check_lists_the_archive_as_text_and_json(run: Run, small_home: Path) ->
     assert code == 0
     # Five weeks less the hour that clocks skipped on 9 March.
     assert "839 from 2025-03-03 00:00 to 2025-04-06 23:00" in out
-    assert "days      35, 35 of them with every slot" in out
+    assert "days      35, 35 of them complete" in out
     archive = json.loads(run("check", "--city", "small", "--json")[1])
     assert archive["slots"] == 839
     assert archive["gaps"] == []

@@ -18,7 +18,7 @@ import pytest
 import xarray as xr
 from PIL import Image
 
-from app.dashboard.url import PAGES
+from app.dashboard.pages import PAGES
 from tests.serving import served
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -132,7 +132,7 @@ def test_each_page_is_drawn_for_all_asks_no_other_host_and_logs_no_error(
             drawn(page, link(server, page=name, y="2", x="3"))
         page.wait_for_function("wide => innerWidth === wide", arg=width, timeout=WAIT)
         settled(page)
-        assert PAGES[name].lower() in page.inner_text("h1")
+        assert PAGES[name].title.lower() in page.inner_text("h1")
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= width, f"{name} is {wide} wide on {width}"
         for _ in range(3):  # what is being refreshed is faint for a moment
@@ -271,7 +271,7 @@ def test_the_keyboard_alone_is_enough(server: Server, page: "playwright.Page") -
         if page.evaluate(role) == "radio":
             break
     page.keyboard.press("ArrowRight")
-    assert page.evaluate("document.activeElement.innerText") == "A cell"
+    assert page.evaluate("document.activeElement.innerText") == "Cell"
     page.keyboard.press("Space")
     page.wait_for_url(re.compile("page=cell"), timeout=WAIT)
     settled(page)

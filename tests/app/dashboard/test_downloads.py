@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.dashboard.downloads import MOST_NAME, Subject, file_name, map_files, table_files
+from app.dashboard.downloads import MAX_NAME, Subject, file_name, map_files, table_files
 from data.city import City
 from data.intervals import intervals_of, with_intervals
 
@@ -17,7 +17,9 @@ CITY = City("toy", "Toy", "UTC", np.timedelta64(3600, "s"), (2, 3))
 FRAME = xr.DataArray(np.array([[0, 1, 2.5], [3, np.nan, 400]], np.float32), dims=("y", "x"))
 
 AT = np.datetime64("2025-11-02T05:30", "s")
-SAID = Subject("Forecast", "inflow", AT, made=AT - np.timedelta64(1, "h"), model="swinlstm-b v1")
+SAID = Subject(
+    "Forecast", "inflow", AT, init_time=AT - np.timedelta64(1, "h"), model="swinlstm-b v1"
+)
 NEW_YORK = City(**{**vars(CITY), "timezone": "America/New_York"})
 
 
@@ -50,10 +52,10 @@ def test_no_two_maps_have_one_name() -> None:
     hour = np.timedelta64(1, "h")
     others = [
         replace(SAID, channel="outflow"),
-        replace(SAID, kind="Forecast less usual"),
+        replace(SAID, quantity="Forecast minus typical"),
         replace(SAID, time=AT + hour),  # the hour that clocks show twice
         replace(SAID, time=AT - 365 * 24 * hour),
-        replace(SAID, made=AT - 2 * hour),
+        replace(SAID, init_time=AT - 2 * hour),
     ]
     names = [one.name(NEW_YORK) for one in (SAID, *others)]
     assert names[0] == "toy-inflow-forecast-2025-11-02T0130EDT-made-2025-11-02T0030EDT"
@@ -62,13 +64,13 @@ def test_no_two_maps_have_one_name() -> None:
 
 def test_a_difference_is_not_called_a_flow_and_has_no_bands() -> None:
     frame = with_intervals(FRAME.assign_attrs(forecaster="x"), np.ones((3, 2, *FRAME.shape)))
-    less = Subject("Forecast less usual", "inflow", AT, "difference")
+    less = Subject("Forecast minus typical", "inflow", AT, "difference")
     content = map_files(frame, CITY, (-5, 5), less, "RdBu_r")[".nc"]()
     with xr.open_dataset(io.BytesIO(content), engine="h5netcdf") as dataset:
         assert [*dataset.data_vars] == ["difference"]
         assert dataset["difference"].attrs == {
             "units": "vehicles per step",
-            "long_name": "Forecast less usual 2025-11-02 05:30 UTC",
+            "long_name": "Forecast minus typical 2025-11-02 05:30 UTC",
         }
         assert intervals_of(dataset["difference"]) is None
     with xr.open_dataset(
@@ -101,5 +103,5 @@ def test_tables_of_any_length_are_drawn(rows: int) -> None:
 @given(st.lists(st.text(max_size=60), max_size=3))
 def test_names_of_files_are_short_and_harmless(parts: list[str]) -> None:
     name = file_name(*parts)
-    assert 0 < len(name) <= MOST_NAME
+    assert 0 < len(name) <= MAX_NAME
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")

@@ -15,11 +15,12 @@ from hypothesis import strategies as st_
 from markdown_it import MarkdownIt
 from streamlit.testing.v1 import AppTest
 
-from app.dashboard import REPLAYED, cached
+from app.cli.dashboard import REPLAYED
+from app.dashboard import cached
 from app.dashboard.cached import PATIENCE
-from app.dashboard.markdown import JOINER, plain
-from app.dashboard.pages import cell
-from app.dashboard.url import PAGES, View
+from app.dashboard.markdown import JOINER, literal
+from app.dashboard.pages import PAGES, Page, cell
+from app.dashboard.url import View
 from data.city import load_city
 from data.clock import local
 from data.paths import city_file
@@ -62,7 +63,22 @@ def test_every_page_is_drawn_without_an_exception(lived_in: Path, page: str) -> 
     test = shown(city="small-live", page=page, y="2", x="3")
     assert not test.exception
     assert not test.error
-    assert test.title[0].value == f"{plain('Small town')}: {PAGES[page].lower()}"
+    assert test.title[0].value == f"{literal('Small town')}: {PAGES[page].title.lower()}"
+
+
+def test_a_new_page_is_an_entry_of_pages_found_in_navigation_and_by_its_url(
+    lived_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Page("Notes", lambda city: st.markdown(f"notes of {city.name}"), has_map=False)
+    monkeypatch.setitem(PAGES, "notes", page)
+    test = shown(city="small-live", page="notes")
+    assert test.title[0].value.endswith(": notes")
+    assert "notes of small" in words(test)
+    assert "Notes" in test.segmented_control(key="page").options
+    other = shown(city="small-live", page="runs")
+    other.segmented_control(key="page").select("notes").run()
+    assert other.query_params["page"] == "notes"
+    assert "notes of small" in words(other)
 
 
 def test_either_database_shows_the_same_pages(lived_in_store: Store) -> None:
@@ -89,10 +105,10 @@ def test_a_city_that_is_added_while_a_page_is_open_can_be_chosen(lived_in: Path)
 def test_the_strip_says_how_far_to_trust_what_is_shown(lived_in: Path) -> None:
     said = words(shown(city="small-live"))
     version = Store().promotions.champion(load_city("small-live"))
-    assert version is None or plain(version) in said
+    assert version is None or literal(version) in said
     for title in ("Newest slot", "Input", "Model", "Skill, last 7 days", "Drift"):
         assert f"**{title}**" in said
-    assert "just over" in said
+    assert "just ended" in said
     assert "none missing" in said
 
 
@@ -133,8 +149,8 @@ def test_a_wrong_link_shows_the_default_and_says_so(lived_in: Path) -> None:
     test = shown(city="small-live", page="<b>nowhere</b>", lead="-3")
     assert test.title[0].value.endswith("now and next")
     told = " ".join(one.value for one in test.warning)
-    assert plain("page=<b>nowhere</b>") in told
-    assert plain("lead=-3") in told
+    assert literal("page=<b>nowhere</b>") in told
+    assert literal("lead=-3") in told
 
 
 @pytest.mark.parametrize("page", [*PAGES])
@@ -209,7 +225,7 @@ def test_markup_in_a_title_is_shown_as_it_stands(lived_in: Path) -> None:
     path.write_text(path.read_text().replace("Small town", turned), encoding="utf-8")
     test = shown(city="small-live")
     assert not test.exception
-    assert test.title[0].value == f"{plain(wild)}: now and next"
+    assert test.title[0].value == f"{literal(wild)}: now and next"
     assert "\\[a\\]\\(javascript" in test.title[0].value
 
 
@@ -277,7 +293,7 @@ def test_a_past_forecast_is_told_as_it_stood_then(lived_in: Path) -> None:
     said = words(test)
     assert "before the newest slot" not in said
     newest = f"{local(made, city.timezone)[0]:%a %d %b %Y %H:%M}"
-    assert f"**Newest slot**  \n{plain(newest)}  \njust over" in said
+    assert f"**Newest slot**  \n{literal(newest)}  \njust ended" in said
 
 
 def _forecasts(store: Store) -> list[xr.DataArray]:
@@ -341,7 +357,7 @@ def test_that_no_cell_is_a_hot_spot_is_no_good_news_of_a_baseline_or_of_stale_da
     test = shown(city="small-live")
     assert not test.success
     told = " ".join(one.value for one in test.info)
-    assert ("cannot be relied on" if stale else "it cannot tell hot spots") in told
+    assert ("are not reliable now" if stale else "it finds hot spots only by") in told
 
 
 def test_a_quiet_city_with_a_model_is_good_news(lived_in: Path) -> None:
@@ -349,7 +365,7 @@ def test_a_quiet_city_with_a_model_is_good_news(lived_in: Path) -> None:
     newest = store.forecasts.newest(city)
     assert newest is not None
     store.forecasts.add(city, (newest * 0).assign_attrs(newest.attrs | {"model_version": "v1"}))
-    assert "None: no cell passes" in shown(city="small-live").success[0].value
+    assert "None: no cell is above" in shown(city="small-live").success[0].value
 
 
 @pytest.mark.parametrize(
@@ -363,26 +379,26 @@ def test_a_quiet_city_with_a_model_is_good_news(lived_in: Path) -> None:
     ],
 )
 def test_a_command_in_a_sentence_can_be_copied(text: str, drawn: str) -> None:
-    assert drawn in plain(text)
-    assert JOINER not in plain(text)
+    assert drawn in literal(text)
+    assert JOINER not in literal(text)
 
 
 @given(st_.text("`*_[]()<>:$-=ab \\/.htpw", max_size=30))
 def test_no_text_behind_a_command_leads_out_of_its_code(tail: str) -> None:
-    tokens = MarkdownIt().parse(f"**{plain('x forecast step ' + tail)}**")
+    tokens = MarkdownIt().parse(f"**{literal('x forecast step ' + tail)}**")
     kinds = {child.type for one in tokens for child in one.children or ()}
     assert kinds <= {"strong_open", "strong_close", "text", "code_inline", "text_special"}
 
 
 def test_half_a_command_is_none() -> None:
-    assert "`" not in plain("x" * 280 + " forecast train --city a-long-name-of-a-city")
+    assert "`" not in literal("x" * 280 + " forecast train --city a-long-name-of-a-city")
 
 
 def test_a_link_to_a_city_whose_toml_is_broken_tells_what_is_wrong_in_it(lived_in: Path) -> None:
     (lived_in / "cities" / "broken.toml").write_text('timezone = "Nowhere/At_all"\nstep = "1h"')
     test = shown(city="broken")
     told = " ".join(one.value for one in test.warning)
-    assert plain("the key 'grid' is missing") in told
+    assert literal("the key 'grid' is missing") in told
     assert test.title[0].value.startswith("Small town")
 
 
@@ -424,11 +440,11 @@ def test_a_moment_can_be_kept_so_that_its_link_does_not_move_on(lived_in: Path) 
     newest = store.forecasts.newest(city)
     assert newest is not None
     test = shown(city="small-live")
-    keep = next(one for one in test.button if one.label == "Keep this moment")
+    keep = next(one for one in test.button if one.label == "Pin this forecast")
     keep.click().run()
     assert test.query_params["time"] == f"{newest['init_time'].values[0]}Z"
     assert any("still the newest; it stays" in one.value for one in test.info)
-    assert not [one for one in test.button if one.label == "Keep this moment"]
+    assert not [one for one in test.button if one.label == "Pin this forecast"]
 
 
 def test_a_kept_moment_that_is_the_newest_is_judged_as_of_now(
@@ -498,7 +514,7 @@ def test_promotions_gates_and_files_stand_among_the_runs(lived_in: Path) -> None
     found = [one for one in tables if "gate" in one]
     assert len(found) == 3
     assert found[0]["found"].tolist() == ["9.50, more than 9.00"]
-    assert "What was taken in" in [one.value for one in test.subheader]
+    assert "Ingested files" in [one.value for one in test.subheader]
 
 
 def test_the_figure_of_a_training_by_hand_stands_beside_its_version(lived_in: Path) -> None:
@@ -562,14 +578,14 @@ def test_a_city_with_a_slot_a_day_is_told_in_words(
     update(store, city, midnight + 40 * day, horizon=2)
     said = words(shown(city="daily"))
     assert "of the newest day" in said
-    assert "a slot a day" in words(shown(city="daily", page="archive"))
+    assert "one slot every day" in words(shown(city="daily", page="archive"))
     test = shown(city="daily", page="cell", y="1", x="1")
     assert not test.exception
     newest = store.forecasts.newest(city)
     assert newest is not None
     monkeypatch.setattr(cell, "view", lambda: View("daily"))
     rows = cell._history(city, newest, 1, 1)
-    assert len(rows[rows["kind"] == "observed"]) >= 28
+    assert len(rows[rows["series"] == "observed"]) >= 28
 
 
 def test_the_list_of_hot_spots_is_kept_when_a_cell_is_chosen_from_it(lived_in: Path) -> None:
@@ -595,7 +611,7 @@ def spots_of(test: AppTest) -> str:
 
 def test_what_words_and_buttons_mean_is_told_beside_them(lived_in: Path) -> None:
     test = shown(city="small-live")
-    assert "vehicles that come into a cell" in test.segmented_control(key="channel").help
+    assert "vehicles that enter a cell" in test.segmented_control(key="channel").help
     exports = [one.proto.popover.help for one in test.get("popover")]
     assert "As PNG, CSV, NetCDF: small-live-inflow-observed-2025-04-01T0100EDT" in exports
     assert len({*exports}) == len(exports)
@@ -603,8 +619,8 @@ def test_what_words_and_buttons_mean_is_told_beside_them(lived_in: Path) -> None
 
 def test_a_baseline_with_a_threshold_is_not_told_to_set_one(lived_in: Path) -> None:
     told = " ".join(one.value for one in shown(city="small-live", threshold="1e6").info)
-    assert "it cannot tell hot spots beyond a threshold" in told
-    assert "set one" not in told
+    assert "it finds hot spots only by a threshold" in told
+    assert "Set a threshold" not in told
 
 
 def test_shares_are_written_alike_and_errors_say_of_what_they_are(lived_in: Path) -> None:
@@ -615,6 +631,6 @@ def test_shares_are_written_alike_and_errors_say_of_what_they_are(lived_in: Path
     own = {name: one for name, one in json.loads(asked).items() if "type_config" in one}
     formats = {name: one["type_config"]["format"] for name, one in own.items()}
     # Figures of a column have as many decimals, also where the last ones are zeros.
-    assert formats == {"RMSE": "%.2f", "MAE": "%.2f", "forecast less observed": "%.2f"}
-    assert against["RMSE against what was served"].str.fullmatch(r"[+-][\d.]+ %").all()
-    assert plain("in- and outflow together") in words(shown(city="small-live"))
+    assert formats == {"RMSE": "%.2f", "MAE": "%.2f", "bias": "%.2f"}
+    assert against["RMSE relative to served"].str.fullmatch(r"[+-][\d.]+ %").all()
+    assert literal("in- and outflow together") in words(shown(city="small-live"))
