@@ -225,9 +225,9 @@ def speed(
         ),
     ] = None,
 ) -> None:
-    """Measure speed and memory as ratios to plain references, in turns on this machine.
+    """Measure speed and memory as ratios to references, in turns on this machine.
 
-    The reference for SwinLSTM is the same network in plain float32 PyTorch, as the paper draws it.
+    The reference for SwinLSTM is the same network in straightforward float32 PyTorch, as the paper draws it.
     """
     from data.paths import benchmarks_folder
     from forecasting.profiling.machine import machine
@@ -329,7 +329,7 @@ def convert(
     """Convert weights that the authors of SwinLSTM publish to safetensors.
 
     The only place that opens a file of torch.save: with weights_only=True, which takes tensors and
-    plain containers and refuses every other object. Open only files that you trust all the same.
+    simple containers and refuses every other object. Open only files that you trust all the same.
     """
     from data.city import parse_grid
     from forecasting.networks import write_network

@@ -2,7 +2,7 @@
 
 The cache of a set of clips is a folder, `kth-train-0123456789abcdef`, with `frames.npy` and
 `clips.json`. The number is a hash of the settings and of the names, sizes and times of the files
-that the clips come from, so that a changed folder is read anew. Such a folder may be deleted at any
+that the clips come from, so that a changed folder is read again. Such a folder may be deleted at any
 time.
 """
 
@@ -24,7 +24,7 @@ import numpy as np
 from data.errors import FlowcastError
 from data.files import ensure_folder, sync
 
-LAYOUT = 1  # of the cache's folder; another number reads everything anew
+LAYOUT = 1  # of the cache's folder; another number reads everything again
 FRAMES = "frames.npy"
 NOTES = "clips.json"
 PART = 2**20  # bytes read at a time
@@ -103,8 +103,8 @@ def cached_clips(
     Raises:
         FlowcastError: there is no clip at all, or the cache cannot be written.
     """
-    told = json.dumps([LAYOUT, key], sort_keys=True).encode()
-    digest = hashlib.sha256(told).hexdigest()
+    facts = json.dumps([LAYOUT, key], sort_keys=True).encode()
+    digest = hashlib.sha256(facts).hexdigest()
     entry = place.with_name(f"{place.name}-{digest[:16]}")
     clips = _kept(entry, digest)
     if clips is not None:

@@ -11,7 +11,7 @@ Benchmarks in use, which differ: MIM (Wang et al., CVPR 2019) trains on the scen
 S5, S6, S7, S8 and tests on S9, S11, at 128 x 128; its code keeps the middle half of the height and
 width, takes every second image, and begins a window at every tenth image of training and every fifth
 of testing. OpenSTL, after STRPM (CVPR 2022), takes all scenarios of all seven at 256 x 256 and draws
-training and test windows from the same films, by lists of its own: those cannot be told apart here.
+training and test windows from the same films, by lists of its own: those cannot be distinguished here.
 
 The data may not be passed on; ask for it at http://vision.imar.ro/human3.6m.
 """
@@ -69,7 +69,7 @@ def open_human36m(
     middle: float = 1.0,
     every: int = 5,
 ) -> Human36M:
-    """Returns the clips of a scenario; a broken one is left out and told in `skipped`.
+    """Returns the clips of a scenario; a broken one is left out and named in `skipped`.
 
     Args:
         folder: with the images or videos, see the module.
@@ -141,11 +141,11 @@ def _subject(film: Path, right: re.Pattern[str]) -> str | None:
 def _runs(name: str, subject: str, numbered: Sequence[tuple[int, Path]]) -> dict[str, Film]:
     """Returns the images of one film, cut where a number is missing."""
     apart = Counter(after - before for (before, _), (after, _) in pairwise(numbered))
-    usual = min(apart, key=lambda step: (-apart[step], step), default=1)
+    spacing = min(apart, key=lambda step: (-apart[step], step), default=1)
     cuts = [
         index
         for index, ((before, _), (after, _)) in enumerate(pairwise(numbered), 1)
-        if after - before != usual
+        if after - before != spacing
     ]
     if not cuts:
         return {name: Film(subject, tuple(path for _, path in numbered))}

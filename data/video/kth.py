@@ -1,7 +1,7 @@
 """KTH actions: gray clips of 25 persons who walk, jog, run, box, wave and clap.
 
 AVI files `person01_boxing_d1_uncomp.avi` (160 x 120, 25 frames per second) anywhere below a folder,
-and `sequences.txt` in it, which tells where in each file the person acts: `person01_boxing_d1
+and `sequences.txt` in it, with the frames of each file where the person acts: `person01_boxing_d1
 frames 1-95, 96-185, 186-245, 246-360`, frames counted from 1, the last one included. Each such span
 is a clip. The published list has 599 files (`person13_handclapping_d3` is `*missing*`), five of them
 with three spans in place of four; some spans overlap or stand in another order than in time.
@@ -49,7 +49,7 @@ def open_kth(
     train_persons: Collection[int] = range(1, 17),
     test_persons: Collection[int] = range(17, 26),
 ) -> KTH:
-    """Returns the clips of the KTH actions; a broken one is left out and told in `skipped`.
+    """Returns the clips of the KTH actions; a broken one is left out and named in `skipped`.
 
     Args:
         folder: with `sequences.txt`; the AVI files lie in it or below.

@@ -42,25 +42,27 @@ def parsed(config: type, changes: Mapping[str, str]) -> dict[str, Any]:
         try:
             values[key] = _value(text, hints[key])
         except (ValueError, OverflowError) as error:
-            raise FlowcastError(f"{text!r} is no value for {key} ({_word(hints[key])})") from error
+            raise FlowcastError(
+                f"{text!r} is no value for {key} ({_type_name(hints[key])})"
+            ) from error
     return values
 
 
 def _value(text: str, hint: Any) -> Any:
     if get_origin(hint) is tuple:
         return tuple(_value(part.strip(), get_args(hint)[0]) for part in text.split(",") if part)
-    kinds = get_args(hint) or (hint,)
-    if type(None) in kinds and text.lower() == "none":
+    types = get_args(hint) or (hint,)
+    if type(None) in types and text.lower() == "none":
         return None
-    value = next(kind for kind in kinds if kind is not type(None))(text)
+    value = next(one for one in types if one is not type(None))(text)
     if isinstance(value, int) and abs(value) > LARGEST:
         raise ValueError(f"{text} is beyond {LARGEST:,}")
     return value
 
 
-def _word(hint: Any) -> str:
+def _type_name(hint: Any) -> str:
     if get_origin(hint) is tuple:
-        return f"{_word(get_args(hint)[0])}s with commas between"
-    kinds = get_args(hint) or (hint,)
+        return f"{_type_name(get_args(hint)[0])}s with commas between"
+    types = get_args(hint) or (hint,)
     names = {int: "whole number", float: "number", str: "word", type(None): "none"}
-    return " or ".join(names[kind] for kind in kinds)
+    return " or ".join(names[one] for one in types)

@@ -56,8 +56,8 @@ def changing_light(
     """Dims or brightens steadily, by `strength` of the first frame's light until the last frame."""
     frames = torch.cat([past, future], dim=1)
     direction = torch.randint(2, (len(past), 1), generator=generator).to(frames) * 2 - 1
-    share = torch.linspace(0, 1, frames.shape[1], device=frames.device)
-    light = 1 + direction * strength * share
+    progress = torch.linspace(0, 1, frames.shape[1], device=frames.device)
+    light = 1 + direction * strength * progress
     lit = (frames * light[:, :, None, None, None]).clamp(0, 1)
     return lit[:, : past.shape[1]], lit[:, past.shape[1] :]
 

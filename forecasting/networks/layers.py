@@ -1,4 +1,4 @@
-"""Operators with a way back of their own, which saves time and memory against what autograd finds.
+"""Operators with a backward of their own, which saves time and memory.
 
 Sizes at line ends: b batch, n tokens, d width, h heads, e width of a head, w tokens of a window,
 k windows of a frame.
@@ -69,27 +69,27 @@ class Attention(torch.autograd.Function):
         added = scores.to(products.dtype)
         # In bfloat16 the softmax of rows of 16 takes 3 times as long, and its way back 50 times.
         exact = torch.add(added, products, alpha=size**-0.5).softmax(-1, dtype=torch.float32)
-        shares = exact.view(-1, w, w).to(v.dtype)
-        ctx.save_for_backward(q, k, v, shares)
+        weights = exact.view(-1, w, w).to(v.dtype)
+        ctx.save_for_backward(q, k, v, weights)
         ctx.sizes = scores.shape
-        attended = torch.bmm(shares, v).view(windows, heads, w, size)
+        attended = torch.bmm(weights, v).view(windows, heads, w, size)
         return attended.transpose(1, 2).reshape(windows, w, -1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         """Returns the gradients of qkv and of the scores."""
-        q, k, v, shares = ctx.saved_tensors
+        q, k, v, weights = ctx.saved_tensors
         (windows, w, width), size = gradient.shape, q.shape[-1]
         by_head = gradient.view(windows, w, -1, size).transpose(1, 2).reshape(-1, w, size)
-        to_shares = torch.bmm(by_head, v.transpose(1, 2))
+        to_weights = torch.bmm(by_head, v.transpose(1, 2))
         exact = torch.ops.aten._softmax_backward_data(
-            to_shares.float(), shares.float(), -1, torch.float32
+            to_weights.float(), weights.float(), -1, torch.float32
         )
         added, to_scores = exact.view(-1, *ctx.sizes).sum(0), exact.to(q.dtype)
         nothing, scale = q.new_zeros(()), size**-0.5
         to_q = torch.baddbmm(nothing, to_scores, k, beta=0, alpha=scale)
         to_k = torch.baddbmm(nothing, to_scores.transpose(1, 2), q, beta=0, alpha=scale)
-        to_v = torch.bmm(shares.transpose(1, 2), by_head)
+        to_v = torch.bmm(weights.transpose(1, 2), by_head)
         parts = [part.view(windows, -1, w, size).transpose(1, 2) for part in (to_q, to_k, to_v)]
         return torch.stack(parts, dim=2).view(windows, w, 3 * width), added, None
 

@@ -21,7 +21,7 @@ from forecasting.rollout.onnx_rollout import OnnxRollout
 from forecasting.rollout.torch_rollout import TorchRollout, weights_of
 
 TOLERANCE = 1e-5
-"""The largest difference from torch in float32, as a share of the largest output, or of 1."""
+"""The largest difference from torch in float32, relative to the largest output, or of 1."""
 
 TRIALS = ((1, 1, 1), (2, 3, 2), (5, 2, 4))
 """Batch, frames and horizon of each rollout that torch and the export are compared on."""

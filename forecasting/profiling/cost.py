@@ -46,7 +46,7 @@ def multiply_adds(network: nn.Module, past: Tensor, horizon: int) -> int:
 
 
 def training_multiply_adds(network: nn.Module, past: Tensor, horizon: int) -> int:
-    """Returns the multiply-adds of one forecast and of the way back through it, as above."""
+    """Returns the multiply-adds of one forecast and its backward pass, as above."""
     network.train()
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         network(past, horizon).square().mean().backward()
@@ -55,7 +55,7 @@ def training_multiply_adds(network: nn.Module, past: Tensor, horizon: int) -> in
 
 
 def matrix_peak(device: torch.device, precision: torch.dtype) -> float:
-    """Returns the multiply-adds a second of a large matrix product: the most that is to be had.
+    """Returns the multiply-adds a second of a large matrix product: the most that is possible.
 
     Args:
         device: that computes; on the CPU with as many threads as torch is set to.
@@ -103,7 +103,7 @@ def training_seconds(network: nn.Module, past: Tensor, horizon: int) -> float:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Lets `peak_memory` begin anew, where the system can: with what is taken now."""
+    """Resets `peak_memory`, where the system can, to what is taken now."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
@@ -145,7 +145,7 @@ PRODUCTS = ("mm", "conv", "attention", "linear", "gemm", "cutlass", "xmma", "nvj
 
 
 def profile(work: Callable[[], object], device: torch.device) -> dict[str, float]:
-    """Returns launches of one piece of work and the share of its time in matrix products.
+    """Returns launches of one piece of work and the part of its time in matrix products.
 
     On a GPU a launch is a kernel or a captured graph that the CPU starts, and time is the kernels';
     on the CPU it is an operator that computes, and time is its own, without what it calls.
@@ -180,5 +180,5 @@ def _on_cpu(recorded: record) -> dict[str, float]:
 def _shares(times: list[tuple[str, float]], launches: int) -> dict[str, float]:
     whole = sum(time for _, time in times)
     products = sum(time for name, time in times if any(part in name for part in PRODUCTS))
-    share = products / whole if whole else float("nan")
-    return {"launches": float(launches), "product_share": share}
+    part = products / whole if whole else float("nan")
+    return {"launches": float(launches), "product_share": part}

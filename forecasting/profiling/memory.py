@@ -11,13 +11,13 @@ STATUS = Path("/proc/self/status")
 
 def peak_memory_of_process() -> int:
     """Returns the most bytes of memory that this process has taken so far."""
-    # What getrusage tells of a process that another one started has that one's peak in it.
+    # getrusage of a child process includes the peak of its parent.
     known = _status("VmHWM")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if known is None else known
 
 
 def begin_peak() -> int:
-    """Lets the peak begin anew, where the system can, and returns the bytes that it begins with."""
+    """Resets the peak, where the system can, and returns the bytes taken now."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     known = _status("VmRSS")

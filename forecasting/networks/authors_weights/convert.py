@@ -52,7 +52,7 @@ class Conversion:
 def convert_authors_weights(
     source: Path, target: Path, grid: tuple[int, int] | None = None
 ) -> Conversion:
-    """Writes the authors' weights as a safetensors file that tells its configuration.
+    """Writes the authors' weights as a safetensors file with its configuration.
 
     The tensors keep the authors' names; nothing in `source` is run. Whether they make a network is
     tried before anything is written, and the file is written whole or not at all.

@@ -45,15 +45,15 @@ def load_authors_weights(
         source: a safetensors file, or a mapping; names as in the authors' code, with or without
             the prefixes `weights.` and `module.`.
         config: of the network that the weights belong to; a file that `convert_authors_weights`
-            wrote tells it by itself.
+            wrote states it.
 
     Raises:
-        FlowcastError: the file cannot be read or tells no configuration, or weights are missing,
+        FlowcastError: the file cannot be read or states no configuration, or weights are missing,
             unknown or of another shape than `config` says.
     """
     if isinstance(source, Path):
-        source, told = _read(source)
-        config = config or told
+        source, stated = _read(source)
+        config = config or stated
     if config is None:
         raise FlowcastError(
             "the weights tell no configuration; name it, or take a file that "
@@ -122,11 +122,11 @@ def own_name(name: str) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Config | None]:
-    """Returns the tensors of a safetensors file, and the configuration where it tells one."""
+    """Returns the tensors of a safetensors file, and the configuration where it states one."""
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            told = (file.metadata() or {}).get(CONFIG_KEY)
+            stated = (file.metadata() or {}).get(CONFIG_KEY)
     except (OSError, SafetensorError) as error:
         if isinstance(error, SafetensorError) and begins_like_torch(path):
             raise FlowcastError(
@@ -134,7 +134,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Config | None]:
                 f'run "forecast benchmark convert {path} {path.with_suffix(".safetensors")}" first'
             ) from error
         raise FlowcastError(f"{path} cannot be read: {error}") from error
-    return tensors, None if told is None else _config(path, told)
+    return tensors, None if stated is None else _config(path, stated)
 
 
 def begins_like_torch(path: Path) -> bool:
