@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import ERR, OUT, names_in
+from app.cli.options import names_in
+from app.terminal import ERR, OUT
 from data.errors import FlowcastError
 from forecasting.benchmarks import DATASETS
 from forecasting.networks import networks_help

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import ERR, OUT, CityOption, HorizonOption, JsonOption, names_in, print_json
+from app.cli.options import CityOption, HorizonOption, JsonOption, names_in
+from app.terminal import ERR, OUT, print_json
 from data.city import load_city
 from data.errors import FlowcastError
 from forecasting.networks import DEFAULT, NETWORKS

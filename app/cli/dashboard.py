@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import ERR
+from app.terminal import ERR
 from data.city import load_city
 from data.paths import secrets_file
 

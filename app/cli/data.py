@@ -8,7 +8,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from app.cli.options import ERR, OUT, CityOption, JsonOption, print_json
+from app.cli.options import CityOption, JsonOption
+from app.terminal import ERR, OUT, print_json
 from data.city import City, load_city, parse_grid, parse_step
 from data.errors import FlowcastError
 

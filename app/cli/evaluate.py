@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli import compare
-from app.cli.options import (
-    ERR,
-    CityOption,
-    HorizonOption,
-    JsonOption,
-    parse_time,
-    print_json,
-    print_table,
-)
+from app.cli.options import CityOption, HorizonOption, JsonOption, parse_time
+from app.terminal import ERR, print_json, print_table
 from data.city import load_city
 from data.clock import duration
 

@@ -14,15 +14,8 @@ from typing import Annotated
 import typer
 
 from app.cli import benchmark, compare, dashboard, data, evaluate, models, operate, train
-from app.cli.options import (
-    ERR,
-    OUT,
-    HorizonOption,
-    JsonOption,
-    parse_time,
-    print_json,
-    print_table,
-)
+from app.cli.options import HorizonOption, JsonOption, parse_time
+from app.terminal import ERR, OUT, print_json, print_table
 from data.city import City, load_city
 from data.errors import FlowcastError
 

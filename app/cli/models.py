@@ -4,7 +4,8 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from app.cli.options import OUT, CityOption, JsonOption, print_json, print_table
+from app.cli.options import CityOption, JsonOption
+from app.terminal import OUT, print_json, print_table
 from data.city import City, load_city
 from data.clock import stamp
 from data.errors import FlowcastError

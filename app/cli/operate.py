@@ -11,16 +11,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.options import (
-    ERR,
-    OUT,
-    CityOption,
-    HorizonOption,
-    JsonOption,
-    parse_time,
-    print_json,
-    print_table,
-)
+from app.cli.options import CityOption, HorizonOption, JsonOption, parse_time
+from app.terminal import ERR, OUT, print_json, print_table
 from data.city import load_city
 from data.clock import stamp
 from data.errors import FlowcastError

@@ -1,21 +1,15 @@
 """Options that verbs share, and how verbs print."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import typer
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
 
+from app.terminal import ERR, OUT
 from data.city import City
-
-OUT = Console(highlight=False, soft_wrap=True)
-ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
 CityOption = Annotated[
     str,
@@ -84,15 +78,3 @@ def quiet(silent: bool) -> Iterator[None]:
         yield
     finally:
         OUT.quiet, ERR.quiet = before
-
-
-def print_table(table: Table) -> None:
-    """Prints a table at its full width: a long line is better than a figure that is cut off."""
-    console = Console(width=1000, highlight=False, markup=False)  # cells may hold users' text
-    console.width = max(OUT.width, Measurement.get(console, console.options, table).maximum)
-    console.print(table, crop=False)
-
-
-def print_json(value: dict[str, Any]) -> None:
-    """Prints an object as one line of JSON."""
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False))  # noqa: T201

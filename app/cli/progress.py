@@ -10,7 +10,7 @@ from typing import Any
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from app.cli.options import ERR
+from app.terminal import ERR
 from data.clock import duration
 from forecasting.city.trees import TreesProgress
 from forecasting.training.interrupt import Stop

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.options import (
-    ERR,
-    OUT,
     CityOption,
     CompileOption,
     DeviceOption,
@@ -16,6 +14,7 @@ from app.cli.options import (
     names_in,
     quiet,
 )
+from app.terminal import ERR, OUT
 from data.city import City, load_city
 from forecasting.covariates.config import PARTS
 from forecasting.networks import networks_help

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from app.cli.options import ERR
+from app.terminal import ERR
 from data.clock import duration
 from data.errors import FlowcastError
 from data.files import atomic_write, write_text
