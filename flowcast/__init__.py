@@ -54,6 +54,7 @@ __all__ = [
     "city",
     "flow",
     "load",
+    "own_packages",
     "train",
 ]
 

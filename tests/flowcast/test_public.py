@@ -23,11 +23,11 @@ ROOT = Path(__file__).parents[2]
 NEW_YORK = "America/New_York"
 
 
-def times(count: int = 24 * 16, start: str = "2024-01-01") -> pd.DatetimeIndex:
+def times(count: int = 24 * 11, start: str = "2024-01-01") -> pd.DatetimeIndex:
     return pd.date_range(start, periods=count, freq="1h", tz=NEW_YORK)
 
 
-def values(count: int = 24 * 16, grid: tuple[int, int] = (6, 5)) -> np.ndarray:
+def values(count: int = 24 * 11, grid: tuple[int, int] = (6, 5)) -> np.ndarray:
     hour = np.arange(count)[:, None, None, None] % 24
     return np.random.default_rng(0).poisson(20 + hour, (count, 2, *grid)).astype(np.float64)
 
