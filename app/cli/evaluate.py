@@ -14,7 +14,7 @@ from data.city import load_city
 from data.clock import duration
 
 if TYPE_CHECKING:
-    from pipelines.evaluate.backtest import Evaluation, Scored
+    from pipelines.evaluate.evaluation import Evaluation, Scored
 
 SECONDS_BETWEEN_LINES = 10
 """Between lines of progress, where stderr is no terminal."""
@@ -93,7 +93,7 @@ def evaluate(
     from app.report.evaluation import evaluation_object, evaluation_table
     from app.report.intervals import coverage_table
     from data.store.store import Store
-    from pipelines.evaluate.backtest import evaluate_in_pieces
+    from pipelines.evaluate.evaluation import evaluate_in_pieces
 
     events = evaluate_in_pieces(
         Store(),
@@ -123,7 +123,7 @@ def _show_progress(events: "Iterator[Scored | Evaluation]") -> "Evaluation":
     """Shows on stderr how many windows are done, and returns the result."""
     from rich.progress import BarColumn, Progress, TextColumn
 
-    from pipelines.evaluate.backtest import Evaluation
+    from pipelines.evaluate.evaluation import Evaluation
 
     bar = Progress(
         TextColumn("{task.description}"),

@@ -12,8 +12,8 @@ from data.errors import FlowcastError
 from data.paths import models_root
 from data.store.promotions import PROMOTED, ROLLED_BACK
 from data.store.store import Store
+from forecasting.registry.integrity import manifest_hash
 from forecasting.registry.manifest import Manifest, read_manifest, versions
-from forecasting.registry.versions import manifest_hash
 from pipelines.forecast.champion import problems
 
 app = typer.Typer(

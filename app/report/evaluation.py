@@ -10,7 +10,7 @@ from app.report.intervals import coverage_object
 from app.text import evenly_spaced, number, report_table, utc_text
 from data.city import City
 from data.clock import stamp
-from pipelines.evaluate.backtest import Evaluation
+from pipelines.evaluate.evaluation import Evaluation
 
 MAX_LEADS = 4
 METRICS = {

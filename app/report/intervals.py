@@ -10,7 +10,7 @@ from rich.text import Text
 
 from app.text import evenly_spaced, number, report_table
 from forecasting.intervals.coverage import shares
-from pipelines.evaluate.backtest import BANDS, Evaluation
+from pipelines.evaluate.evaluation import BANDS, Evaluation
 
 MAX_LEADS = 4
 MIN_FLOW = 1.0

@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -25,17 +24,15 @@ from safetensors.numpy import load, save
 from data.city import City
 from data.errors import FlowcastError
 from data.files import sha256, sync
-from forecasting.covariates.climatology import Climatology
-from forecasting.covariates.config import RAW_FLOW, CovariatesConfig
+from forecasting.covariates.config import RAW_FLOW
 from forecasting.covariates.covariates import Covariates
-from forecasting.covariates.expected import Expected
 from forecasting.ensemble import NeuralForecaster
 from forecasting.intervals.conformal import PredictionIntervals
+from forecasting.registry.covariate_tensors import covariate_tensors, covariates_of
+from forecasting.registry.integrity import NETWORK, TREES, WEIGHTS, model_files
 from forecasting.registry.manifest import MANIFEST, Manifest, read_manifest
 from forecasting.rollout.rollout import Rollout
 from forecasting.trees.forecaster import Trees
-
-WEIGHTS, NETWORK, TREES = "weights.safetensors", "network-{}.onnx", "trees-{}.onnx"
 
 
 class VersionTakenError(FlowcastError):
@@ -78,7 +75,7 @@ def save_version(
         tensors |= covariate_tensors(context)
         if plain is not None:
             tensors["plain.scale"] = np.ascontiguousarray(plain.scale)
-        _write(temporary, manifest, weights, tensors, _models(networks, trees))
+        _write(temporary, manifest, weights, tensors, model_files(networks, trees))
         temporary.chmod(0o755)
         temporary.replace(folder)
         sync(folder.parent)
@@ -146,61 +143,6 @@ def load_weights(root: Path, manifest: Manifest, member: int) -> dict[str, np.nd
     }
 
 
-def manifest_hash(root: Path, city: str, version: str) -> str:
-    """Returns the SHA-256 of the manifest of a version, "" where it cannot be read."""
-    try:
-        return sha256(root / city / version / MANIFEST)
-    except OSError:
-        return ""
-
-
-def tampered(root: Path, city: str, version: str, judged: str) -> str:
-    """Returns that a manifest is another than was judged, "" where it is not, or there is none to compare.
-
-    Args:
-        root: of the registry.
-        city: name of the city.
-        version: of it.
-        judged: SHA-256 of the manifest that was judged; "" where it is not known.
-    """
-    found = manifest_hash(root, city, version)
-    if not judged or not found or found == judged:
-        return ""
-    return f"{root / city / version / MANIFEST} is damaged: it is not the manifest that was judged"
-
-
-def verify(root: Path, city: str, version: str, manifest_sha256: str = "") -> list[str]:
-    """Returns what is wrong with the files of a version, a sentence each; nothing where all is well.
-
-    Each file is hashed anew and compared with the manifest; one that the manifest does not tell of is
-    wrong too.
-
-    Args:
-        root: of the registry.
-        city: name of the city.
-        version: of it.
-        manifest_sha256: that the manifest must have; "" where that is not known.
-    """
-    if text := tampered(root, city, version, manifest_sha256):
-        return [text]
-    try:
-        manifest = read_manifest(root, city, version)
-    except FlowcastError as error:
-        return [str(error)]
-    folder = root / city / version
-    networks, trees = (one.get("sha256", []) for one in (manifest.export, manifest.trees))
-    hashes = {WEIGHTS: manifest.weights_sha256, **_models(networks, trees)}
-    wrong = []
-    for name, expected in hashes.items():
-        try:
-            if sha256(folder / name) != expected:
-                wrong.append(f"{folder / name} is damaged: its SHA-256 is not the manifest's")
-        except OSError as error:
-            wrong.append(f"{folder / name} cannot be read ({error.strerror})")
-    others = {path.name for path in folder.iterdir()} - {*hashes, MANIFEST}
-    return wrong + [f"{folder / name} is none of its files" for name in sorted(others)]
-
-
 def remove_version(root: Path, city: str, version: str) -> None:
     """Removes a version: first its name is hidden, so that none is ever seen in part.
 
@@ -253,13 +195,6 @@ def _verified(path: Path, expected: str) -> bytes:
     return content
 
 
-def _models(networks: Sequence[Any], trees: Sequence[Any]) -> dict[str, Any]:
-    """Returns what belongs to each file of a model by its name."""
-    return {NETWORK.format(member): one for member, one in enumerate(networks)} | {
-        TREES.format(lead): one for lead, one in enumerate(trees, start=1)
-    }
-
-
 def _write(
     folder: Path,
     manifest: Manifest,
@@ -287,48 +222,11 @@ def _write(
     sync(folder / MANIFEST)
 
 
-def covariate_tensors(context: Covariates) -> dict[str, np.ndarray]:
-    """Returns the arrays of a context by name."""
-    usual = context.expected.climatology
-    arrays = {
-        "context.scale": context.scale,
-        "context.usual": usual.mean,
-        "context.count": usual.count,
-    }
-    return {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-
-
-def covariate_fields(context: Covariates) -> dict[str, Any]:
-    """Returns what a context knows but for its arrays, for JSON."""
-    return {
-        "config": asdict(context.config),
-        "shift": context.expected.shift,
-        "typical": context.typical,
-        "weather": context.weather,
-        "horizon": context.horizon,
-    }
-
-
-def _context(manifest: Manifest, tensors: Mapping[str, np.ndarray]) -> Covariates:
-    usual = Climatology(
-        tensors["context.usual"], tensors["context.count"], manifest.timezone, manifest.step
-    )
-    fields = manifest.context
-    return Covariates(
-        CovariatesConfig(**fields["config"]),
-        Expected(usual, int(fields["shift"])),
-        tensors["context.scale"],
-        float(fields["typical"]),
-        tuple((str(name), float(mean), float(sd)) for name, mean, sd in fields["weather"]),
-        int(fields.get("horizon", 1)),
-    )
-
-
 def _forecaster(
     manifest: Manifest, folder: Path, tensors: dict[str, np.ndarray]
 ) -> NeuralForecaster:
     rollouts, runtime = _exported(manifest, folder) or (_in_torch(manifest, tensors), "torch")
-    context, count = _context(manifest, tensors), manifest.members
+    context, count = covariates_of(manifest, tensors), manifest.members
     forecaster = NeuralForecaster(rollouts[:count], context, manifest.network, runtime)
     if manifest.trees:
         trees = _trees(manifest, folder)

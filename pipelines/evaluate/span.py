@@ -10,9 +10,10 @@ from data import windows
 from data.city import City
 from data.clock import Clock, stamp
 from data.errors import FlowcastError
-from data.flow import no_flow, split
+from data.flow import CHANNELS, label, no_flow, split
 from data.paths import models_root
 from data.store.store import Store
+from forecasting.backtest import pieces
 from forecasting.baselines import fit_baselines
 from forecasting.covariates.climatology import Climatology
 from forecasting.forecaster import Forecaster
@@ -20,11 +21,9 @@ from forecasting.intervals.conformal import PredictionIntervals
 from forecasting.registry.manifest import read_manifest
 from forecasting.registry.versions import load_intervals
 from pipelines.forecast.champion import load_champion
-from pipelines.forecast.slots import frame_bytes, read_slots
+from pipelines.forecast.slots import read_slots
 
 HISTORY = 4
-PIECE = 2**24
-"""Bytes that the past and the future of a stack of windows may take."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +59,9 @@ class Trial:
         return read_slots(self.store, self.city, stack, offsets, series)
 
     def stacks(self) -> Iterator[np.ndarray]:
-        """Yields the init_times in stacks whose arrays are of about the size of a piece."""
-        frame, init_times, horizon = frame_bytes(self.city), self.init_times, self.horizon
-        lags = max(
-            len(one.lags(horizon)) + len(one.optional_lags(horizon)) for one in self.forecasters
-        )
-        windows_at_once = max(1, PIECE // (frame * (lags + horizon)))
-        slots_at_once = max(1, PIECE // frame)
-        number = Clock(self.city.step, self.city.timezone).number(init_times, init_times[0])
-        start = 0
-        while start < len(init_times):
-            near = int(np.searchsorted(number, number[start] + slots_at_once))
-            stop = min(start + windows_at_once, near)
-            yield init_times[start:stop]
-            start = stop
+        """Yields the init_times that are worked on at a time."""
+        empty = np.empty((0, len(CHANNELS), *self.city.grid))
+        return pieces(label(empty, np.empty(0), self.city), self.init_times, self.horizon)
 
 
 def prepare(

@@ -10,7 +10,8 @@ from data.paths import models_root
 from data.store.store import Store
 from data.weather import CURRENT
 from forecasting.ensemble import NeuralForecaster
-from forecasting.registry.versions import load_version, tampered, verify
+from forecasting.registry.integrity import tampered, verify
+from forecasting.registry.versions import load_version
 
 
 def load_champion(

@@ -13,8 +13,9 @@ from data.paths import models_root
 from data.store.promotions import PROMOTED, REFUSED
 from data.store.store import Store
 from forecasting.city.recipe import Recipe
+from forecasting.registry.integrity import manifest_hash, verify
 from forecasting.registry.manifest import versions
-from forecasting.registry.versions import manifest_hash, remove_version, verify
+from forecasting.registry.versions import remove_version
 from pipelines.forecast.champion import problems
 from pipelines.promotion.gates import Gate, intact, verdict
 from pipelines.promotion.judge import judged

@@ -19,15 +19,10 @@ from forecasting.city.fit import FitPlan, chosen, stacking_weight, trees_weight
 from forecasting.city.task import CityTask
 from forecasting.city.trees import LEAST, FittedTrees
 from forecasting.intervals.conformal import calibrated
+from forecasting.registry.covariate_tensors import covariate_fields
+from forecasting.registry.integrity import manifest_hash
 from forecasting.registry.manifest import Manifest, read_manifest
-from forecasting.registry.versions import (
-    VersionTakenError,
-    covariate_fields,
-    flow_hash,
-    load_weights,
-    manifest_hash,
-    save_version,
-)
+from forecasting.registry.versions import VersionTakenError, flow_hash, load_weights, save_version
 from forecasting.rollout.torch_rollout import weights_of
 from forecasting.training.state import TrainingState
 from forecasting.trees.forecaster import installed

@@ -16,7 +16,7 @@ import flowcast
 from data.city import load_city
 from data.flow import split
 from data.store.store import Store
-from pipelines.evaluate.backtest import evaluate
+from pipelines.evaluate.evaluation import evaluate
 from pipelines.forecast.live import forecast
 
 ROOT = Path(__file__).parents[2]

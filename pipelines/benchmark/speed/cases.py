@@ -41,7 +41,7 @@ from forecasting.training.state import TrainingConfig, TrainingState
 from pipelines.benchmark.speed.city import temporary_home
 from pipelines.benchmark.speed.harness import Case, Variant, Work, memory_from_now
 from pipelines.benchmark.speed.reference import Reference
-from pipelines.evaluate.backtest import evaluate
+from pipelines.evaluate.evaluation import evaluate
 from pipelines.forecast.live import forecast
 
 HISTORY, HORIZON = 4, 4

@@ -22,8 +22,9 @@ from forecasting.city.trees import FittedTrees, TreesProgress
 from forecasting.covariates.covariates import Covariates
 from forecasting.forecaster import label_forecast
 from forecasting.history import History
+from forecasting.registry.integrity import verify
 from forecasting.registry.manifest import read_manifest
-from forecasting.registry.versions import load_version, verify
+from forecasting.registry.versions import load_version
 from forecasting.training.hardware import Computing
 from forecasting.trees import forecaster as trees
 from forecasting.trees.forecaster import Trees

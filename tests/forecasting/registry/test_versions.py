@@ -23,16 +23,10 @@ from forecasting.history import History
 from forecasting.networks.swinlstm_b import SwinLSTMConfig
 from forecasting.networks.with_covariates import CovariateShape, RecurrentWithCovariates
 from forecasting.onnx_export.export import export
+from forecasting.registry.covariate_tensors import covariate_fields
+from forecasting.registry.integrity import NETWORK, WEIGHTS, verify
 from forecasting.registry.manifest import MANIFEST, Manifest, read_manifest, versions
-from forecasting.registry.versions import (
-    NETWORK,
-    WEIGHTS,
-    covariate_fields,
-    flow_hash,
-    load_version,
-    save_version,
-    verify,
-)
+from forecasting.registry.versions import flow_hash, load_version, save_version
 from forecasting.rollout.torch_rollout import TorchRollout, build_network, weights_of
 
 FlowOf = Callable[..., xr.DataArray]

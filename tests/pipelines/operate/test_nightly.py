@@ -17,8 +17,8 @@ from data.store.ingests import Source
 from data.store.store import Store
 from forecasting.city.recipe import Recipe
 from forecasting.registry import versions as registry
+from forecasting.registry.integrity import verify
 from forecasting.registry.manifest import read_manifest, versions
-from forecasting.registry.versions import verify
 from forecasting.training.hardware import Computing
 from forecasting.training.interrupt import Stop
 from forecasting.training.state import Epoch

@@ -25,8 +25,9 @@ from data.store.scores import SERVED
 from data.store.store import Store
 from forecasting.baselines import BASELINES
 from forecasting.city.recipe import Recipe
+from forecasting.registry.integrity import verify
 from forecasting.registry.manifest import versions
-from forecasting.registry.versions import load_version, verify
+from forecasting.registry.versions import load_version
 from forecasting.training.hardware import Computing
 from pipelines.ingest.replay import from_archive, play, store_past, target_city
 from pipelines.operate.due_times import nightly_slot

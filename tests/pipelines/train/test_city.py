@@ -27,8 +27,9 @@ from forecasting.city.fit import FitPlan
 from forecasting.city.recipe import Recipe
 from forecasting.city.task import CityTask
 from forecasting.ensemble import NeuralForecaster
+from forecasting.registry.integrity import verify
 from forecasting.registry.manifest import versions
-from forecasting.registry.versions import load_version, verify
+from forecasting.registry.versions import load_version
 from forecasting.training.batches import FrameWindows
 from forecasting.training.checkpoint import read_facts
 from forecasting.training.hardware import Computing

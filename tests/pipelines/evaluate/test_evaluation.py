@@ -16,7 +16,7 @@ from data.store.store import Store
 from forecasting.history import History
 from forecasting.intervals.coverage import shares
 from forecasting.registry.versions import load_intervals, load_version
-from pipelines.evaluate.backtest import (
+from pipelines.evaluate.evaluation import (
     BANDS,
     FLOOR,
     Evaluation,
@@ -99,7 +99,7 @@ def test_an_evaluation_in_pieces_is_the_one_of_the_whole(
 ) -> None:
     city, store = load_city("small"), Store()
     whole = evaluate(store, city, horizon=6)
-    monkeypatch.setattr("pipelines.evaluate.span.PIECE", 700_000)
+    monkeypatch.setattr("forecasting.backtest.PIECE", 250_000)
     *progress, pieces = evaluate_in_pieces(store, city, horizon=6)
     assert isinstance(pieces, Evaluation)
     xr.testing.assert_allclose(pieces.errors, whole.errors, rtol=1e-6)  # float32 in other stacks
@@ -107,7 +107,7 @@ def test_an_evaluation_in_pieces_is_the_one_of_the_whole(
     xr.testing.assert_allclose(
         pieces.errors.sel(forecaster=exact), whole.errors.sel(forecaster=exact), rtol=1e-12
     )
-    # 240 bytes a frame: 200 lags and leads or more leave at most 14 windows a stack.
+    # 240 bytes a frame, 12 frames a lead and one more: 250 kB leave at most 12 windows a stack.
     done = [event.windows for event in progress if isinstance(event, Scored)]
     assert len(done) == len(progress) > 10
     assert done == sorted(done)
@@ -185,7 +185,7 @@ def test_bands_are_judged_as_calibrated_and_as_they_learn(
     once, daily = (first_day.sel(bands=name, drop=True) for name in BANDS)
     xr.testing.assert_allclose(once, daily, rtol=1e-9)
     assert not np.allclose(*(whole.coverage["held"].sel(bands=name) for name in BANDS))
-    monkeypatch.setattr("pipelines.evaluate.span.PIECE", 700_000)
+    monkeypatch.setattr("forecasting.backtest.PIECE", 250_000)
     pieces = evaluate(store, city).coverage
     assert pieces is not None
     # float32 in other stacks: a score at an edge may fall on its other side.
