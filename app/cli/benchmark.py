@@ -14,6 +14,7 @@ from forecasting.networks import networks_help
 
 app = typer.Typer(
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     help="Compare networks on the benchmarks of the field: runs, tables, costs, speed, experiments.",
 )
 ScaleOption = Annotated[

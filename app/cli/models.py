@@ -1,5 +1,7 @@
 """`forecast models`: the versions of a city, their history, and who is champion."""
 
+from typing import Annotated
+
 import numpy as np
 import typer
 from rich.table import Table
@@ -17,15 +19,22 @@ from forecasting.registry.manifest import Manifest, read_manifest, versions
 from pipelines.forecast.champion import problems
 
 app = typer.Typer(
-    help="Versions of a city's forecaster: list, show, promote, rollback, verify.",
+    help="List, show, promote, roll back and verify the versions of a city's model.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
 )
 BY_HAND = "by hand"
+VersionArgument = Annotated[
+    str, typer.Argument(metavar="VERSION", help="Name of the version, see: forecast models list.")
+]
+ReasonOption = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", help="Note this reason in the history.")
+]
 
 
 @app.command("list")
 def list_versions(city: CityOption, as_json: JsonOption = False) -> None:
-    """Lists the versions that are there and the history of judgements."""
+    """List the versions of a city and the history of promotions."""
     place, store = load_city(city), Store()
     champion, previous = store.promotions.champion(place), store.promotions.previous(place)
     history = store.promotions.decisions(place)
@@ -39,22 +48,22 @@ def list_versions(city: CityOption, as_json: JsonOption = False) -> None:
             }
         )
         return
-    table = Table("version", "", "knows the flow until", "validation RMSE")
+    table = Table("version", "", "trained until", "validation RMSE")
     for version in known:
         role = {champion: "champion", previous: "previous"}.get(version, "")
         table.add_row(version, role, *_figures(place, version))
     print_table(table)
-    told = Table("when", "version", "verdict", "reason")
+    decisions = Table("when", "version", "verdict", "reason")
     for row in history.astype(str).to_numpy().tolist():
         at, version, _, verdict, _, reason = row
-        told.add_row(stamp(np.datetime64(at), place.timezone), version, verdict, reason)
+        decisions.add_row(stamp(np.datetime64(at), place.timezone), version, verdict, reason)
     if len(history):
-        print_table(told)
+        print_table(decisions)
 
 
 @app.command()
-def show(city: CityOption, version: str, as_json: JsonOption = False) -> None:
-    """Shows what is known of a version, and each gate that it was asked to pass."""
+def show(city: CityOption, version: VersionArgument, as_json: JsonOption = False) -> None:
+    """Show the facts of a version and the outcome of each gate."""
     place, store = load_city(city), Store()
     manifest = read_manifest(models_root(), city, version)
     history = store.promotions.decisions(place)
@@ -76,10 +85,8 @@ def show(city: CityOption, version: str, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def promote(
-    city: CityOption, version: str, reason: str = typer.Option(BY_HAND, help="Kept in the history.")
-) -> None:
-    """Makes a version the champion, after verifying its files."""
+def promote(city: CityOption, version: VersionArgument, reason: ReasonOption = BY_HAND) -> None:
+    """Make a version the champion after verifying its files."""
     place, store = load_city(city), Store()
     _check(store, place, version)
     judged = manifest_hash(models_root(), city, version)
@@ -90,10 +97,8 @@ def promote(
 
 
 @app.command()
-def rollback(
-    city: CityOption, reason: str = typer.Option(BY_HAND, help="Kept in the history.")
-) -> None:
-    """Makes the version that was champion before the champion again, after verifying its files."""
+def rollback(city: CityOption, reason: ReasonOption = BY_HAND) -> None:
+    """Make the previous champion the champion again after verifying its files."""
     place, store = load_city(city), Store()
     previous = store.promotions.previous(place)
     if previous is None:
@@ -107,8 +112,16 @@ def rollback(
 
 
 @app.command("verify")
-def verify_versions(city: CityOption, version: str = typer.Argument("")) -> None:
-    """Hashes the files of a version, or of all, anew and compares them with what was judged."""
+def verify_versions(
+    city: CityOption,
+    version: Annotated[
+        str,
+        typer.Argument(
+            metavar="[VERSION]", show_default="all versions", help="Name of the version to verify."
+        ),
+    ] = "",
+) -> None:
+    """Verify the files of one version, or of all, against the checksums of their promotion."""
     place, store = load_city(city), Store()
     serving = [store.promotions.champion(place), store.promotions.previous(place)]
     every = {*versions(models_root(), city), *(one for one in serving if one)}
@@ -117,7 +130,7 @@ def verify_versions(city: CityOption, version: str = typer.Argument("")) -> None
         raise FlowcastError(f"{city} has no version; to train one: forecast train --city {city}")
     wrong = {name: problems(store, place, name) for name in names}
     for name, sentences in wrong.items():
-        OUT.print(f"{name}: {'; '.join(sentences) or 'well'}", markup=False)
+        OUT.print(f"{name}: {'; '.join(sentences) or 'ok'}", markup=False)
     if any(wrong.values()):
         raise typer.Exit(1)
 

@@ -69,7 +69,7 @@ def train(
     network: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", show_default=False, help=f"Network to train. {networks_help()}."
+            metavar="NAME", show_default="swinlstm-b", help=f"Network to train. {networks_help()}."
         ),
     ] = None,
     ensemble_size: Annotated[
@@ -110,6 +110,7 @@ def train(
         str,
         typer.Option(
             metavar="NAMES",
+            show_default="none",
             help=f"Covariates to switch off, with commas between: {', '.join(PARTS)}.",
         ),
     ] = "",
@@ -118,6 +119,7 @@ def train(
         typer.Option(
             "--with",
             metavar="NAMES",
+            show_default="none",
             help="Covariates to switch on; below 10,000 windows last_week and weather are off.",
         ),
     ] = "",

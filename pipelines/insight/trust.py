@@ -168,7 +168,7 @@ def _banners(
             Banner(
                 "warning",
                 f"The newest forecast was made at {stamp(made, city.timezone)}, before the newest slot; "
-                f"to make one now: forecast step --city {city.name}",
+                f"to make one now: forecast update --city {city.name}",
             )
         )
     notes = str(forecast.attrs["notes"]).splitlines()

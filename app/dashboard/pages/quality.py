@@ -49,7 +49,7 @@ def draw(city: City) -> None:
     scores = cached.scores(city, state, last)
     if scores.empty:
         st.info(
-            "No forecast is scored yet; `forecast step` and `forecast schedule` score forecasts once "
+            "No forecast is scored yet; `forecast update` and `forecast schedule` score forecasts once "
             "their slots are observed."
         )
         return

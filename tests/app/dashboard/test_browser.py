@@ -120,6 +120,7 @@ def charts(page: "playwright.Page") -> "playwright.Locator":
     return page.locator("[data-testid=stVegaLiteChart] svg.marks")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*PAGES])
 def test_each_page_is_drawn_for_all_asks_no_other_host_and_logs_no_error(
     server: Server, page: "playwright.Page", name: str
@@ -172,6 +173,7 @@ def test_a_click_on_a_cell_chooses_it_and_the_link_shows_a_colleague_the_same(
     context.close()
 
 
+@pytest.mark.slow
 def test_the_slider_and_playback_move_the_forecast(server: Server, page: "playwright.Page") -> None:
     drawn(page, link(server, lead="1"))
     page.get_by_role("slider").first.focus()
@@ -187,6 +189,7 @@ def test_the_slider_and_playback_move_the_forecast(server: Server, page: "playwr
     page.get_by_role("button", name="Play").wait_for(timeout=WAIT)  # it has ended by itself
 
 
+@pytest.mark.slow
 def test_the_same_cell_can_be_chosen_again_on_another_map(
     server: Server, page: "playwright.Page"
 ) -> None:
@@ -205,6 +208,7 @@ def test_the_same_cell_can_be_chosen_again_on_another_map(
     assert seen[0] == seen[2] != seen[1]
 
 
+@pytest.mark.slow
 def test_no_text_of_others_becomes_a_link_or_a_sign(
     server: Server, page: "playwright.Page"
 ) -> None:
@@ -220,6 +224,7 @@ def test_no_text_of_others_becomes_a_link_or_a_sign(
     assert "material/home" in words(page)
 
 
+@pytest.mark.slow
 def test_maps_and_tables_are_exported(
     server: Server, page: "playwright.Page", tmp_path: Path
 ) -> None:
@@ -243,6 +248,7 @@ def test_maps_and_tables_are_exported(
         page.keyboard.press("Escape")
 
 
+@pytest.mark.slow
 def test_all_browsers_show_the_times_of_the_city(
     server: Server, browser: "playwright.Browser"
 ) -> None:
@@ -263,6 +269,7 @@ def test_all_browsers_show_the_times_of_the_city(
     assert "00:00" in drawings.pop()
 
 
+@pytest.mark.slow
 def test_the_keyboard_alone_is_enough(server: Server, page: "playwright.Page") -> None:
     drawn(page, link(server))
     role = "document.activeElement.getAttribute('role')"
@@ -284,6 +291,7 @@ def test_the_keyboard_alone_is_enough(server: Server, page: "playwright.Page") -
     assert "Inflow of row 2, column 4" in words(page)
 
 
+@pytest.mark.slow
 def test_a_page_shows_what_comes_in_and_keeps_what_was_chosen(
     lived_in: Path, page: "playwright.Page"
 ) -> None:
@@ -312,6 +320,7 @@ def test_a_page_shows_what_comes_in_and_keeps_what_was_chosen(
         assert page.get_by_test_id("stNumberInputField").input_value() == "7"
 
 
+@pytest.mark.slow
 def test_a_page_that_opened_in_trouble_draws_itself_once_the_store_is_well(
     lived_in: Path, page: "playwright.Page"
 ) -> None:
@@ -328,6 +337,7 @@ def test_a_page_that_opened_in_trouble_draws_itself_once_the_store_is_well(
         assert "is not a flowcast database" not in words(page)
 
 
+@pytest.mark.slow
 def test_the_list_keeps_what_is_marked_in_it_when_it_chooses_a_cell(
     server: Server, page: "playwright.Page"
 ) -> None:
@@ -345,6 +355,7 @@ def test_the_list_keeps_what_is_marked_in_it_when_it_chooses_a_cell(
     assert marked.first.get_attribute("aria-rowindex") == "3"
 
 
+@pytest.mark.slow
 def test_on_earth_the_grid_is_drawn_without_asking_for_a_background(
     server: Server, page: "playwright.Page", monkeypatch: pytest.MonkeyPatch
 ) -> None:

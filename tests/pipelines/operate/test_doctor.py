@@ -202,7 +202,7 @@ def test_the_verbs_tell_it(store: Store, city: City) -> None:
     for arguments, text in (
         (["list"], version),
         (["show", version], "weights"),
-        (["verify"], f"{version}: well"),
+        (["verify"], f"{version}: ok"),
         (["promote", version], f"version {version} is the champion"),
         (["list", "--json"], '"history"'),
     ):
