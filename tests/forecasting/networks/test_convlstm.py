@@ -1,10 +1,8 @@
 import dataclasses
 import math
-from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from forecasting.networks.base import Frames
@@ -125,40 +123,3 @@ def test_a_patch_comes_back_to_its_place() -> None:
     changed = (run(network, frames, 1) != run(network, other, 1))[0, -1].any(dim=0)
     assert changed[2:4, :2].all()
     assert changed.sum() == 4
-
-
-def test_padding_adds_cells_of_nothing_after_the_last_row_and_column() -> None:
-    small, large = (
-        ConvLSTM(dataclasses.replace(SMALL, grid=grid, patch=4)) for grid in ((7, 5), (8, 8))
-    )
-    large.load_state_dict(small.state_dict())
-    frames = torch.rand(2, 1, 2, 7, 5)
-    outputs = run(large, F.pad(frames, (0, 3, 0, 1)), 1)
-    assert torch.allclose(run(small, frames, 1), outputs[..., :7, :5], atol=1e-6)
-
-
-def test_frames_lie_in_0_to_1_with_a_sigmoid_and_anywhere_without() -> None:
-    torch.manual_seed(0)
-    frames = 50 * torch.randn(4, 3, 2, 6, 4)
-    outputs = run(ConvLSTM(SMALL), frames, 2)
-    assert outputs.min() >= 0
-    assert outputs.max() <= 1
-    unbounded = run(ConvLSTM(dataclasses.replace(SMALL, output="identity")), frames, 2)
-    assert unbounded.min() < 0
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"patch": 0}, "a patch of 0 cells"),
-        ({"widths": ()}, "are not one or more"),
-        ({"widths": (4, 0)}, "are not one or more, all at least 1"),
-        ({"kernel": 4}, "kernel 4 is not odd"),
-        ({"output": "tanh"}, "'tanh' is none of sigmoid, identity"),
-    ],
-)
-def test_a_configuration_that_cannot_be_built_is_refused(
-    wrong: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(SMALL, **wrong)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,103 @@ LENGTH = 42
 """Frames of a series: a week of six frames a day, the longest that a kind looks back."""
 
 
+LEVELS = {"down_depths": (2, 2), "down_heads": (2, 4), "up_depths": (2, 2), "up_heads": (4, 2)}
+PADDED: dict[str, tuple[dict[str, Any], tuple[int, int], tuple[int, int]]] = {
+    # 7x5 cells are 4x3 tokens of 2x2, which need 4x4 for windows of 2x2: 8x8 cells.
+    "swinlstm-b": ({}, (7, 5), (8, 8)),
+    "swinlstm-direct": ({}, (7, 5), (8, 8)),
+    # 11x15 cells are 6x8 tokens of 2x2; 6 do not halve twice into windows of 2x2, 8 do: 16x16 cells.
+    "swinlstm-d": ({"patch": 2, **LEVELS}, (11, 15), (16, 16)),
+    "convlstm": ({"patch": 4}, (7, 5), (8, 8)),
+    "simvp": ({"layers": 4}, (7, 5), (8, 8)),
+    "predformer": ({"patch": 4}, (7, 5), (8, 8)),
+}
+"""What each network that pads its frames makes of a grid: a change of it, the grid, the padded one."""
+DEEP: dict[str, dict[str, Any]] = {
+    "swinlstm-b": {"grid": (7, 9), "depths": (4, 3), "heads": (2, 4)},
+    "swinlstm-d": {"grid": (14, 18), "patch": 2, **LEVELS},
+}
+CHANCES = [
+    *((name, "drop_path") for name in ("swinlstm-b", "swinlstm-d", "swinlstm-direct", "simvp")),
+    *(("predformer", chance) for chance in ("drop_path", "dropout")),
+]
+REFUSED: dict[str, list[tuple[dict[str, Any], str]]] = {
+    "swinlstm-b": [
+        ({"patch": 3}, "patch 3 is not a power of two"),
+        ({"patch": 0}, "patch 0 is not a power of two"),
+        ({"depths": (2, 2)}, "2 depths but 1 heads"),
+        ({"depths": (), "heads": ()}, "0 depths but 0 heads"),
+        ({"heads": (3,)}, "width 8 does not divide into"),
+        ({"reconstruction": "magic"}, "'magic' is none of transposed, bilinear, linear"),
+        ({"gate": "open"}, "'open' is none of fused, separate"),
+        ({"window": 0}, "a window of 0 tokens"),
+        ({"depths": (0,)}, "not all at least 1"),
+        ({"drop_path": 1.0}, "no probability below 1"),
+    ],
+    "swinlstm-d": [
+        ({"patch": 3}, "patch 3 is not a power of two"),
+        ({**LEVELS, "up_depths": (2,)}, "2 levels down but 1 up"),
+        ({**LEVELS, "down_heads": (2,)}, "2 depths but 1 heads"),
+        ({**LEVELS, "down_depths": (), "up_depths": ()}, "0 depths but 2 heads"),
+        ({**LEVELS, "down_heads": (3, 4)}, "width 8 does not divide into 3 heads"),
+        ({**LEVELS, "up_heads": (4, 3)}, "width 16 does not divide into 3 heads"),
+        ({**LEVELS, "up_heads": (5, 2)}, "width 32 does not divide into 5 heads"),
+        ({"gate": "open"}, "'open' is none of fused, separate"),
+        ({"reconstruction": "magic"}, "'magic' is none of transposed, bilinear, linear"),
+    ],
+    "convlstm": [
+        ({"patch": 0}, "a patch of 0 cells"),
+        ({"widths": ()}, "are not one or more"),
+        ({"widths": (4, 0)}, "are not one or more, all at least 1"),
+        ({"kernel": 4}, "kernel 4 is not odd"),
+    ],
+    "simvp": [
+        ({"features": 3}, "features 3 do not divide into 2 groups"),
+        ({"layers": 3}, "layers 3 is not 2, 4, 6"),
+        ({"blocks": 1}, "blocks 1 is less than 2"),
+        ({"drop_path": 1.0}, "drop_path 1.0 is no probability below 1"),
+    ],
+    "predformer": [
+        ({"patch": 0}, "a patch of 0 cells"),
+        ({"heads": 3}, "width 8 does not divide into 3 heads"),
+        ({"order": ""}, "'' is not made of s and t"),
+        ({"order": "sxt"}, "'sxt' is not made of s and t"),
+        ({"layers": 0}, "layers 0 is less than 1"),
+        ({"dropout": 1.0}, "is no probability below 1"),
+        ({"drop_path": -0.1}, "is no probability below 1"),
+    ],
+    "st-resnet": [
+        ({"closeness": 0}, "closeness 0 is less than 1"),
+        ({"trend": -1, "day": 4}, "trend -1 or day 4 is below 0"),
+        ({"period": 1, "trend": 1}, "period 1 and trend 1 need the frames of a day"),
+    ],
+}
+"""Configurations that cannot be built, and what is said of them."""
+
+
 def config_of(name: str, changes: dict[str, Any]) -> Any:
-    return NETWORKS[name].config(channels=2, grid=(6, 5), **SMALL[name] | changes)
+    return NETWORKS[name].config(**{"channels": 2, "grid": (6, 5), **SMALL[name], **changes})
 
 
 def seen(config: NetworkConfig, series: Tensor, horizon: int) -> Tensor:
     """The frames of a series that a network sees before it forecasts what follows the last."""
     return series[:, [-1 - lag for lag in config.lags(horizon)]]
+
+
+def run(network: nn.Module, frames: Tensor, horizon: int) -> Tensor:
+    """The outputs in evaluation mode."""
+    with torch.inference_mode():
+        outputs: Tensor = network.eval()(frames, horizon)
+    return outputs
+
+
+def without_gradient(network: nn.Module) -> list[str]:
+    """Names of the parameters that the last backward did not reach."""
+    return [
+        name
+        for name, parameter in network.named_parameters()
+        if parameter.grad is None or not parameter.grad.any()
+    ]
 
 
 @pytest.fixture(params=["alone", "residual"])
@@ -258,12 +349,7 @@ def test_one_backward_reaches_every_parameter(
     torch.manual_seed(0)
     outputs = network.train()(seen(config, series, 3), 3)
     F.mse_loss(outputs, torch.rand_like(outputs)).backward()
-    dead = [
-        name
-        for name, parameter in network.named_parameters()
-        if parameter.grad is None or not parameter.grad.any()
-    ]
-    assert dead == []
+    assert without_gradient(network) == []
 
 
 @pytest.mark.usefixtures("process_group")
@@ -311,3 +397,103 @@ def test_both_sizes_fit_any_frames(name: str, frames: Frames, scale: str) -> Non
     with torch.inference_mode():
         forecast = network(past, frames.horizon)[:, -frames.horizon :]
     assert forecast.shape == (1, frames.horizon, frames.channels, *frames.grid)
+
+
+@pytest.mark.parametrize("reconstruction", RECONSTRUCTIONS)
+@pytest.mark.parametrize("name", ["swinlstm-b", "swinlstm-d"])
+def test_frames_keep_their_size(name: str, reconstruction: str) -> None:
+    for patch, grid in product([1, 2, 4, 8], [(16, 12), (20, 10), (7, 5), (1, 1)]):
+        changes: dict[str, Any] = {"grid": grid, "patch": patch, "window": 4}
+        changes |= LEVELS if name == "swinlstm-d" else {}
+        config = config_of(name, {**changes, "reconstruction": reconstruction})
+        outputs = run(NETWORKS[name].build(config), torch.rand(1, 2, 2, *grid), 1)
+        assert outputs.shape == (1, 2, 2, *grid)
+        assert outputs.isfinite().all()
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_padding_adds_cells_of_nothing_after_the_last_row_and_column(name: str) -> None:
+    changes, grid, whole = PADDED[name]
+    configs = [config_of(name, {"history": 3, **changes, "grid": one}) for one in (grid, whole)]
+    torch.manual_seed(0)
+    small, large = (NETWORKS[name].build(config) for config in configs)
+    large.load_state_dict(small.state_dict())
+    # A recurrent network is fed what it gave: of its first output alone the padding is nothing.
+    frames, horizon = (1, 1) if isinstance(small, Recurrent) else (3, 3)
+    past = torch.rand(2, frames, 2, *grid)
+    padded = F.pad(past, (0, whole[1] - grid[1], 0, whole[0] - grid[0]))
+    outputs = run(large, padded, horizon)[..., : grid[0], : grid[1]]
+    assert torch.allclose(run(small, past, horizon), outputs, atol=1e-6)
+
+
+def test_frames_lie_in_0_to_1_with_a_sigmoid_and_anywhere_without(
+    kind: tuple[str, dict[str, Any]],
+) -> None:
+    name, changes = kind
+    configs = [config_of(name, {**changes, "output": one}) for one in ("sigmoid", "identity")]
+    torch.manual_seed(0)
+    bounded, free = (NETWORKS[name].build(config) for config in configs)
+    free.load_state_dict(bounded.state_dict())
+    frames = 50 * torch.randn(4, len(configs[0].lags(2)), 2, 6, 5)
+    outputs, unbounded = run(bounded, frames, 2), run(free, frames, 2)
+    assert outputs.min() >= 0
+    assert outputs.max() <= 1
+    assert unbounded.min() < 0
+    # What comes after the first output may follow from outputs that were fed.
+    assert torch.allclose(unbounded[:, :1].sigmoid(), outputs[:, :1], atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "chance"), CHANCES)
+def test_chance_is_off_in_evaluation(name: str, chance: str) -> None:
+    none = {"drop_path": 0.0, **({"dropout": 0.0} if name == "predformer" else {})}
+    torch.manual_seed(0)
+    never = NETWORKS[name].build(config_of(name, {"history": 3, **none}))
+    network = NETWORKS[name].build(config_of(name, {"history": 3, **none, chance: 0.5}))
+    network.load_state_dict(never.state_dict())
+    frames = torch.rand(4, 3, 2, 6, 5)
+    expected = run(never, frames, 3)
+    if not any(isinstance(layer, nn.BatchNorm2d) for layer in never.modules()):
+        assert torch.equal(never.train()(frames, 3), expected)
+    assert torch.equal(run(network, frames, 3), expected)
+    assert not torch.equal(network.train()(frames, 3), expected)
+
+
+@pytest.mark.parametrize("name", ["simvp", "predformer"])
+def test_beyond_the_history_it_goes_on_from_its_own_frames(name: str) -> None:
+    torch.manual_seed(0)
+    network = NETWORKS[name].build(config_of(name, {"history": 3}))
+    frames = torch.rand(2, 3, 2, 6, 5)
+    first = run(network, frames, 3)
+    second = run(network, first, 3)
+    assert torch.equal(run(network, frames, 5), torch.cat([first, second], dim=1)[:, :5])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [*({"reconstruction": one} for one in RECONSTRUCTIONS), *({"gate": one} for one in GATES)],
+    ids=str,
+)
+@pytest.mark.parametrize("name", DEEP)
+def test_one_backward_reaches_every_parameter_of_a_deep_one(
+    name: str, change: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    config = config_of(name, DEEP[name] | change)
+    network = NETWORKS[name].build(config).train()
+    frames = torch.rand(4, 6, 2, *config.grid)
+    F.mse_loss(network(frames[:, :3], 3), frames[:, 1:]).backward()
+    assert without_gradient(network) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "told"),
+    [
+        *((name, *case) for name, cases in REFUSED.items() for case in cases),
+        *((name, {"output": "tanh"}, "'tanh' is none of sigmoid, identity") for name in NETWORKS),
+    ],
+)
+def test_a_configuration_that_cannot_be_built_is_refused(
+    name: str, wrong: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        config_of(name, wrong)

@@ -1,10 +1,8 @@
 import dataclasses
 import math
-from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from forecasting.networks.base import Frames
@@ -153,66 +151,4 @@ def test_in_turn_they_reach_every_place_of_every_frame() -> None:
     assert (run(network, frames, 3) != run(network, other, 3)).all()
 
 
-def test_dropout_and_stochastic_depth_are_off_in_evaluation() -> None:
-    frames = torch.rand(4, 3, 2, 6, 4)
-    never = PredFormer(dataclasses.replace(SMALL, dropout=0.0, drop_path=0.0))
-    assert torch.equal(never.train()(frames, 3), never(frames, 3))
-    for chance in ({"dropout": 0.5, "drop_path": 0.0}, {"dropout": 0.0, "drop_path": 0.5}):
-        network = PredFormer(dataclasses.replace(SMALL, **chance))
-        network.load_state_dict(never.state_dict())
-        assert torch.equal(run(network, frames, 3), run(never, frames, 3))
-        assert not torch.equal(network.train()(frames, 3), network(frames, 3))
-
-
 # Frames
-
-
-def test_beyond_the_history_it_goes_on_from_its_own_frames() -> None:
-    torch.manual_seed(0)
-    network = PredFormer(SMALL)
-    frames = torch.rand(2, 3, 2, 6, 4)
-    first = run(network, frames, 3)
-    second = run(network, first, 3)
-    assert torch.equal(run(network, frames, 5), torch.cat([first, second], dim=1)[:, :5])
-
-
-def test_padding_adds_cells_of_nothing_after_the_last_row_and_column() -> None:
-    torch.manual_seed(0)
-    small, large = (
-        PredFormer(dataclasses.replace(SMALL, grid=grid, patch=4)) for grid in ((7, 5), (8, 8))
-    )
-    large.load_state_dict(small.state_dict())
-    frames = torch.rand(2, 3, 2, 7, 5)
-    outputs = run(large, F.pad(frames, (0, 3, 0, 1)), 3)
-    assert torch.allclose(run(small, frames, 3), outputs[..., :7, :5], atol=1e-6)
-
-
-def test_frames_lie_in_0_to_1_with_a_sigmoid_and_anywhere_without() -> None:
-    torch.manual_seed(0)
-    frames = 50 * torch.randn(4, 3, 2, 6, 4)
-    network, free = PredFormer(SMALL), PredFormer(dataclasses.replace(SMALL, output="identity"))
-    free.load_state_dict(network.state_dict())
-    outputs = run(network, frames, 3)
-    assert outputs.min() >= 0
-    assert outputs.max() <= 1
-    assert torch.allclose(run(free, frames, 3).sigmoid(), outputs, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"patch": 0}, "a patch of 0 cells"),
-        ({"heads": 3}, "width 8 does not divide into 3 heads"),
-        ({"order": ""}, "'' is not made of s and t"),
-        ({"order": "sxt"}, "'sxt' is not made of s and t"),
-        ({"layers": 0}, "layers 0 is less than 1"),
-        ({"dropout": 1.0}, "is no probability below 1"),
-        ({"drop_path": -0.1}, "is no probability below 1"),
-        ({"output": "tanh"}, "'tanh' is none of sigmoid, identity"),
-    ],
-)
-def test_a_configuration_that_cannot_be_built_is_refused(
-    wrong: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(SMALL, **wrong)

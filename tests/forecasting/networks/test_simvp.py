@@ -1,5 +1,4 @@
 import dataclasses
-from typing import Any
 
 import pytest
 import torch
@@ -146,61 +145,4 @@ def test_stochastic_depth_rises_from_a_hundredth_to_its_rate() -> None:
     assert rates(dataclasses.replace(config, drop_path=0.0)) == [0, 0, 0, 0]
 
 
-def test_stochastic_depth_is_off_in_evaluation() -> None:
-    network = SimVP(dataclasses.replace(SMALL, drop_path=0.9))
-    never = SimVP(dataclasses.replace(SMALL, drop_path=0.0))
-    never.load_state_dict(network.state_dict())
-    frames = torch.rand(4, 3, 2, 8, 8)
-    assert torch.equal(run(network, frames, 3), run(never, frames, 3))
-    assert not torch.equal(network.train()(frames, 3), network(frames, 3))
-
-
 # Frames
-
-
-def test_beyond_the_history_it_goes_on_from_its_own_frames() -> None:
-    torch.manual_seed(0)
-    network = SimVP(SMALL)
-    frames = torch.rand(2, 3, 2, 8, 8)
-    first = run(network, frames, 3)
-    second = run(network, first, 3)
-    assert torch.equal(run(network, frames, 5), torch.cat([first, second], dim=1)[:, :5])
-
-
-def test_padding_adds_cells_of_nothing_after_the_last_row_and_column() -> None:
-    torch.manual_seed(0)
-    small, large = (
-        SimVP(dataclasses.replace(SMALL, grid=grid, layers=4)) for grid in ((7, 5), (8, 8))
-    )
-    large.load_state_dict(small.state_dict())
-    frames = torch.rand(2, 3, 2, 7, 5)
-    outputs = run(large, F.pad(frames, (0, 3, 0, 1)), 3)
-    assert torch.allclose(run(small, frames, 3), outputs[..., :7, :5], atol=1e-6)
-
-
-def test_frames_lie_in_0_to_1_with_a_sigmoid_and_anywhere_without() -> None:
-    torch.manual_seed(0)
-    frames = 50 * torch.randn(4, 3, 2, 8, 8)
-    network, free = SimVP(SMALL), SimVP(dataclasses.replace(SMALL, output="identity"))
-    free.load_state_dict(network.state_dict())
-    outputs = run(network, frames, 3)
-    assert outputs.min() >= 0
-    assert outputs.max() <= 1
-    assert torch.allclose(run(free, frames, 3).sigmoid(), outputs, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"features": 3}, "features 3 do not divide into 2 groups"),
-        ({"layers": 3}, "layers 3 is not 2, 4, 6"),
-        ({"blocks": 1}, "blocks 1 is less than 2"),
-        ({"drop_path": 1.0}, "drop_path 1.0 is no probability below 1"),
-        ({"output": "tanh"}, "'tanh' is none of sigmoid, identity"),
-    ],
-)
-def test_a_configuration_that_cannot_be_built_is_refused(
-    wrong: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(SMALL, **wrong)

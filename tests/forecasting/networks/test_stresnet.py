@@ -1,5 +1,4 @@
 import dataclasses
-from typing import Any
 
 import pytest
 import torch
@@ -156,32 +155,3 @@ def test_without_days_it_takes_any_number_of_frames() -> None:
 def test_with_days_any_other_number_of_frames_than_the_lags_is_refused() -> None:
     with pytest.raises(ValueError, match="argument 2"):
         STResNet(PLAIN)(torch.rand(1, 4, 1, 2, 2), 2)
-
-
-def test_frames_lie_in_0_to_1_with_a_sigmoid_and_anywhere_without() -> None:
-    torch.manual_seed(0)
-    network, free = (
-        STResNet(dataclasses.replace(PLAIN, output=output)) for output in ("sigmoid", "identity")
-    )
-    free.load_state_dict(network.state_dict())
-    frames = 50 * torch.randn(4, len(PLAIN.lags(1)), 1, 2, 2)
-    outputs = run(network, frames, 1)
-    assert outputs.min() >= 0
-    assert outputs.max() <= 1
-    assert torch.allclose(run(free, frames, 1).sigmoid(), outputs, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"closeness": 0}, "closeness 0 is less than 1"),
-        ({"trend": -1}, "trend -1 or day 4 is below 0"),
-        ({"day": 0}, "period 1 and trend 1 need the frames of a day"),
-        ({"output": "tanh"}, "'tanh' is none of sigmoid, identity"),
-    ],
-)
-def test_a_configuration_that_cannot_be_built_is_refused(
-    wrong: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(PLAIN, **wrong)
