@@ -10,22 +10,20 @@ from data.clock import Clock
 from data.errors import FlowcastError, NotNowError
 from data.flow import no_flow
 from data.paths import models_root
-from data.store.promotions import PROMOTED, REFUSED
 from data.store.store import Store
 from forecasting.city.recipe import Recipe
-from forecasting.registry.integrity import manifest_hash, verify
+from forecasting.registry.integrity import manifest_hash
 from forecasting.registry.manifest import versions
 from forecasting.registry.versions import remove_version
 from pipelines.forecast.champion import problems
-from pipelines.promotion.gates import Gate, intact, verdict
-from pipelines.promotion.judge import judged
+from pipelines.promotion.gates import Gate
+from pipelines.promotion.judge import record, run_gates
 from pipelines.train.checkpoints import read_recipe
 from pipelines.train.city import RunOptions, TrainingEvent, resume, train
 from pipelines.train.version import Trained
 
 JUDGE_DAYS = 7
 """Newest days, which no candidate is trained on."""
-CHANGED = "the champion was changed while the candidate was judged against the one before"
 KEPT = 5
 """Versions that are kept, beside the champion and the one before it."""
 
@@ -132,22 +130,21 @@ def settle(
         horizon: steps ahead.
     """
     manifest = manifest_hash(models_root(), city.name, version)
-    rival = store.promotions.champion(city)
+    champion, failure, found = store.promotions.champion(city), "", list[Gate]()
     try:
-        found = judged(store, city, version, until=until, horizon=horizon)
-        promoted, reason = verdict(found)
-        # It took minutes to judge it: what serves must still be what was judged.
-        if promoted and (wrong := verify(models_root(), city.name, version, manifest)):
-            found = [*found, replace(intact(wrong), name="files, once judged")]
-            promoted, reason = verdict(found)
+        found = run_gates(store, city, version, until=until, horizon=horizon)
     except FlowcastError as error:
-        found, promoted, reason = [], False, f"it could not be judged: {error}"
-    facts = {gate.name: gate.facts for gate in found}
-    outcome = PROMOTED if promoted else REFUSED
-    if not store.promotions.decide(
-        city, version, outcome, reason, now, facts, manifest, instead_of=(rival, CHANGED)
-    ):
-        promoted, reason = False, CHANGED
+        failure = f"it could not be judged: {error}"
+    promoted, reason, found = record(
+        store,
+        city,
+        version,
+        found,
+        manifest=manifest,
+        champion=champion,
+        now=now,
+        failure=failure,
+    )
     return Night(version, promoted, reason, tuple(found), tuple(prune(store, city)))
 
 

@@ -1,6 +1,6 @@
-"""Gates: what a candidate must pass to take the champion's place; a missing figure never passes.
+"""Gates: what a candidate must pass to become the champion; a missing figure never passes.
 
-Candidate, champion and baselines are judged on the same forecasts of days that none was trained on.
+The same gates decide on trainings by hand, on the validation days, and on nights, on the newest days.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,10 @@ PEAK = 0.25
 """Share of the slots of a day, those with the most flow, judged by themselves."""
 TOLERANCE = {"overall": 0.01, "lead": 0.02, "peak": 0.02, "busiest": 0.02}
 """By what share the RMSE may be above the champion's."""
+ENOUGH = "windows"
+"""Name of the gate of how many forecasts there are to judge on."""
+MIN_WINDOWS, MIN_DAYS = 24, 2
+"""Forecasts to judge on, and days of the city that they begin on, where a champion would be replaced."""
 COVERAGE = 0.05
 """By how much a band may hold more or less than it promises."""
 
@@ -52,14 +56,27 @@ class Errors:
     Attributes:
         overall: over all.
         leads: by lead, from 1.
-        peak: of the slots of the day with the most flow.
-        busiest: of the cells with the most flow.
+        peak: of the slots of the day with the most flow; None where it was not measured.
+        busiest: of the cells with the most flow; None where it was not measured.
     """
 
     overall: float
     leads: tuple[float, ...]
-    peak: float
-    busiest: float
+    peak: float | None = None
+    busiest: float | None = None
+
+    @classmethod
+    def of_metrics(cls, metrics: Mapping[str, float]) -> "Errors":
+        """Returns the errors that a manifest holds: `lead 1` ... and `all`."""
+        leads = [value for name, value in metrics.items() if name != "all"]
+        return cls(metrics["all"], tuple(leads))
+
+    def until(self, lead: int) -> "Errors":
+        """Returns the errors of the first leads alone, which all have the same number of forecasts."""
+        if lead >= len(self.leads):
+            return self
+        first = self.leads[:lead]
+        return Errors(float(np.sqrt(np.mean(np.square(first)))), first)
 
 
 def errors(forecast: np.ndarray, observed: xr.DataArray) -> Errors:
@@ -110,31 +127,33 @@ def beats(candidate: Errors, baselines: Mapping[str, Errors]) -> list[Gate]:
 
 
 def holds(candidate: Errors, champion: Errors) -> list[Gate]:
-    """Returns whether the candidate is nowhere worse than the champion beyond what is tolerated."""
-    leads = zip(candidate.leads, champion.leads, strict=True)
-    return [
-        _below(
-            "overall", "the champion", candidate.overall, champion.overall, TOLERANCE["overall"]
-        ),
-        *(
-            _below(f"lead {lead}", f"the champion at lead {lead}", *pair, TOLERANCE["lead"])
-            for lead, pair in enumerate(leads, start=1)
-        ),
-        _below(
-            "peak hours",
-            "the champion at peak hours",
-            candidate.peak,
-            champion.peak,
-            TOLERANCE["peak"],
-        ),
-        _below(
-            "busiest cells",
-            f"the champion in the {BUSIEST} busiest cells",
-            candidate.busiest,
-            champion.busiest,
-            TOLERANCE["busiest"],
-        ),
-    ]
+    """Returns whether the candidate is nowhere worse than the champion beyond what is tolerated.
+
+    Where they were judged by different numbers of leads, those count that both have.
+    """
+    common = min(len(candidate.leads), len(champion.leads))
+    ours, theirs = candidate.until(common), champion.until(common)
+    rival = "the champion"
+    found = [_below("overall", rival, ours.overall, theirs.overall, TOLERANCE["overall"])]
+    for lead, pair in enumerate(zip(ours.leads, theirs.leads, strict=True), start=1):
+        found.append(_below(f"lead {lead}", f"{rival} at lead {lead}", *pair, TOLERANCE["lead"]))
+    if ours.peak is not None and theirs.peak is not None:
+        place = f"{rival} at peak hours"
+        found.append(_below("peak hours", place, ours.peak, theirs.peak, TOLERANCE["peak"]))
+    if ours.busiest is not None and theirs.busiest is not None:
+        place = f"{rival} in the {BUSIEST} busiest cells"
+        pair = ours.busiest, theirs.busiest
+        found.append(_below("busiest cells", place, *pair, TOLERANCE["busiest"]))
+    return found
+
+
+def enough(windows: int, days: int, champion: bool) -> Gate:
+    """Returns whether there are enough forecasts to judge on; a first champion may have fewer."""
+    few = windows < MIN_WINDOWS or days < MIN_DAYS
+    sentence = f"judged on {windows} windows that begin on {days} days"
+    if few:
+        sentence += f"; {MIN_WINDOWS} on {MIN_DAYS} are needed to replace a champion"
+    return Gate(ENOUGH, not (few and champion), float(windows), float(MIN_WINDOWS), sentence)
 
 
 def covers(held: Mapping[float, float]) -> list[Gate]:
@@ -165,7 +184,7 @@ def _below(name: str, rival: str, value: float, other: float, tolerance: float) 
     return Gate(name, passed, value, limit, figures)
 
 
-def verdict(gates: list[Gate]) -> tuple[bool, str]:
+def decide(gates: list[Gate]) -> tuple[bool, str]:
     """Returns whether all gates are passed, and why or why not, in a sentence."""
     failed = [gate for gate in gates if not gate.passed]
     if not gates:
@@ -177,4 +196,10 @@ def verdict(gates: list[Gate]) -> tuple[bool, str]:
     baselines = [gate for gate in gates if gate.name.startswith("baseline")]
     best = min(baselines, key=lambda gate: gate.limit, default=gates[0])
     chosen = named.get("overall") or best
-    return True, f"all {len(gates)} gates passed: {chosen.sentence}"
+    few = "".join(f"; {note}" for note in notes(gates))
+    return True, f"all {len(gates)} gates passed: {chosen.sentence}{few}"
+
+
+def notes(gates: list[Gate]) -> list[str]:
+    """Returns what people should know of a candidate that passed: that it was judged on little."""
+    return [one.sentence for one in gates if one.name == ENOUGH and "needed" in one.sentence]

@@ -1,5 +1,7 @@
 """Judging: a version, the champion and the baselines on days that none of them was trained on."""
 
+from dataclasses import replace
+
 import numpy as np
 import xarray as xr
 
@@ -8,11 +10,13 @@ from data.city import City
 from data.clock import Clock, stamp, wall
 from data.errors import FlowcastError
 from data.paths import models_root
+from data.store.promotions import PROMOTED, REFUSED
 from data.store.store import Store
 from forecasting.backtest import backtest
 from forecasting.baselines import fit_baselines
 from forecasting.forecaster import Forecaster
 from forecasting.intervals.coverage import OnlineIntervals, shares
+from forecasting.registry.integrity import verify
 from forecasting.registry.manifest import read_manifest
 from forecasting.registry.versions import load_intervals
 from pipelines.forecast.champion import load_champion, problems
@@ -22,11 +26,10 @@ from pipelines.promotion.gates import Gate
 
 MOST_BYTES = 2**28
 """What the forecasts of one of those that are judged may take; of longer spans every n-th is judged."""
-FEWEST = 24
-"""Forecasts below which nothing can be said."""
+CHANGED = "the champion was changed while the candidate was judged against the one before"
 
 
-def judged(
+def run_gates(
     store: Store,
     city: City,
     version: str,
@@ -58,9 +61,14 @@ def judged(
     own = load_champion(store, city, version)
     everyone = [own, *baselines.values(), *([former] if former else [])]
     init_times = _windows(flow, first, everyone, city, horizon)
+    days = len(np.unique(wall(init_times, city.timezone).astype("datetime64[D]")))
+    found = [gates.intact([]), gates.enough(len(init_times), days, former is not None)]
+    if not found[-1].passed:
+        return found
+    init_times = _thinned(init_times, city, horizon)
     observed = _observed(flow, init_times, horizon)
     forecast = _run(own, flow, init_times, horizon)
-    found = [gates.intact([]), gates.finite(forecast.values)]
+    found.append(gates.finite(forecast.values))
     if not found[-1].passed:
         return found
     mine = gates.errors(forecast.values, observed)
@@ -74,6 +82,44 @@ def judged(
         if np.isfinite(theirs).all():  # one that gives no numbers need not be beaten
             found += gates.holds(mine, gates.errors(theirs, observed))
     return found + gates.covers(_held(city, version, forecast, observed))
+
+
+def record(
+    store: Store,
+    city: City,
+    version: str,
+    found: list[Gate],
+    *,
+    manifest: str,
+    champion: str | None,
+    now: np.datetime64,
+    failure: str = "",
+) -> tuple[bool, str, list[Gate]]:
+    """Stores the decision on a candidate and promotes it if every gate passes, in one transaction.
+
+    Args:
+        store: with champion and decisions.
+        city: whose version it is.
+        version: the candidate.
+        found: its gates.
+        manifest: SHA-256 of its manifest as it was judged.
+        champion: that it was judged against: where another is champion by now it is refused.
+        now: UTC.
+        failure: why it could not be judged, "" where it was.
+
+    Returns:
+        whether it was promoted, why or why not, and all gates.
+    """
+    promoted, reason = (False, failure) if failure else gates.decide(found)
+    # It took minutes to judge it: what serves must still be what was judged.
+    if promoted and (wrong := verify(models_root(), city.name, version, manifest)):
+        found = [*found, replace(gates.intact(wrong), name="files, once judged")]
+        promoted, reason = gates.decide(found)
+    outcome, facts = PROMOTED if promoted else REFUSED, {gate.name: gate.facts for gate in found}
+    stands = store.promotions.decide(
+        city, version, outcome, reason, now, facts, manifest, instead_of=(champion, CHANGED)
+    )
+    return (promoted, reason, found) if stands else (False, CHANGED, found)
 
 
 def _known(city: City, version: str) -> np.datetime64:
@@ -103,14 +149,21 @@ def _windows(
     lags = sorted({0}.union(*(one.lags(horizon) for one in everyone)))
     init_times = windows.whole(flow, lags, horizon)
     init_times = init_times[init_times >= first]
-    if len(init_times) < FEWEST:
+    if not len(init_times):
         raise FlowcastError(
-            f"{city.name} has {len(init_times)} whole windows after "
-            f"{stamp(first, city.timezone)}, until which the versions know its flow; {FEWEST} are "
-            f"needed to judge by; wait for more flow"
+            f"{city.name} has 0 whole windows after {stamp(first, city.timezone)}, until which the "
+            f"versions know its flow; wait for more flow to judge by"
         )
-    most = max(FEWEST, MOST_BYTES // (horizon * frame_bytes(city)))
-    return windows.thin(flow, init_times, most)
+    return init_times
+
+
+def _thinned(init_times: np.ndarray, city: City, horizon: int) -> np.ndarray:
+    """Returns every n-th init_time where forecasts of all would take too much memory."""
+    most = max(gates.MIN_WINDOWS, MOST_BYTES // (horizon * frame_bytes(city)))
+    stride = -(-len(init_times) // most)
+    while np.gcd(stride, city.slots_per_day) > 1:
+        stride += 1
+    return np.asarray(init_times[::stride])
 
 
 def _observed(flow: xr.DataArray, init_times: np.ndarray, horizon: int) -> xr.DataArray:

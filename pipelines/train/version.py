@@ -13,7 +13,6 @@ from torch import nn
 from data.city import City
 from data.errors import FlowcastError
 from data.paths import models_root
-from data.store.promotions import PROMOTED, REFUSED
 from data.store.store import Store
 from forecasting.city.fit import FitPlan, chosen, stacking_weight, trees_weight
 from forecasting.city.task import CityTask
@@ -27,8 +26,11 @@ from forecasting.rollout.torch_rollout import weights_of
 from forecasting.training.state import TrainingState
 from forecasting.trees.forecaster import installed
 from forecasting.trees.onnx_trees import OnnxTrees, write_trees
+from pipelines.forecast.champion import problems
 from pipelines.forecast.notes import unknown_years
-from pipelines.promotion.promotion import champion_of, former_of, judge, scores_of, span
+from pipelines.promotion.gates import notes as few_windows
+from pipelines.promotion.judge import record
+from pipelines.promotion.validation import champion_of, former_of, gates_of, scores_of, span
 from pipelines.train.export import ServingForm, serving_form
 
 MADE = "%Y%m%d-%H%M%S"
@@ -140,15 +142,26 @@ def save_and_judge(
     It is judged by the networks that know the training days alone; those that serve may know the
     validation days too.
     """
+    champion = store.promotions.champion(city)
     made = save_candidate(store, city, fits, serve, stopped)
-    promoted, reason = judge(made.manifest.metrics)
-    verdict = PROMOTED if promoted else REFUSED
-    now = np.datetime64(pd.Timestamp.now("UTC").tz_localize(None), "s")
     version = made.manifest.version
-    manifest = manifest_hash(models_root(), city.name, version)
-    gates = {"validation RMSE": made.manifest.metrics}
-    store.promotions.decide(city, version, verdict, reason, now, gates, manifest)
-    return replace(made, promoted=promoted, reason=reason)
+    found = gates_of(
+        made.manifest.metrics,
+        fits.plan.task.init_times,
+        city.timezone,
+        replaces=champion is not None and not problems(store, city, champion),
+    )
+    promoted, reason, found = record(
+        store,
+        city,
+        version,
+        found,
+        manifest=manifest_hash(models_root(), city.name, version),
+        champion=champion,
+        now=np.datetime64(pd.Timestamp.now("UTC").tz_localize(None), "s"),
+    )
+    notes = (*made.notes, *few_windows(found)) if promoted else made.notes
+    return replace(made, promoted=promoted, reason=reason, notes=notes)
 
 
 def save_candidate(

@@ -180,7 +180,7 @@ def test_one_whose_files_were_altered_after_judging_does_not_serve(
         tampered(version)
         return found
 
-    monkeypatch.setattr("pipelines.operate.nightly.judged", judged_and_altered)
+    monkeypatch.setattr("pipelines.operate.nightly.run_gates", judged_and_altered)
     night = place.resolved(version)
     assert not night.promoted and night.reason.startswith("files, once judged")
     assert place.champion != version
@@ -203,7 +203,7 @@ def test_one_whose_manifest_was_altered_after_judging_does_not_serve(
         softened(version)
         return [Gate("overall", True, 1.0, 2.0, "as it was judged")]
 
-    monkeypatch.setattr("pipelines.operate.nightly.judged", judged_and_altered)
+    monkeypatch.setattr("pipelines.operate.nightly.run_gates", judged_and_altered)
     night = place.resolved(version)
     assert not night.promoted and "not the manifest that was judged" in night.reason
     assert problems(place.store, place.city, version)

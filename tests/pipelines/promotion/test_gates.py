@@ -65,7 +65,7 @@ def test_a_figure_that_is_missing_passes_no_gate() -> None:
     found += [*gates.covers({0.8: np.nan}), gates.finite(np.array([1, np.nan]))]
     assert not any(gate.passed for gate in found)
     assert found[0].facts["value"] is None
-    assert not gates.verdict([])[0]
+    assert not gates.decide([])[0]
 
 
 def test_bands_may_be_off_by_five_points() -> None:
@@ -76,17 +76,56 @@ def test_bands_may_be_off_by_five_points() -> None:
 def test_the_verdict_names_the_first_gate_that_failed() -> None:
     passed = gates.finite(np.zeros(3))
     failed = gates.finite(np.array([np.inf, 0.0]))
-    assert gates.verdict([passed, failed, failed]) == (
+    assert gates.decide([passed, failed, failed]) == (
         False,
         "finite: 1 of 2 values are no number, and 1 more",
     )
-    assert gates.verdict([passed])[0]
+    assert gates.decide([passed])[0]
 
 
 def test_the_verdict_of_a_first_champion_names_the_best_baseline() -> None:
     others = {
         name: replace(GOOD, overall=at) for name, at in (("a", 30.0), ("b", 11.0), ("c", 20.0))
     }
-    good, reason = gates.verdict([gates.finite(np.zeros(3)), *gates.beats(GOOD, others)])
+    good, reason = gates.decide([gates.finite(np.zeros(3)), *gates.beats(GOOD, others)])
     assert good
     assert "11.00 of the b" in reason
+
+
+@pytest.mark.parametrize(
+    ("windows", "days", "champion", "passed"),
+    [
+        (24, 2, True, True),
+        (23, 2, True, False),  # too few windows
+        (500, 1, True, False),  # of one day alone
+        (2, 1, True, False),
+        (2, 1, False, True),  # there is no champion to keep
+    ],
+)
+def test_a_champion_is_not_replaced_on_few_windows_or_a_single_day(
+    windows: int, days: int, champion: bool, passed: bool
+) -> None:
+    assert gates.enough(windows, days, champion).passed is passed
+
+
+def test_a_first_champion_of_few_windows_says_so() -> None:
+    good, reason = gates.decide(
+        [gates.enough(2, 1, False), *gates.beats(GOOD, {"a": replace(GOOD, overall=11.0)})]
+    )
+    assert good
+    assert "judged on 2 windows that begin on 1 days" in reason
+    assert gates.notes([gates.enough(24, 2, False)]) == []
+
+
+def test_versions_of_different_horizons_are_compared_on_the_leads_that_both_have() -> None:
+    # RMSE of leads 1 and 2 together: sqrt((9 + 16) / 2) = 3.536; leads 3 and 4 of one do not count.
+    long = Errors.of_metrics(
+        {"lead 1": 3.0, "lead 2": 4.0, "lead 3": 90.0, "lead 4": 90.0, "all": 64.0}
+    )
+    short = Errors.of_metrics({"lead 1": 3.0, "lead 2": 4.0, "all": 12.5**0.5})
+    for one, other in ((long, short), (short, long)):
+        found = gates.holds(one, other)
+        assert [gate.name for gate in found] == ["overall", "lead 1", "lead 2"]
+        assert all(gate.passed for gate in found)
+    worse = Errors.of_metrics({"lead 1": 3.0, "lead 2": 4.2, "all": 3.65})
+    assert [gate.passed for gate in gates.holds(worse, long)] == [False, True, False]

@@ -179,7 +179,7 @@ def test_a_version_that_is_no_better_than_the_champion_stays_a_candidate(small_h
     recipe = single(epochs=1, learning_rate=1e-7, batch=128)
     trained = finish(train(store, city, recipe, options=RunOptions(CPU)))
     assert not trained.promoted
-    assert "not below the" in trained.reason
+    assert trained.reason.startswith(("baseline", "overall"))
     assert store.promotions.champion(city) == champion
     assert trained.manifest.version in versions(models_root(), "small")
 

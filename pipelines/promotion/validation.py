@@ -1,9 +1,12 @@
-"""Promotion: a candidate against the champion and the baselines on the validation days."""
+"""A training judged on its validation days: figures of candidate, champion and baselines, and gates."""
+
+from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
 
 from data.city import City
+from data.clock import wall
 from data.errors import FlowcastError
 from data.paths import models_root
 from data.store.store import Store
@@ -13,6 +16,8 @@ from forecasting.forecaster import Forecaster
 from forecasting.registry.manifest import read_manifest
 from forecasting.registry.versions import flow_hash
 from pipelines.forecast.champion import load_champion
+from pipelines.promotion import gates
+from pipelines.promotion.gates import Errors, Gate
 
 
 def champion_of(store: Store, city: City, task: CityTask) -> Forecaster | None:
@@ -62,21 +67,30 @@ def span(flow: xr.DataArray) -> tuple[str, str]:
     return f"{first}Z", f"{last}Z"
 
 
-def judge(scores: dict[str, dict[str, float]]) -> tuple[bool, str]:
-    """Returns whether the candidate is promoted, and why or why not."""
-    own = scores["candidate"]["all"]
-    average = scores["historical-average"]["all"]
+def gates_of(
+    metrics: Mapping[str, Mapping[str, float]],
+    init_times: np.ndarray,
+    timezone: str,
+    *,
+    replaces: bool,
+) -> list[Gate]:
+    """Returns the gates of a training.
+
+    Args:
+        metrics: as `scores_of` returns them.
+        init_times: of the windows that judge, UTC.
+        timezone: of the city.
+        replaces: whether there is a champion that can serve, judged on these days or not.
+    """
+    errors = {name: Errors.of_metrics(one) for name, one in metrics.items()}
+    candidate, champion = errors["candidate"], errors.get("champion")
     # A baseline without any whole window has no figure; the historical average always has one.
-    others = {name: scores[name]["all"] for name in BASELINES if name in scores}
-    best = min(others, key=lambda name: (np.isnan(others[name]), others[name]))
-    rivals = {"historical average": average, best.replace("-", " "): others[best]}
-    if "champion" in scores:
-        rivals["champion"] = scores["champion"]["all"]
-    for name, error in rivals.items():
-        if not own < error:  # A figure that is no number fails too.
-            return (
-                False,
-                f"RMSE {own:.2f} on the validation days, not below the {name}'s {error:.2f}",
-            )
-    beaten = " and the ".join(f"{name}'s {error:.2f}" for name, error in rivals.items())
-    return True, f"RMSE {own:.2f} on the validation days, below the {beaten}"
+    baselines = {
+        name: errors[name]
+        for name in BASELINES
+        if name in errors and (name == "historical-average" or not np.isnan(errors[name].overall))
+    }
+    days = len(np.unique(wall(init_times, timezone).astype("datetime64[D]")))
+    found = [gates.enough(len(init_times), days, replaces)]
+    found += gates.beats(candidate, baselines)
+    return found + (gates.holds(candidate, champion) if champion else [])
