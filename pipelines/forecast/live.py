@@ -1,4 +1,4 @@
-"""Forecast: the newest slots -> the champion, or the best baseline that can do -> store."""
+"""Live forecast: the newest slots -> the champion, or the best baseline -> store."""
 
 import importlib.metadata
 from collections.abc import Sequence
@@ -15,26 +15,15 @@ from data.flow import no_flow
 from data.intervals import with_intervals
 from data.paths import models_root
 from data.store.store import Store
-from forecasting.baselines import HistoricalAverage, PlusAnomaly
-from forecasting.covariates.climatology import Climatology
 from forecasting.ensemble import NeuralForecaster
 from forecasting.forecaster import Forecaster
 from forecasting.history import History
 from forecasting.intervals.conformal import PredictionIntervals
 from forecasting.registry.manifest import Manifest, read_manifest
-from pipelines.forecast.calibration import bands_at
+from pipelines.forecast import notes
+from pipelines.forecast.calibration import intervals_at
 from pipelines.forecast.champion import load_champion
-from pipelines.forecast.notes import unknown_years
 from pipelines.forecast.slots import read_slots
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The forecaster that serves, its manifest if it is a model, and what people must know of it."""
-
-    forecaster: Forecaster
-    manifest: Manifest | None
-    notes: tuple[str, ...]
 
 
 def forecast(
@@ -48,49 +37,49 @@ def forecast(
     """Returns and stores the forecast of the next `horizon` steps.
 
     Args:
-        store: with the flow, and where the forecast is kept.
+        store: with the flow, to which the forecast is added.
         city: that is forecast.
         horizon: number of steps ahead.
         at: UTC; the slot that holds this time counts as the newest. None: the newest there is.
-        model: version in place of the champion.
+        model: version instead of the champion.
 
     Returns:
-        dims `(init_time, lead_time, channel, y, x)` with one init_time; the attributes tell
+        dims `(init_time, lead_time, channel, y, x)` with one init_time; the attributes are
         `forecaster`, `runtime` (what ran the network, "" without one), `model_version`,
-        `data_cutoff`, `trained_until`, `calibrated_until` (the newest forecast that the bands learnt
-        from, "" without bands), `code_version`, `config_hash` and `notes`, sentences that people must
-        see, one a line. A model that was calibrated gives bands too, see `data.intervals`.
+        `data_cutoff`, `trained_until`, `calibrated_until` (the newest forecast that the prediction
+        intervals are calibrated by, "" without), `code_version`, `config_hash` and `notes`,
+        sentences that people must see, one a line. That of a calibrated model has prediction
+        intervals, see `data.intervals`.
 
     Raises:
         FlowcastError: there is no flow up to `at`, or no such version.
     """
-    known = _known(store, city, at)
-    choice = _choose(known, horizon, model)
-    result = _run(choice.forecaster, known, horizon)
+    archive = _archive(store, city, at)
+    serving = _champion(archive, horizon, model)
+    result = _run(serving.forecaster, archive, horizon)
     if not np.isfinite(result.values).all():
-        note = f"{choice.forecaster.name} gave values that are not finite; the historical average stands in"
-        choice = Choice(HistoricalAverage(known.climatology()), None, (*choice.notes, note))
-        result = _run(choice.forecaster, known, horizon)
-    unknown = unknown_years(result, result["valid_time"].values)
-    choice = replace(choice, notes=(*choice.notes, *unknown))
-    bands, notes = _bands(choice, known, horizon)
-    choice = replace(choice, notes=(*choice.notes, *notes))
-    if bands is not None:
-        result = with_intervals(result, bands.around(result).values)
-    result.attrs |= _attributes(choice, known, bands)
+        reason = f"{serving.forecaster.name} returned values that are not finite"
+        serving = _stand_in(archive, horizon, model or store.promotions.champion(city), reason)
+        result = _run(serving.forecaster, archive, horizon)
+    intervals, further = _intervals(serving, archive, horizon)
+    unknown = notes.unknown_years(result, result["valid_time"].values)
+    serving = replace(serving, notes=(*serving.notes, *unknown, *further))
+    if intervals is not None:
+        result = with_intervals(result, intervals.around(result).values)
+    result.attrs |= _attributes(serving, archive, intervals)
     store.forecasts.add(city, result)
     return result
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What a forecast may see: the archive up to `init_time`, of which it reads what it needs.
+class _Archive:
+    """What a forecast may use: the flow up to `init_time`, of which it reads what it needs.
 
     Attributes:
-        store: with the archive.
+        store: with the flow.
         city: whose it is.
         init_time: start of the slot that counts as the newest, UTC; it may be missing.
-        newest: start of the newest slot that is there.
+        newest: start of the newest slot that is not.
     """
 
     store: Store
@@ -103,18 +92,23 @@ class _Known:
         offsets = -np.asarray(lags, dtype=np.int64)
         return read_slots(self.store, self.city, np.asarray([self.init_time]), offsets)
 
-    def climatology(self) -> Climatology:
-        """Returns the climatology of all that is known, which takes a while."""
-        return Climatology.fit_pieces(self.store.flow.chunks(self.city, last=self.init_time))
+
+@dataclass(frozen=True)
+class _Serving:
+    """The forecaster that serves, its manifest if it is a model, and notes for people."""
+
+    forecaster: Forecaster
+    manifest: Manifest | None
+    notes: tuple[str, ...]
 
 
-def _known(store: Store, city: City, at: np.datetime64 | None) -> _Known:
-    """Returns what is known at `at`, None for the newest slot."""
+def _archive(store: Store, city: City, at: np.datetime64 | None) -> _Archive:
+    """Returns the archive as it was at `at`, None for the newest slot."""
     span = store.flow.span(city)
     if span is None:
         raise no_flow(city)
     if at is None:
-        return _Known(store, city, span[1], span[1])
+        return _Archive(store, city, span[1], span[1])
     clock = Clock(city.step, city.timezone)
     if at >= clock.after(span[1], 1):
         raise FlowcastError(
@@ -130,108 +124,76 @@ def _known(store: Store, city: City, at: np.datetime64 | None) -> _Known:
     number = int(clock.number(at, before[1]))
     start = clock.after(before[1], number)
     init_time = start if start <= at else clock.after(before[1], number - 1)
-    return _Known(store, city, init_time, before[1])
+    return _Archive(store, city, init_time, before[1])
 
 
-def _choose(known: _Known, horizon: int, model: str | None) -> Choice:
-    """Returns the champion, or what stands in for it."""
-    city = known.city
-    version = model or known.store.promotions.champion(city)
+def _champion(archive: _Archive, horizon: int, model: str | None) -> _Serving:
+    """Returns the champion, or the version `model`, or the best baseline where it cannot serve."""
+    store, city, init_time = archive.store, archive.city, archive.init_time
+    version = model or store.promotions.champion(city)
     if version is None:
-        note = (
-            f"{city.name} has no champion; this is the historical average "
-            f"(to train a model: forecast train --city {city.name})"
+        reason = (
+            f"{city.name} has no champion (to train a model: forecast train --city {city.name})"
         )
-        return Choice(HistoricalAverage(known.climatology()), None, (note,))
+        return _stand_in(archive, horizon, None, reason)
     try:
         manifest = read_manifest(models_root(), city.name, version)
-        forecaster = load_champion(known.store, city, version, known.init_time)
+        forecaster = load_champion(store, city, version, init_time)
     except FlowcastError as error:
         if model is not None:
             raise
-        return _without(known, horizon, version, f"the champion cannot serve: {error}")
+        return _stand_in(archive, horizon, version, f"the champion cannot serve: {error}")
     lags = forecaster.lags(horizon)
-    if len(absent := windows.missing(known.flow(lags), known.init_time, lags)):
-        names = ", ".join(stamp(time, city.timezone) for time in absent)
-        return _without(known, horizon, version, f"missing in the input: {names}")
-    return Choice(
-        forecaster,
-        manifest,
-        (*_slower(manifest, forecaster), *_in_sample(manifest, known.init_time)),
-    )
+    if len(missing := windows.missing(archive.flow(lags), init_time, lags)):
+        times = ", ".join(stamp(time, city.timezone) for time in missing)
+        return _stand_in(archive, horizon, version, f"missing in the input: {times}")
+    slower = notes.slower_runtime(manifest, forecaster.runtime)
+    return _Serving(forecaster, manifest, (*slower, *notes.in_sample(manifest, init_time)))
 
 
-def _without(known: _Known, horizon: int, version: str, reason: str) -> Choice:
-    """Returns the best baseline whose input is whole; the last one needs none."""
-    climatology = known.climatology()
-    baselines: Sequence[Forecaster] = (
-        PlusAnomaly(HistoricalAverage(climatology)),
-        HistoricalAverage(climatology),
-    )
-    able = (
-        one
-        for one in baselines
-        if not len(windows.missing(known.flow((0,)), known.init_time, one.lags(horizon)))
-    )
-    forecaster = next(able)
-    note = f"{reason}; {forecaster.name} stands in for version {version}, without bands"
-    return Choice(forecaster, None, (note,))
+def _stand_in(archive: _Archive, horizon: int, version: str | None, reason: str) -> _Serving:
+    """Returns the best baseline, with a note that says which, why, and how it was chosen."""
+    from pipelines.forecast.stand_in import best_baseline  # no forecast of a model needs it
+
+    best = best_baseline(archive.store, archive.city, archive.init_time, horizon)
+    instead = f" for version {version}, without prediction intervals" if version else ""
+    note = f"{reason}; the baseline {best.forecaster.name} stands in{instead}: {best.reason}"
+    return _Serving(best.forecaster, None, (note,))
 
 
-def _run(forecaster: Forecaster, known: _Known, horizon: int) -> xr.DataArray:
-    flow = known.flow([*forecaster.lags(horizon), *forecaster.optional_lags(horizon)])
-    return forecaster(History.of(flow, np.asarray([known.init_time])), horizon)
+def _run(forecaster: Forecaster, archive: _Archive, horizon: int) -> xr.DataArray:
+    flow = archive.flow([*forecaster.lags(horizon), *forecaster.optional_lags(horizon)])
+    return forecaster(History.of(flow, np.asarray([archive.init_time])), horizon)
 
 
-def _bands(
-    choice: Choice, known: _Known, horizon: int
+def _intervals(
+    serving: _Serving, archive: _Archive, horizon: int
 ) -> tuple[PredictionIntervals | None, tuple[str, ...]]:
-    """Returns the bands of the model that serves, and what people must know of them."""
-    if choice.manifest is None:
+    """Returns the prediction intervals of the model that serves, and notes on them."""
+    if serving.manifest is None:
         return None, ()
-    version = choice.manifest.version
+    version = serving.manifest.version
     try:
-        bands = bands_at(known.store, known.city, version, known.init_time)
+        intervals = intervals_at(archive.store, archive.city, version, archive.init_time)
     except FlowcastError as error:
-        return None, (f"there are no bands: {error}",)
-    if bands is None or horizon <= bands.horizon:
-        return bands, ()
-    note = (
-        f"bands are calibrated for {bands.horizon} steps; the later ones have those of step "
-        f"{bands.horizon}, which may be too narrow"
-    )
-    return bands, (note,)
+        return None, (f"there are no prediction intervals: {error}",)
+    if intervals is None:
+        return None, ()
+    return intervals, notes.beyond_calibration(intervals.horizon, horizon)
 
 
-def _slower(manifest: Manifest, forecaster: NeuralForecaster) -> tuple[str, ...]:
-    """Returns a note where torch runs a version that has an export."""
-    if "sha256" not in manifest.export or forecaster.runtime != "torch":
-        return ()
-    return (
-        f"the ONNX file of version {manifest.version} is damaged or cannot be read; torch runs the "
-        f"same network, more slowly, until one is trained anew",
-    )
-
-
-def _in_sample(manifest: Manifest, init_time: np.datetime64) -> tuple[str, ...]:
-    """Returns a note where the model was trained on the time that it is asked to forecast."""
-    if init_time >= np.datetime64(manifest.trained[1].removesuffix("Z")):
-        return ()
-    return (
-        f"version {manifest.version} was trained on flow after this time; it looks better here than it is",
-    )
-
-
-def _attributes(choice: Choice, known: _Known, bands: PredictionIntervals | None) -> dict[str, str]:
-    manifest, forecaster = choice.manifest, choice.forecaster
+def _attributes(
+    serving: _Serving, archive: _Archive, intervals: PredictionIntervals | None
+) -> dict[str, str]:
+    manifest, forecaster = serving.manifest, serving.forecaster
     return {
         "forecaster": forecaster.name,
         "runtime": forecaster.runtime if isinstance(forecaster, NeuralForecaster) else "",
         "model_version": manifest.version if manifest else "",
-        "data_cutoff": f"{known.newest}Z",
-        "trained_until": manifest.trained[1] if manifest else f"{known.newest}Z",
-        "calibrated_until": f"{np.datetime64(bands.newest, 's')}Z" if bands else "",
+        "data_cutoff": f"{archive.newest}Z",
+        "trained_until": manifest.trained[1] if manifest else f"{archive.newest}Z",
+        "calibrated_until": f"{np.datetime64(intervals.newest, 's')}Z" if intervals else "",
         "code_version": importlib.metadata.version("flowcast"),
         "config_hash": manifest.config_hash if manifest else "",
-        "notes": "\n".join(choice.notes),
+        "notes": "\n".join(serving.notes),
     }

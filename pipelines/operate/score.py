@@ -1,4 +1,4 @@
-"""Score: stored forecasts, and the baselines beside them, against what came."""
+"""Score: the errors of stored forecasts, and of all baselines on the same leads."""
 
 import numpy as np
 import pandas as pd
@@ -7,25 +7,23 @@ from data import windows
 from data.city import City
 from data.store.scores import SERVED
 from data.store.store import Store
-from forecasting.baselines import fit_baselines
 from forecasting.forecaster import Forecaster
 from forecasting.history import History
-from pipelines.forecast.slots import observed_after, read_slots
+from pipelines.forecast.slots import observed_after, read_slots, stack_forecasts
+from pipelines.forecast.stand_in import fitted_baselines
 
 LOOKBACK = np.timedelta64(28, "D")
-"""How far back slots that come late, or are corrected, are looked for."""
-WEEKS = np.timedelta64(8 * 7, "D")
-"""What the baselines know, before the first forecast that is scored with them."""
+"""How far back slots that arrive late, or are corrected, are scored."""
 MAX_FORECASTS = 512
 """Forecasts that are scored at a time."""
 
 
 def score(store: Store, city: City, newest: np.datetime64) -> int:
-    """Scores what has become known since, and returns how many leads of forecasts it was.
+    """Scores what is observed since the last time, and returns the number of leads of forecasts.
 
-    A lead is scored when its slot has come, and anew when the slot is corrected or a newer forecast
-    was made at the same time. Baselines are scored on the same leads; they know what was known when
-    the first of these forecasts was made.
+    A lead is scored when its slot is observed, and again when the slot is corrected or a newer forecast
+    is made at the same time. Baselines are scored on the same leads, fitted on what was known when the
+    first of these forecasts was made; so the best of them can stand in (see `stand_in`).
 
     Args:
         store: with forecasts, flow and scores.
@@ -41,15 +39,18 @@ def score(store: Store, city: City, newest: np.datetime64) -> int:
 
 
 def _score(store: Store, city: City, due: pd.DataFrame) -> None:
-    """Scores the leads that are due, of served forecasts and of baselines."""
+    """Scores the leads that are due, of stored forecasts and of baselines."""
     init_times = np.unique(due["init_time"].to_numpy()).astype("datetime64[s]")
     horizon = int(due["lead"].max())
-    row = np.searchsorted(init_times, due["init_time"].to_numpy())
-    place = row, due["lead"].to_numpy() - 1
-    observed = observed_after(store, city, init_times, horizon)
+    place = np.searchsorted(init_times, due["init_time"].to_numpy()), due["lead"].to_numpy() - 1
+    observed = observed_after(store, city, init_times, horizon)[place]
+    made = store.forecasts.between(city, init_times[0] - city.step, init_times[-1])
+    forecasts = {SERVED: stack_forecasts(made, city, init_times, horizon)}
+    for name, baseline in fitted_baselines(store, city, init_times[0]).items():
+        forecasts[name] = _run(store, city, baseline, init_times, horizon)
     tables = []
-    for name, values in _forecasts(store, city, init_times, horizon).items():
-        error = values[place].astype(np.float64) - observed[place]
+    for name, values in forecasts.items():
+        error = values[place].astype(np.float64) - observed
         known = np.isfinite(error).all(axis=(1, 2, 3))
         flat = error[known].reshape(int(known.sum()), error[0].size)
         tables.append(
@@ -64,40 +65,15 @@ def _score(store: Store, city: City, due: pd.DataFrame) -> None:
     store.scores.add(city, pd.concat(tables, ignore_index=True))
 
 
-def _forecasts(
-    store: Store, city: City, init_times: np.ndarray, horizon: int
-) -> dict[str, np.ndarray]:
-    """Returns what was served and what baselines say, `(n, horizon, c, y, x)`, NaN where nothing."""
-    shape = (len(init_times), horizon, 2, *city.grid)
-    served = np.full(shape, np.nan, np.float32)
-    for made in store.forecasts.between(city, init_times[0] - city.step, init_times[-1]):
-        at = np.searchsorted(init_times, made["init_time"].values[0])
-        if at < len(init_times) and init_times[at] == made["init_time"].values[0]:
-            steps = min(horizon, made.sizes["lead_time"])
-            served[at, :steps] = made.values[0, :steps]
-    return {SERVED: served} | {
-        name: _run(store, city, baseline, init_times, horizon)
-        for name, baseline in _baselines(store, city, init_times[0]).items()
-    }
-
-
-def _baselines(store: Store, city: City, first: np.datetime64) -> dict[str, Forecaster]:
-    """Returns the baselines as they stood at the slot of `first`."""
-    known = store.flow.read(city, first=first - WEEKS, last=first)
-    if not known.sizes["time"]:
-        return {}
-    return fit_baselines(known)
-
-
 def _run(
     store: Store, city: City, baseline: Forecaster, init_times: np.ndarray, horizon: int
 ) -> np.ndarray:
-    """Returns the forecasts of a baseline, NaN where its input was not whole."""
-    lags, optional = baseline.lags(horizon), baseline.optional_lags(horizon)
-    every = np.array([0, *lags, *optional], dtype=np.int64)
-    known = read_slots(store, city, init_times, -every)
-    whole = (windows.positions(known, init_times, -np.asarray(lags, np.int64)) >= 0).all(axis=1)
-    values = np.full((len(init_times), horizon, 2, *city.grid), np.nan, np.float32)
-    if whole.any():
-        values[whole] = baseline(History.of(known, init_times[whole]), horizon).values
+    """Returns the forecasts of a baseline, NaN where its input is incomplete."""
+    lags = np.asarray(baseline.lags(horizon), dtype=np.int64)
+    optional = np.asarray(baseline.optional_lags(horizon), dtype=np.int64)
+    known = read_slots(store, city, init_times, -np.unique([0, *lags, *optional]))
+    complete = (windows.positions(known, init_times, -lags) >= 0).all(axis=1)
+    values = np.full((len(init_times), horizon, *known.shape[1:]), np.nan, np.float32)
+    if complete.any():
+        values[complete] = baseline(History.of(known, init_times[complete]), horizon).values
     return values

@@ -15,7 +15,7 @@ from data.store.store import Store
 from forecasting.history import History
 from forecasting.intervals.conformal import PredictionIntervals
 from forecasting.registry.versions import load_intervals, load_version
-from pipelines.forecast.calibration import bands_at
+from pipelines.forecast.calibration import intervals_at
 from pipelines.forecast.live import forecast
 
 HOUR = np.timedelta64(1, "h")
@@ -38,7 +38,7 @@ def served(
     made.attrs |= {"forecaster": forecaster.name, "model_version": version, **attrs}
     bands = []
     for hour, init_time in enumerate(init_times):
-        one = bands_at(store, city, version, init_time)
+        one = intervals_at(store, city, version, init_time)
         assert one is not None
         bands.append(one)
         store.forecasts.add(city, made[[hour]])
@@ -59,7 +59,7 @@ def test_a_forecast_of_a_calibrated_model_carries_its_bands(city: City) -> None:
 
 
 def test_later_leads_than_were_calibrated_are_told(city: City) -> None:
-    assert "calibrated for 4 steps; the later ones" in forecast(Store(), city, 5).attrs["notes"]
+    assert "calibrated for 4 steps; later steps" in forecast(Store(), city, 5).attrs["notes"]
 
 
 def test_what_stands_in_for_the_model_has_no_bands(city: City) -> None:
@@ -69,7 +69,7 @@ def test_what_stands_in_for_the_model_has_no_bands(city: City) -> None:
     result = forecast(store, city, 4)
     assert intervals_of(result) is None
     assert result.attrs["calibrated_until"] == ""
-    assert "without bands" in result.attrs["notes"]
+    assert "without prediction intervals" in result.attrs["notes"]
 
 
 def test_bands_learn_at_the_first_forecast_of_a_day(city: City) -> None:
@@ -96,7 +96,7 @@ def test_bands_learn_at_the_first_forecast_of_a_day(city: City) -> None:
 def test_a_forecast_of_an_earlier_time_knows_no_later_score(city: City) -> None:
     store = Store()
     _, bands = served(store, city, MIDNIGHT, 30)
-    again = bands_at(store, city, str(store.promotions.champion(city)), MIDNIGHT + 3 * HOUR)
+    again = intervals_at(store, city, str(store.promotions.champion(city)), MIDNIGHT + 3 * HOUR)
     assert again is not None
     np.testing.assert_array_equal(again.counts, bands[3].counts)
     np.testing.assert_array_equal(again.stretch, bands[3].stretch)
@@ -118,7 +118,7 @@ def test_flow_that_never_came_teaches_nothing(city: City, calibrated_home: Path)
     holed.flow.add(city, flow[~lost], source=Source("holed", ""))
     for row in range(2):
         holed.forecasts.add(city, made[[row]])
-    blind = bands_at(holed, city, str(store.promotions.champion(city)), MIDNIGHT + 30 * HOUR)
+    blind = intervals_at(holed, city, str(store.promotions.champion(city)), MIDNIGHT + 30 * HOUR)
     assert blind is not None
     # What was known counts less as it grows older; nothing is new.
     age = (blind.newest - bands[0].newest) / 86_400

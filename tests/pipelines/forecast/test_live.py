@@ -11,6 +11,7 @@ from data.intervals import without_intervals
 from data.paths import models_root
 from data.store.ingests import Source
 from data.store.store import Store
+from pipelines.forecast import stand_in
 from pipelines.forecast.live import forecast
 
 
@@ -67,16 +68,18 @@ def test_a_forecast_of_a_time_that_the_model_was_trained_on_says_so(city: City) 
     assert "was trained on flow after this time" in early.attrs["notes"]
 
 
-def test_without_a_model_the_historical_average_serves_and_says_so(
-    city: City, small_home: Path
+def test_where_baselines_cannot_be_compared_the_historical_average_serves_and_says_so(
+    city: City, small_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(stand_in, "MIN_FORECASTS", 10_000)
     store = Store()
     other = Store(f"sqlite:///{small_home / 'other.db'}")
     flow = store.flow.read(city)
     other.flow.add(city, flow, source=Source("copy", ""))
     result = forecast(other, city, 3)
     assert result.attrs["forecaster"] == "historical average"
-    assert "small has no champion; this is the historical average" in result.attrs["notes"]
+    assert "small has no champion" in result.attrs["notes"]
+    assert "baselines cannot be compared yet: 0 of 10000" in result.attrs["notes"]
     # The archive ends on a Sunday at 23:00; the next slots are those of five Mondays before.
     wall = flow["time"].values - np.timedelta64(4, "h")
     for lead in range(3):
@@ -99,20 +102,34 @@ def test_a_gap_in_the_input_is_named_and_the_best_baseline_stands_in(
 ) -> None:
     store = without(Store(), city, small_home, -3)
     result = forecast(store, city, 4)
-    assert result.attrs["forecaster"] == "historical average + last anomaly"
     assert result.attrs["model_version"] == ""
+    assert f"the baseline {result.attrs['forecaster']} stands in" in result.attrs["notes"]
     assert "missing in the input: 2025-04-06 21:00" in result.attrs["notes"]
 
 
-def test_where_even_the_newest_slot_is_missing_the_historical_average_stands_in(
+def test_where_even_the_newest_slot_is_missing_a_baseline_that_does_without_stands_in(
     city: City, small_home: Path
 ) -> None:
     store = without(Store(), city, small_home, -30)
     missing = Store().flow.read(city)["time"].values[-30]
     result = forecast(store, city, 4, at=missing)
     assert result["init_time"].values[0] == missing
-    assert result.attrs["forecaster"] == "historical average"
+    assert result.attrs["forecaster"] in (
+        "historical average",
+        "recent weeks",
+        "same slot last week",
+    )
     assert "missing in the input: 2025-04-05 18:00" in result.attrs["notes"]
+
+
+def test_a_champion_that_serves_needs_no_comparison_of_baselines(
+    city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(stand_in, "best_baseline", fails)
+    assert forecast(Store(), city, 4).attrs["model_version"] == Store().promotions.champion(city)
 
 
 def test_a_damaged_champion_does_not_stop_the_forecast(city: City) -> None:
@@ -121,7 +138,7 @@ def test_a_damaged_champion_does_not_stop_the_forecast(city: City) -> None:
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     result = forecast(store, city, 4)
     assert "the champion cannot serve" in result.attrs["notes"]
-    assert result.attrs["forecaster"] == "historical average + last anomaly"
+    assert "baselines it has the lowest RMSE" in result.attrs["notes"]
 
 
 def test_a_forecast_tells_what_ran_it(city: City, small_home: Path) -> None:
