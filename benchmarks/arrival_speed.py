@@ -50,11 +50,11 @@ def build(home: Path, weeks: int, count: int, minutes: float) -> pd.DataFrame:
     (home / "cities").mkdir(parents=True)
     (home / "cities" / f"{NAME}.toml").write_text(CITY)
     city, store = load_city(NAME), Store()
-    town = simulate(city, weeks, 0)
+    simulated = simulate(city, weeks, 0)
     now = np.datetime64(int(time.time()), "s")
-    last = town.time[-1]
+    last = simulated.time[-1]
     late = ((now - last) // city.step - 2) * city.step  # slots stay where clocks begin them
-    flow = label(town.counts, town.time + late, city)
+    flow = label(simulated.counts, simulated.time + late, city)
     store.flow.add(city, flow[:-count], source=Source("simulated", ""))
     store.close()
     subprocess.run(
@@ -104,12 +104,12 @@ def arrive(home: Path, table: pd.DataFrame, renamed: bool) -> float:
 
 
 def starts(count: int) -> list[float]:
-    """Returns how long steps take that find nothing to do, beside no scheduler."""
+    """Returns the seconds of updates that find nothing to do, without a scheduler."""
     seconds = []
     for _ in range(count):
         began = time.perf_counter()
         subprocess.run(
-            [*FORECAST, "step", "--city", NAME],
+            [*FORECAST, "update", "--city", NAME],
             check=False,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -156,7 +156,7 @@ def main() -> None:
         "arrival_to_forecast_s": found,
         "nothing_to_do_s": nothing,
     }
-    keep(options.output, "arrival", result, told(result))
+    keep(options.output, "arrival", result, markdown(result))
 
 
 def _champion() -> str:
@@ -174,7 +174,7 @@ def _champion() -> str:
     return f"{manifest.members} x {manifest.network}{' and trees' if manifest.trees else ''}"
 
 
-def told(result: dict[str, Any]) -> str:
+def markdown(result: dict[str, Any]) -> str:
     """Returns the figures for people."""
     lines = ["| what | median | longest | asked |", "|---|---:|---:|---:|"]
     for name, seconds in result["arrival_to_forecast_s"].items():

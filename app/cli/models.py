@@ -69,8 +69,8 @@ def show(city: CityOption, version: VersionArgument, as_json: JsonOption = False
     history = store.promotions.decisions(place)
     own = history[history["version"] == version]
     if as_json:
-        judgements = own.assign(at=[f"{np.datetime64(at, 's')}Z" for at in own["at"]])
-        print_json({"manifest": vars(manifest), "judgements": judgements.to_dict("records")})
+        decisions = own.assign(at=[f"{np.datetime64(at, 's')}Z" for at in own["at"]])
+        print_json({"manifest": vars(manifest), "judgements": decisions.to_dict("records")})
         return
     for name, text in _facts(manifest).items():
         OUT.print(f"{name}: {text}", markup=False)
@@ -153,7 +153,7 @@ def _now() -> np.datetime64:
 
 
 def _figures(city: City, version: str) -> tuple[str, str]:
-    """Returns until when a version knows the flow and its error, for people."""
+    """Returns until when a version is trained, and its validation RMSE, for people."""
     try:
         manifest = read_manifest(models_root(), city.name, version)
     except FlowcastError as error:
@@ -167,8 +167,8 @@ def _facts(manifest: Manifest) -> dict[str, str]:
     errors = {name: f"{one['all']:.2f}" for name, one in manifest.metrics.items()}
     return {
         "version": manifest.version,
-        "network": f"{manifest.network}, {manifest.members} of them{_plain(manifest)}",
-        "trees": f"a share of {manifest.trees['share']:.2f}" if manifest.trees else "none",
+        "network": f"{manifest.network}, {manifest.members} ensemble members{_raw_flow(manifest)}",
+        "trees": f"stacking weight {manifest.trees['share']:.2f}" if manifest.trees else "none",
         "trained": f"{manifest.trained[0]} to {manifest.trained[1]}",
         "validation RMSE": ", ".join(f"{name} {text}" for name, text in errors.items()),
         "code": manifest.code_version,
@@ -176,8 +176,8 @@ def _facts(manifest: Manifest) -> dict[str, str]:
     }
 
 
-def _plain(manifest: Manifest) -> str:
+def _raw_flow(manifest: Manifest) -> str:
     if not manifest.plain:
         return ""
     count, share = manifest.plain["members"], manifest.plain["share"]
-    return f", and {count} on frames alone with a share of {share:.2f} beside these and trees"
+    return f", and {count} without covariates with stacking weight {share:.2f}"

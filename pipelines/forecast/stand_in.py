@@ -29,7 +29,7 @@ COMPARED_ON = np.timedelta64(7, "D")
 MIN_FORECASTS = 24
 """Forecasts that are needed to compare baselines."""
 MAX_FORECASTS = 64
-"""Forecasts of a backtest; they are evenly spaced."""
+"""Forecasts of a backtest."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,7 @@ def _backtested(
         if name in baselines and len(complete) >= MIN_FORECASTS:
             fitted[name], init_times[name] = one, complete
     shared = reduce(np.intersect1d, init_times.values(), flow["time"].values)
-    if len(shared) > MAX_FORECASTS:
-        shared = shared[np.linspace(0, len(shared) - 1, MAX_FORECASTS).round().astype(int)]
+    shared = windows.thin(flow, shared, MAX_FORECASTS)
     rmse = {name: _rmse(backtest(one, flow, shared, leads)) for name, one in fitted.items()}
     return _Comparison(rmse, len(shared) if fitted else 0, "forecasts of a backtest")
 

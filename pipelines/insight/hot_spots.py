@@ -8,10 +8,10 @@ from data.clock import local
 from data.intervals import intervals_of
 from pipelines.insight.typical import HIGH
 
-FLOOR = 1.0
+MIN_FLOW = 1.0
 """Vehicles per step below which no cell is a hot spot."""
-SHOWN = 0.8
-"""Coverage of the band that stands beside a flow."""
+COVERAGE = 0.8
+"""Of the prediction interval of a hot spot."""
 COLUMNS = ("y", "x", "lead", "valid_time", "flow", "lower", "upper", "usual", "limit", "reason")
 
 
@@ -21,20 +21,20 @@ def hot_spots(
     """Returns the cells that pass a limit, each at the lead at which it passes it by most.
 
     A limit is the operator's threshold, where there is one, and what 95 % of the same weekday's
-    slots stayed below. Cells come first by how many of the limits their whole band is above, then by how
-    many their flow is, so that a low threshold hides none that is unusual; then by the vehicles
-    above the limit.
+    slots stayed below. Cells are sorted by how many limits their whole prediction interval exceeds, then by
+    how many their flow does, so that a low threshold hides no unusual cell; then by the vehicles above
+    the limit.
 
     Args:
         forecast: dims `(init_time, lead_time, channel, y, x)`, one init_time, vehicles per step.
-        usual: of its valid times, as `usual.usual` returns it.
+        usual: of its valid times, as `typical.typical` returns it.
         channel: `inflow` or `outflow`.
         threshold: vehicles per step; 0 for none.
 
     Returns:
         columns `COLUMNS`: place, `lead` from 1, `valid_time` (UTC), the forecast `flow` with its
-        80 % band (NaN without), the `usual` mean (NaN where unknown), the `limit` it passes and the
-        `reason` for people.
+        80 % prediction interval (NaN without), the `usual` mean (NaN where unknown), the `limit` it
+        passes and the `reason` for people.
     """
     frames = forecast.isel(init_time=0).sel(channel=channel)
     flow = frames.values
@@ -42,7 +42,7 @@ def hot_spots(
     limits = np.stack([high, np.full_like(flow, threshold or np.inf)])
     # A limit that is not known, or not passed, is infinitely far away.
     above = np.where(flow > limits, flow - limits, -np.inf)
-    above = np.where(flow >= FLOOR, above, -np.inf)
+    above = np.where(flow >= MIN_FLOW, above, -np.inf)
     which, excess = above.argmax(axis=0), above.max(axis=0)
     passed = np.isfinite(above).sum(axis=0)
     lead = np.where(passed == passed.max(axis=0), excess, -np.inf).argmax(axis=0)
@@ -52,7 +52,7 @@ def hot_spots(
     lower, upper = (
         np.full(len(rows), np.nan)
         if around is None
-        else around.sel(coverage=SHOWN, edge=edge).values[place]
+        else around.sel(coverage=COVERAGE, edge=edge).values[place]
         for edge in ("lower", "upper")
     )
     sure = (lower > limits[:, *place]).sum(axis=0)
@@ -83,9 +83,9 @@ def _reason(above: np.ndarray, limits: np.ndarray, weeks: int, at: pd.Timestamp)
     """Returns why a cell is a hot spot.
 
     Args:
-        above: vehicles above what is usual, and above the threshold; infinite where it is not.
-        limits: what is usual at the most, and the threshold.
-        weeks: that tell what is usual.
+        above: vehicles above the typical limit and above the threshold; -inf where it is not.
+        limits: the typical limit and the threshold.
+        weeks: that the typical limit is computed from.
         at: the slot.
     """
     percentile = f"the {100 * HIGH:.0f}th percentile"

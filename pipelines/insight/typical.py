@@ -1,4 +1,4 @@
-"""Usual: what a weekday's slot of a city was like in the weeks before, for people to compare with."""
+"""Typical flow: the same weekday and slot in the weeks before, for people to compare with."""
 
 import numpy as np
 import xarray as xr
@@ -9,21 +9,21 @@ from data.flow import CHANNELS
 from data.store.store import Store
 
 WEEKS = 52
-"""Weeks that are looked back."""
+"""Weeks before a time that are read."""
 MIN_WEEKS = 4
-"""Weeks below which nothing is called usual."""
+"""Weeks that are needed."""
 HIGH = 0.95
-"""Of the weeks, that stayed below `high`."""
+"""Quantile of the weeks that `high` is."""
 
 
 def typical(store: Store, city: City, times: np.ndarray, before: np.datetime64) -> xr.Dataset:
-    """Returns what was usual at the weekday and slot of each time, by the city's clocks.
+    """Returns the typical flow at the weekday and slot of each time, by the wall clock of the city.
 
     Args:
         store: with the archive.
         city: whose it is.
         times: UTC, strictly rising.
-        before: UTC; slots that begin at it or later are not looked at.
+        before: UTC; slots that begin at it or later are left out.
 
     Returns:
         `mean` and `high`, the 95th percentile (linear between weeks, as `numpy.quantile`), vehicles

@@ -184,6 +184,7 @@ def test_days_of_operation_miss_nothing_and_do_nothing_twice(stage: Stage) -> No
     store.close()
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_comes_to_the_same(
     stage: Stage, small_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,7 +209,7 @@ def test_killed_at_any_moment_it_comes_to_the_same(
                     if process.exitcode is None:
                         process.kill()
                         kills += 1
-                process.join(120)
+                process.join(600)
                 _champion_serves(stage)
                 if process.exitcode == 0:
                     break
