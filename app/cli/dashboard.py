@@ -74,6 +74,6 @@ def command(port: int, address: str) -> list[str]:
         "secrets.files": str(secrets_file()),
     }
     named = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    script = Path(__file__).parents[1] / "dashboard" / "main.py"
+    script = Path(__file__).parents[1] / "streamlit_app.py"
     # -P: a data.py or app.py where the command is called is not ours.
     return ["-P", "-m", "streamlit", "run", str(script), *named]

@@ -1,4 +1,4 @@
-"""The script that Streamlit runs for each session: sign-in, view, navigation, and the page."""
+"""What each session of the dashboard draws: sign-in, navigation, and the page of the view."""
 
 import importlib.util
 import logging
@@ -206,6 +206,3 @@ def _show_error(message: str) -> None:
     st.error(literal(message))
     st.caption("The page tries again by itself each minute. To see what is wrong on the host:")
     st.code("forecast doctor", language=None)
-
-
-main()

@@ -155,6 +155,7 @@ def test_a_click_on_a_cell_chooses_it_and_the_link_shows_a_colleague_the_same(
 ) -> None:
     drawn(page, link(server))
     assert "Click on a cell" in words(page)
+    assert page.locator("[data-testid=stSidebarNav]").count() == 0  # Streamlit's own navigation
     canvas = charts(page).first
     canvas.wait_for(timeout=WAIT)
     box = canvas.bounding_box()

@@ -30,7 +30,7 @@ from data.store.store import Store
 from pipelines.ingest.replay import target_city
 from pipelines.operate.update import update
 
-SCRIPT = Path(__file__).parents[3] / "app" / "dashboard" / "main.py"
+SCRIPT = Path(__file__).parents[3] / "app" / "streamlit_app.py"
 
 
 @pytest.fixture(autouse=True)
