@@ -2,13 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from app.cli.options import names_in
+from app.cli.options import (
+    CompileOption,
+    DeviceOption,
+    PrecisionOption,
+    RecomputeOption,
+    names_in,
+)
 from app.terminal import ERR, OUT
-from data.errors import FlowcastError
+from data.errors import FlowcastError, check_known
 from forecasting.benchmarks import DATASETS
 from forecasting.networks import networks_help
 
@@ -17,22 +23,25 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Compare networks on the benchmarks of the field: runs, tables, costs, speed, experiments.",
 )
+
+
+def _option(metavar: str, help: str, default: str = "none", *names: str) -> Any:
+    """Returns an option whose default is shown in words."""
+    return typer.Option(*names, metavar=metavar, help=help, show_default=default)
+
+
 ScaleOption = Annotated[
     str,
     typer.Option(help="One of quick (minutes on two cores), paper (published sizes, for a GPU)."),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option(
+    _option(
+        "KEY=VALUE",
+        "Set a size of the network (patch=4), training.FIELD or data.FIELD. Repeatable.",
+        "none",
         "--set",
-        metavar="KEY=VALUE",
-        help="Set a size of the network (patch=4), training.FIELD or data.FIELD. Repeatable.",
-        show_default="none",
     ),
-]
-DeviceOption = Annotated[str, typer.Option(help="Compute on this device: auto, cpu or cuda.")]
-PrecisionOption = Annotated[
-    str, typer.Option(help="Compute matrix products in float32 or bfloat16.")
 ]
 
 
@@ -40,27 +49,20 @@ PrecisionOption = Annotated[
 def run(
     network: Annotated[str, typer.Option(help=f"Train this network. {networks_help()}.")],
     dataset: Annotated[
-        str,
-        typer.Option(
-            help=f"Train on one of {', '.join(DATASETS)}.",
-            show_default="array, an own file by --data",
-        ),
+        str, _option("NAME", f"Train on one of {', '.join(DATASETS)}.", "array, a file by --data")
     ] = "",
     scale: ScaleOption = "quick",
     settings: SetOption = None,
     data: Annotated[
         Path | None,
-        typer.Option(
-            metavar="PATH",
-            help="Read the dataset from this folder, or an own one from FILE.npz, .npy or .h5.",
-            show_default="datasets/NAME of the home",
+        _option(
+            "PATH",
+            "Read the dataset from this folder, or an own one from FILE.npz, .npy or .h5.",
+            "datasets/NAME of the home",
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Write the results here.", show_default="benchmarks/... of the home"
-        ),
+        Path | None, _option("DIR", "Write the results here.", "benchmarks/... of the home")
     ] = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**31, help="Random seed of weights, batch order and data.")
@@ -70,12 +72,8 @@ def run(
         bool, typer.Option("--resume", help="Continue the run from its checkpoint.")
     ] = False,
     precision: PrecisionOption = "float32",
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile the network first, which takes minutes.")
-    ] = False,
-    recompute: Annotated[
-        bool, typer.Option("--recompute", help="Use less memory and about a third more time.")
-    ] = False,
+    compiled: CompileOption = False,
+    recompute: RecomputeOption = False,
 ) -> None:
     """Train a network on a dataset, select the epoch on validation, test it, write a folder.
 
@@ -87,17 +85,15 @@ def run(
     """
     from app.cli.progress import show_benchmark, stopping_on_interrupt
     from app.report.benchmark import result_lines, write_pictures
-    from forecasting.training.hardware import Computing
+    from forecasting.training.hardware import PRECISIONS, Computing
     from pipelines.benchmark import run
     from pipelines.benchmark.plan import plan
 
     if not dataset and data is None:
         raise typer.BadParameter("name a dataset by --dataset, or an own file by --data FILE")
+    check_known("precision", [precision], PRECISIONS)
     planned = plan(dataset or "array", network, scale, _pairs(settings), seed)
-    try:
-        computing = Computing(device, precision, compiled, recompute)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    computing = Computing(device, precision, compiled, recompute)
     with stopping_on_interrupt() as stop:
         finished = show_benchmark(
             run.run(planned, data, out, computing=computing, resume=resume, stop=stop)
@@ -110,12 +106,8 @@ def run(
 @app.command()
 def table(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs.")],
-    csv: Annotated[
-        Path | None, typer.Option(help="Write the table as CSV.", show_default="none")
-    ] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(help="Write the table as Markdown.", show_default="none")
-    ] = None,
+    csv: Annotated[Path | None, _option("FILE", "Write the table as CSV.")] = None,
+    markdown: Annotated[Path | None, _option("FILE", "Write the table as Markdown.")] = None,
 ) -> None:
     """Join the results of runs into one table, with the published figures, marked as such."""
     from data.files import write_text
@@ -132,15 +124,8 @@ def table(
 
 @app.command()
 def cost(
-    networks: Annotated[
-        str, typer.Option(metavar="NAMES", help="Measure these networks.", show_default="all")
-    ] = "",
-    along: Annotated[
-        str,
-        typer.Option(
-            metavar="NAMES", help="Vary grid, history, horizon or cities.", show_default="all"
-        ),
-    ] = "",
+    networks: Annotated[str, _option("NAMES", "Measure these networks.", "all")] = "",
+    along: Annotated[str, _option("NAMES", "Vary grid, history, horizon or cities.", "all")] = "",
     grids: Annotated[
         str, typer.Option(metavar="SIDES", help="Vary the grid over square frames of these sides.")
     ] = "16,32,64,128",
@@ -150,10 +135,7 @@ def cost(
     precision: PrecisionOption = "float32",
     device: DeviceOption = "auto",
     out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Write JSON, table and plot to this folder.", show_default="none"
-        ),
+        Path | None, _option("DIR", "Write JSON, table and plot to this folder.")
     ] = None,
 ) -> None:
     """Measure how time and memory grow with the grid, the frames seen and forecast, the cities.
@@ -165,25 +147,13 @@ def cost(
     from forecasting.networks import NETWORKS
     from pipelines.benchmark.cost import AXES, cost_markdown, costs
 
-    try:
-        sides = [int(side) for side in grids.split(",")]
-        if min(sides) < 4:
-            raise ValueError
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"--grids {grids!r} is no list like 32,64,128, each 4 or more"
-        ) from error
+    sides = [int(side) if side.strip().isdecimal() else 0 for side in grids.split(",")]
+    if min(sides) < 4:
+        raise typer.BadParameter(f"--grids {grids!r} is no list like 32,64,128, each 4 or more")
+    fixed: dict[str, Any] = {"scale": scale, "history": history, "horizon": horizon}
+    fixed |= {"device": device, "precision": precision}
     rows = []
-    for row in costs(
-        names_in(along) or tuple(AXES),
-        names_in(networks) or tuple(NETWORKS),
-        sides,
-        scale=scale,
-        history=history,
-        horizon=horizon,
-        device=device,
-        precision=precision,
-    ):
+    for row in costs(names_in(along) or [*AXES], names_in(networks) or [*NETWORKS], sides, **fixed):
         rows.append(row)
         ERR.print(f"{row.label} measured", markup=False)
     OUT.print(cost_markdown(rows), markup=False, end="", soft_wrap=True)
@@ -196,19 +166,11 @@ def cost(
 def speed(
     parts: Annotated[
         str,
-        typer.Option(
-            metavar="NAMES",
-            help="Measure forecast, training, start, feed, prepare or evaluate.",
-            show_default="all",
-        ),
+        _option("NAMES", "Measure forecast, training, start, feed, prepare or evaluate.", "all"),
     ] = "",
     cases: Annotated[
         str,
-        typer.Option(
-            metavar="NAMES",
-            help="Measure p4w8 (the paper's for TaxiBJ) or p2w4 (as for images).",
-            show_default="both",
-        ),
+        _option("NAMES", "Measure p4w8 (the paper's for TaxiBJ) or p2w4 (as for images).", "both"),
     ] = "",
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved rounds.")] = 5,
     threads: Annotated[
@@ -220,11 +182,7 @@ def speed(
     device: DeviceOption = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Write speed.json and its table here.",
-            show_default="benchmarks/speed of the home",
-        ),
+        _option("DIR", "Write speed.json and its table here.", "benchmarks/speed of the home"),
     ] = None,
 ) -> None:
     """Measure speed and memory as ratios to references, in turns on this machine.
@@ -238,15 +196,9 @@ def speed(
     from pipelines.benchmark.speed.harness import Figure, measure_case
     from pipelines.benchmark.speed.table import missed, write_speed
 
-    plan = SpeedPlan(
-        tuple(names_in(parts)),
-        tuple(names_in(cases)),
-        rounds,
-        0.05 if quick else 0.5,
-        pick_device(device).type,
-        1 if quick else threads,
-        quick,
-    )
+    named, place = (tuple(names_in(parts)), tuple(names_in(cases))), pick_device(device).type
+    seconds, threads = (0.05, 1) if quick else (0.5, threads)
+    plan = SpeedPlan(*named, rounds, seconds, place, threads, quick)
     found = machine(plan.device, plan.threads)
     figures: list[Figure] = []
     for case in plan.works():
@@ -268,10 +220,10 @@ def experiment(
     scale: ScaleOption = "quick",
     data: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="DATASET=DIR",
-            help="Read a dataset from this folder. Repeatable.",
-            show_default="datasets/NAME of the home",
+        _option(
+            "DATASET=DIR",
+            "Read a dataset from this folder. Repeatable.",
+            "datasets/NAME of the home",
         ),
     ] = None,
     settings: SetOption = None,
@@ -280,11 +232,7 @@ def experiment(
     ] = 1,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Write the outcome here.",
-            show_default="benchmarks/experiments/... of the home",
-        ),
+        _option("DIR", "Write the outcome here.", "benchmarks/experiments/... of the home"),
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -301,17 +249,9 @@ def experiment(
     from pipelines.benchmark.experiments import experiment as start
 
     folders = {key: Path(value) for key, value in _pairs(data).items()}
-    asked = _pairs(settings)
+    run: dict[str, Any] = {"data": folders, "settings": _pairs(settings), "seeds": seeds}
     with stopping_on_interrupt() as stop:
-        events = start(
-            *(name, scale),
-            data=folders,
-            settings=asked,
-            seeds=seeds,
-            out=out,
-            device=device,
-            stop=stop,
-        )
+        events = start(name, scale, **run, out=out, device=device, stop=stop)
         outcome = show_experiment(drawn(events))
     _wrote(write_experiment(outcome))
     OUT.print((outcome.folder / "table.md").read_text(encoding="utf-8"), markup=False, end="")
@@ -321,12 +261,7 @@ def experiment(
 def convert(
     source: Annotated[Path, typer.Argument(help="A file of torch.save: a bare state dict.")],
     target: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
-    grid: Annotated[
-        str,
-        typer.Option(
-            metavar="ROWSxCOLUMNS", help="Cells of a frame.", show_default="as the file says"
-        ),
-    ] = "",
+    grid: Annotated[str, _option("ROWSxCOLUMNS", "Cells of a frame.", "as the file says")] = "",
 ) -> None:
     """Convert weights that the authors of SwinLSTM publish to safetensors.
 

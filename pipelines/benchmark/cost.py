@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from itertools import product
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
@@ -39,53 +40,37 @@ REFERENCE_SIDE = 64
 
 @dataclass(frozen=True)
 class Cost:
-    """What one network takes.
-
-    Attributes:
-        network: key in `NETWORKS`.
-        side: cells along the side of a frame.
-        device: where it ran.
-        parameters: trainable ones.
-        multiply_adds: of a forecast of one sequence.
-        forecast_seconds: median, one sequence.
-        training_seconds: median, one step on one sequence.
-        forecast_bytes: peak memory of building and forecasting.
-        training_bytes: the same with a training step.
-        failed: why there are no figures, "" where there are.
-        axis: that is varied, key in `AXES`.
-        history: frames that are seen.
-        horizon: frames that are forecast.
-        cities: forecast one after the other; a forecast is then a round of them, stored.
-        precision: of matrix products, key in `PRECISIONS`.
-        peak: multiply-adds a second of a large matrix product, measured in the same process.
-        forecast_share: of that peak that the forecast reaches.
-        training_share: of that peak that the training step reaches.
-    """
+    """What one network takes; times are medians, of one sequence, and bytes are peaks of memory."""
 
     network: str
-    side: int
+    side: int  # cells along the side of a frame
     device: str
     parameters: int = 0
-    multiply_adds: int = 0
+    multiply_adds: int = 0  # of a forecast of one sequence
     forecast_seconds: float = math.nan
-    training_seconds: float = math.nan
-    forecast_bytes: int = 0
-    training_bytes: int = 0
-    failed: str = ""
-    axis: str = "grid"
+    training_seconds: float = math.nan  # of one step
+    forecast_bytes: int = 0  # of building and forecasting
+    training_bytes: int = 0  # the same with a training step
+    failed: str = ""  # why there are no figures
+    axis: str = "grid"  # that is varied, key in `AXES`
     history: int = 0
     horizon: int = 0
-    cities: int = 1
+    cities: int = 1  # more than one: a forecast is a round of them, stored
     precision: str = "float32"
-    peak: float = math.nan
-    forecast_share: float = math.nan
+    peak: float = math.nan  # multiply-adds a second of a large matrix product, in the same process
+    forecast_share: float = math.nan  # of the peak
     training_share: float = math.nan
+
+    @property
+    def grid(self) -> str:
+        """Cells of a frame, for people."""
+        return f"{self.side}x{self.side}"
 
     @property
     def label(self) -> str:
         """What was measured, for people."""
         varied = "" if self.axis == "grid" else f", {self.axis} {getattr(self, self.axis)}"
-        return f"{self.network} {self.side}x{self.side}{varied}"
+        return f"{self.network} {self.grid}{varied}"
 
     @property
     def size(self) -> float:
@@ -125,8 +110,7 @@ def costs(
 
     Args:
         along: keys in `AXES`.
-        networks: keys in `NETWORKS`, for the axis `grid`; the other axes measure the default network,
-            `cities` a city's champion.
+        networks: for the axis `grid`; the others measure the default network, `cities` a champion.
         sides: cells along the side of the frames, for `grid`; elsewhere frames have 32x32 cells.
         scale: which size of the networks, `quick` or `paper`.
         history: frames that are seen, where these are not varied.
@@ -137,27 +121,23 @@ def costs(
     Raises:
         FlowcastError: there is no such axis, network, scale, precision or device.
     """
-    check_known("axis", along, AXES)
-    check_known("network", networks, NETWORKS)
-    check_known("scale", [scale], SCALES)
-    check_known("precision", [precision], PRECISIONS)
-    blank = Cost(
-        *(DEFAULT, SIDE, str(pick_device(device))),
-        history=history,
-        horizon=horizon,
-        precision=precision,
-    )
+    for what, names, known in (
+        ("axis", along, AXES),
+        ("network", networks, NETWORKS),
+        ("scale", [scale], SCALES),
+        ("precision", [precision], PRECISIONS),
+    ):
+        check_known(what, names, known)
+    frames: dict[str, Any] = {"history": history, "horizon": horizon, "precision": precision}
+    blank = Cost(DEFAULT, SIDE, str(pick_device(device)), **frames)
     city = Cost(DEFAULT, SIDE, "cpu", axis="cities", horizon=CITY_HORIZON)
-    sizes: dict[str, Sequence[int]] = {"history": FRAMES, "horizon": FRAMES, "cities": CITIES}
-    for axis in AXES:
-        if axis in along and axis == "grid":
-            for side in sides:
-                for name in networks:
-                    yield measured(replace(blank, network=name, side=side), scale)
-        elif axis in along:
-            for size in sizes[axis]:
-                varied: dict[str, Any] = {"axis": axis, axis: size}
-                yield measured(replace(city if axis == "cities" else blank, **varied), scale)
+    rows = {
+        "grid": [replace(blank, network=name, side=side) for side in sides for name in networks],
+        "history": [replace(blank, axis="history", history=count) for count in FRAMES],
+        "horizon": [replace(blank, axis="horizon", horizon=count) for count in FRAMES],
+        "cities": [replace(city, cities=count) for count in CITIES],
+    }
+    yield from (measured(row, scale) for axis in AXES if axis in along for row in rows[axis])
 
 
 def measured(blank: Cost, scale: str) -> Cost:
@@ -210,12 +190,9 @@ def _city_round(blank: Cost, scale: str, threads: int) -> Cost:
     cities = temporary_home(blank.cities, blank.side, CITY_WEEKS)
     store = Store()
     before = begin_peak()
-
-    def work() -> None:
-        for city in cities:
-            forecast(store, city, blank.horizon)
-
-    seconds = cost.median_seconds(work, torch.device("cpu"))
+    seconds = cost.median_seconds(
+        lambda: [forecast(store, city, blank.horizon) for city in cities], torch.device("cpu")
+    )
     memory = max(0, peak_memory_of_process() - before)
     return replace(blank, forecast_seconds=seconds, forecast_bytes=memory)
 
@@ -235,17 +212,16 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
 def cost_panels(rows: Sequence[Cost]) -> list[Panel]:
     """Returns what to draw: each figure against each axis, where there is one."""
     panels = []
-    for axis, x_label in AXES.items():
-        for title, figure in FIGURES.items():
-            lines: dict[str, tuple[list[float], list[float]]] = {}
-            for row in rows:
-                if row.axis == axis and not row.failed and figure(row) > 0:
-                    sizes, values = lines.setdefault(row.network, ([], []))
-                    sizes.append(row.size)
-                    values.append(figure(row))
-            if lines:
-                grown = {name: exponent(*line) for name, line in lines.items()}
-                panels.append(Panel(title, x_label, lines, grown))
+    for (axis, x_label), (title, figure) in product(AXES.items(), FIGURES.items()):
+        lines: dict[str, tuple[list[float], list[float]]] = {}
+        for row in rows:
+            if row.axis == axis and not row.failed and figure(row) > 0:
+                sizes, values = lines.setdefault(row.network, ([], []))
+                sizes.append(row.size)
+                values.append(figure(row))
+        if lines:
+            grown = {name: exponent(*line) for name, line in lines.items()}
+            panels.append(Panel(title, x_label, lines, grown))
     return panels
 
 
@@ -253,31 +229,24 @@ def cost_markdown(rows: Sequence[Cost]) -> str:
     """Returns the figures axis by axis, the share of the matrix peak, and the fitted exponents."""
     by_axis = {axis: [row for row in rows if row.axis == axis] for axis in AXES}
     parts = [_figures(axis, of_axis) for axis, of_axis in by_axis.items() if of_axis]
-    known = [row for row in rows if math.isfinite(row.peak)]
-    if known:
+    if known := [row for row in rows if math.isfinite(row.peak)]:
         parts.append(
             f"Part of the matrix peak that one sequence reaches, in {known[0].precision}; the peak was "
             f"{max(2 * row.peak for row in known) / 1e9:,.0f} GFLOP/s at most.\n"
         )
-        shares = [
-            {
-                "network": row.network,
-                "grid": f"{row.side}x{row.side}",
-                "history": row.history,
-                "horizon": row.horizon,
-                "forecast": f"{row.forecast_share:.0%}",
-                "training step": f"{row.training_share:.0%}",
-            }
-            for row in known
-        ]
-        parts.append(markdown_table(pd.DataFrame(shares), ["grid"]))
+        columns = ["network", "side", "history", "horizon", "forecast_share", "training_share"]
+        shares = pd.DataFrame(known)[columns]
+        shares["side"] = [row.grid for row in known]
+        shares[columns[4:]] = shares[columns[4:]].map("{:.0%}".format)
+        shares.columns = pd.Index(
+            [*["network", "grid"], *columns[2:4], "forecast", "training step"]
+        )
+        parts.append(markdown_table(shares, ["grid"]))
     powers = [
-        {
-            "figure": panel.title.partition(",")[0],
-            "with": panel.x_label,
-            "network": name,
-            "power": f"{_power(panel.exponents[name])} ({_power(exponent(sizes[-2:], values[-2:]))})",
-        }
+        (
+            *(panel.title.partition(",")[0], panel.x_label, name),
+            f"{_power(panel.exponents[name])} ({_power(exponent(sizes[-2:], values[-2:]))})",
+        )
         for panel in cost_panels(rows)
         for name, (sizes, values) in panel.lines.items()
     ]
@@ -286,7 +255,8 @@ def cost_markdown(rows: Sequence[Cost]) -> str:
             "How a figure grows, as a power of what is varied: fitted to all sizes (and between the two "
             "largest, where a constant part weighs least).\n"
         )
-        parts.append(markdown_table(pd.DataFrame(powers), ["with", "network"]))
+        table = pd.DataFrame(powers, columns=["figure", "with", "network", "power"])
+        parts.append(markdown_table(table, ["with", "network"]))
     return "\n".join(parts)
 
 
@@ -294,16 +264,13 @@ def _figures(axis: str, rows: Sequence[Cost]) -> str:
     """Returns the table of an axis; a failure stands where its first figure would."""
     lines = []
     for row in rows:
-        line: dict[str, object] = {"network": row.network, "grid": f"{row.side}x{row.side}"}
+        line: dict[str, str] = {"network": row.network, "grid": row.grid}
         line |= {"device": row.device} if axis == "grid" else {AXES[axis]: f"{row.size:g}"}
         line["parameters"] = f"{row.parameters:,}" if row.parameters else ""
-        work = f"{row.multiply_adds / 1e9:.3f}" if row.multiply_adds else ""
-        line["multiply-adds, G"] = work
-        for title, figure in FIGURES.items():
-            line[title] = f"{figure(row):,.1f}" if figure(row) > 0 else ""
-        if row.failed:
-            line["forecast, ms"] = f"failed: {row.failed}"
-        lines.append(line)
+        line["multiply-adds, G"] = f"{row.multiply_adds / 1e9:.3f}" if row.multiply_adds else ""
+        figures = {title: figure(row) for title, figure in FIGURES.items()}
+        line |= {title: f"{value:,.1f}" if value > 0 else "" for title, value in figures.items()}
+        lines.append(line | ({"forecast, ms": f"failed: {row.failed}"} if row.failed else {}))
     frame = pd.DataFrame(lines)
     return markdown_table(frame.loc[:, (frame != "").any()], ["grid", "device"])
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
-from itertools import cycle
+from itertools import count, cycle, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,25 +88,15 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class SpeedPlan:
-    """What is measured.
-
-    Attributes:
-        parts: keys in `PARTS`; all if empty.
-        cases: keys in `CASES`; all if empty.
-        rounds: that count.
-        seconds: for which each way works at least in a round.
-        device: `cpu` or `cuda`: of forecasting and training by torch.
-        threads: of the CPU.
-        quick: whether everything is tiny: a first look, and no figure to quote.
-    """
+    """What is measured: keys in `PARTS` and `CASES`, all where none is named."""
 
     parts: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()
-    rounds: int = 7
-    seconds: float = 0.5
-    device: str = "cpu"
+    rounds: int = 7  # that count
+    seconds: float = 0.5  # for which each way works at least in a round
+    device: str = "cpu"  # or `cuda`: of forecasting and training by torch
     threads: int = 2
-    quick: bool = False
+    quick: bool = False  # whether everything is tiny: a first look, and no figure to quote
 
     def __post_init__(self) -> None:
         check_known("part", self.parts, PARTS)
@@ -122,10 +112,16 @@ class SpeedPlan:
     def settings(self, *batches: int) -> Iterator[tuple[str, Setting]]:
         """Yields each case with each batch; where all is tiny, the last case with the first."""
         cases = self.cases or tuple(CASES)
-        for case in cases[-1:] if self.quick else cases:
+        if self.quick:
+            cases, batches = cases[-1:], batches[:1]
+        for case, batch in product(cases, batches):
             config = replace(CASES[case], **TINY) if self.quick else CASES[case]
-            for batch in batches[:1] if self.quick else batches:
-                yield case, Setting(config, batch, self.device, self.threads)
+            yield case, Setting(config, batch, self.device, self.threads)
+
+    @property
+    def archive(self) -> "NoiseArchive":
+        """What windows are made of."""
+        return NoiseArchive(600, 8, 100) if self.quick else NoiseArchive()
 
 
 # Networks
@@ -159,8 +155,8 @@ def frames_of(setting: Setting, length: int) -> Tensor:
 def _multiply_adds(config: SwinLSTMConfig, trained: bool) -> int:
     """Returns the multiply-adds of one sequence by the reference."""
     past = torch.rand(1, HISTORY, config.channels, *config.grid)
-    count = cost.training_multiply_adds if trained else cost.multiply_adds
-    return count(Reference(config), past, HORIZON)
+    counted = cost.training_multiply_adds if trained else cost.multiply_adds
+    return counted(Reference(config), past, HORIZON)
 
 
 def _work(
@@ -244,24 +240,22 @@ def forecasts(plan: SpeedPlan) -> Iterator[Case]:
             Variant(REFERENCE, partial(forecast_by_torch, setting, reference)),
             Variant("torch, float32", partial(forecast_by_torch, setting, ours)),
         ]
-        for workers in (1, PAIR) if plan.device == "cpu" else ():
-            one = setting if workers == 1 else setting._replace(threads=1)
-            suffix = IN_PAIRS * (workers == PAIR)
-            if workers == PAIR and not (setting.batch > 1 or plan.quick):
-                continue
-            if workers == PAIR:
-                prepare = partial(forecast_by_torch, one, reference)
-                variants.append(Variant(f"{REFERENCE}{suffix}", prepare, workers))
-            variants += [
-                Variant(
-                    f"ONNX Runtime, {precision}{suffix}",
-                    partial(forecast_by_onnx, one, precision),
-                    workers,
-                    FORECASTS.get((case, setting.batch, precision, workers)),
-                )
-                for precision in ("float32", "int8")
-            ]
+        if plan.device == "cpu":
+            variants += by_onnx(case, setting, 1)
+        if plan.device == "cpu" and (setting.batch > 1 or plan.quick):
+            one = setting._replace(threads=1)
+            prepare = partial(forecast_by_torch, one, reference)
+            variants.append(Variant(REFERENCE + IN_PAIRS, prepare, PAIR))
+            variants += by_onnx(case, one, PAIR)
         yield Case("forecast", f"{case}, batch {setting.batch}", "sequences", variants)
+
+
+def by_onnx(case: str, setting: Setting, workers: int) -> Iterator[Variant]:
+    """Yields the forecasts of a case by ONNX Runtime."""
+    for precision in ("float32", "int8"):
+        name = f"ONNX Runtime, {precision}{IN_PAIRS * (workers == PAIR)}"
+        required = FORECASTS.get((case, setting.batch, precision, workers))
+        yield Variant(name, partial(forecast_by_onnx, setting, precision), workers, required)
 
 
 def trainings(plan: SpeedPlan) -> Iterator[Case]:
@@ -351,17 +345,11 @@ def starts(plan: SpeedPlan) -> Iterator[Case]:
 
 
 class NoiseArchive(NamedTuple):
-    """Noise in half-hour slots of 2 channels; TaxiBJ's four parts hold 22,484 slots.
+    """Noise in half-hour slots of 2 channels; TaxiBJ's four parts hold 22,484 slots."""
 
-    Attributes:
-        slots: number of them, without those that are missing.
-        side: cells along the side of the grid.
-        gap: one slot is missing after every `gap`.
-    """
-
-    slots: int = 22_000
+    slots: int = 22_000  # without those that are missing
     side: int = 32
-    gap: int = 500
+    gap: int = 500  # one slot is missing after every so many
 
     def flow(self) -> xr.DataArray:
         """Returns the archive as the store gives it."""
@@ -419,46 +407,43 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
 def feed(archive: NoiseArchive, batch: int, workers: int | None) -> Work:
     """Returns batches by torch's DataLoader with so many worker processes, or by index if None."""
     torch.set_num_threads(1)
+    fed: Iterator[Any]
     if workers is None:
-        source = windows_by_position(archive.flow())
-
-        def run() -> None:
-            for index in torch.randperm(len(source))[: BATCHES * batch].split(batch):
-                source.take(index)
+        source, size = windows_by_position(archive.flow()), BATCHES * batch
+        orders = (torch.randperm(len(source))[:size].split(batch) for _ in count())
+        fed = (source.take(index) for order in orders for index in order)
     else:
         options: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0}
         dataset = WindowDataset(archive.flow())
         loader = DataLoader(dataset, batch, shuffle=True, drop_last=True, **options)
-        batches = (one for epoch in iter(lambda: loader, None) for one in epoch)
+        fed = (one for _ in count() for one in loader)
 
-        def run() -> None:
-            for _ in range(BATCHES):
-                next(batches)
+    def run() -> None:
+        for _ in range(BATCHES):
+            next(fed)
 
     return Work(run, BATCHES * batch)
 
 
 def feeds(plan: SpeedPlan) -> Iterator[Case]:
     """Yields cases of feeding windows of 4 + 4 frames in random order."""
-    archive = NoiseArchive(600, 8, 100) if plan.quick else NoiseArchive()
     for batch in (16,) if plan.quick else (16, 64):
         variants = (
-            Variant("DataLoader, 2 worker processes", partial(feed, archive, batch, 2)),
-            Variant("DataLoader, none", partial(feed, archive, batch, 0)),
-            Variant("ours", partial(feed, archive, batch, None), speed=15.0),
+            Variant("DataLoader, 2 worker processes", partial(feed, plan.archive, batch, 2)),
+            Variant("DataLoader, none", partial(feed, plan.archive, batch, 0)),
+            Variant("ours", partial(feed, plan.archive, batch, None), speed=15.0),
         )
-        yield Case("feed", f"{archive}, batch {batch}", "windows", variants)
+        yield Case("feed", f"{plan.archive}, batch {batch}", "windows", variants)
 
 
 def preparations(plan: SpeedPlan) -> Iterator[Case]:
     """Yields the case of making windows of an archive."""
-    archive = NoiseArchive(600, 8, 100) if plan.quick else NoiseArchive()
-    position = partial(preparation, archive, windows_by_position)
+    position = partial(preparation, plan.archive, windows_by_position)
     variants = (
-        Variant("window by window", partial(preparation, archive, windows_one_by_one)),
+        Variant("window by window", partial(preparation, plan.archive, windows_one_by_one)),
         Variant("ours", position, speed=20.0, memory=0.1),
     )
-    yield Case("prepare", str(archive), "slots", variants)
+    yield Case("prepare", str(plan.archive), "slots", variants)
 
 
 # Evaluating a city's champion
