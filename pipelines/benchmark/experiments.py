@@ -6,6 +6,7 @@ A finished run, of whatever experiment or made by hand, is taken as it stands.
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from forecasting.networks.swinlstm_parts import GATES, RECONSTRUCTIONS
 from forecasting.training.hardware import Computing, pick_device
 from forecasting.training.loop import Event
 from forecasting.training.state import MOST_EPOCHS
-from pipelines.benchmark.plan import SCALES, RunPlan, default_folder, open_task, plan
+from pipelines.benchmark.plan import SCALES, RunPlan, open_task, plan, starting_with
 from pipelines.benchmark.result import Finished, load_network
 from pipelines.benchmark.run import run
 from pipelines.benchmark.table import as_csv, as_markdown, table
@@ -30,23 +31,14 @@ Series = dict[str, tuple[list[float], list[float]]]
 
 @dataclass(frozen=True)
 class ExperimentRun:
-    """One run of an experiment.
-
-    Attributes:
-        label: for plots.
-        dataset: key in `DATASETS`.
-        network: key in `NETWORKS`.
-        settings: field to text, as for `plan`.
-        as_often_as: label of the run whose number of epochs this one has.
-        as_long_as: label of the run whose training time this one has in place of epochs.
-    """
+    """One run of an experiment: its label in plots, dataset, network, and settings as for `plan`."""
 
     label: str
     dataset: str
     network: str
     settings: Mapping[str, str] = field(default_factory=dict)
-    as_often_as: str = ""
-    as_long_as: str = ""
+    as_often_as: str = ""  # label of the run whose number of epochs this one has
+    as_long_as: str = ""  # label of the run whose training time this one has in place of epochs
 
 
 @dataclass(frozen=True)
@@ -69,19 +61,12 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an experiment found.
-
-    Attributes:
-        folder: with `experiment.json`, `table.md` and `table.csv`.
-        facts: content of `experiment.json`.
-        results: by label the `result.json` of its runs, one a seed.
-        series: of robustness, by panel the lines to draw.
-    """
+    """What an experiment found: `facts` is the content of `experiment.json`."""
 
     folder: Path
     facts: dict[str, Any]
-    results: dict[str, list[dict[str, Any]]]
-    series: dict[str, Series]
+    results: dict[str, list[dict[str, Any]]]  # by label the `result.json` of its runs, one a seed
+    series: dict[str, Series]  # of robustness, by panel the lines to draw
 
 
 DEFAULTS = {"patch": "4", "reconstruction": "linear", "gate": "fused"}
@@ -146,9 +131,8 @@ def experiment(
     Args:
         name: key in `EXPERIMENTS`.
         scale: `quick` or `paper`.
-        data: by dataset the folder of its files; `datasets/NAME` in the home where none is named.
-        settings: laid over every run's own, such as `training.epochs`; `kth:data.size` for the
-            runs on one dataset alone.
+        data: folders of the files by dataset, else `datasets/NAME` in the home.
+        settings: laid over every run's own; `kth:data.size` for the runs on one dataset alone.
         seeds: how often each run is made, with the seeds 0, 1 ...
         out: folder of the outcome; `benchmarks/experiments/NAME-SCALE` in the home if None.
         device: `auto`, `cpu`, `cuda`.
@@ -166,19 +150,17 @@ def experiment(
     several = len({one.dataset for one in chosen.runs}) > 1
     finished: dict[str, list[Finished]] = {}
     count = len(chosen.runs) * seeds
-    for number in range(count):
-        seed, one = number // len(chosen.runs), chosen.runs[number % len(chosen.runs)]
+    for number, (seed, one) in enumerate(product(range(seeds), chosen.runs), start=1):
         suffix = f", {one.dataset}" if several else ""
         label = one.label + suffix
-        yield RunStarted(f"{label}, seed {seed}", number + 1, count)
+        yield RunStarted(f"{label}, seed {seed}", number, count)
         own = _settings(one, scale, settings)
         planned = plan(one.dataset, one.network, scale, own, seed)
         if other := one.as_often_as or one.as_long_as:
             own |= _equal(finished[other + suffix][seed], planned, bool(one.as_often_as))
             planned = plan(one.dataset, one.network, scale, own, seed)
         where, computing = data.get(one.dataset), Computing(device)
-        folder = default_folder(planned)
-        for event in run(planned, where, folder, computing=computing, resume=True, stop=stop):
+        for event in run(planned, where, computing=computing, resume=True, stop=stop):
             if isinstance(event, Finished):
                 finished.setdefault(label, []).append(event)
             yield event
@@ -207,10 +189,7 @@ def _settings(one: ExperimentRun, scale: str, settings: Mapping[str, str]) -> di
     A network's default is not named, so that runs are shared.
     """
     general = {key: text for key, text in settings.items() if ":" not in key}
-    prefix = f"{one.dataset}:"
-    general |= {
-        key[len(prefix) :]: text for key, text in settings.items() if key.startswith(prefix)
-    }
+    general |= starting_with(f"{one.dataset}:", settings)
     known = {} if scale != "quick" or "data.grid" in general else DEFAULTS
     return general | {
         key: text for key, text in one.settings.items() if key in general or known.get(key) != text

@@ -1,6 +1,5 @@
 """The plan of a benchmark run: a dataset, a network, a scale, and the settings laid over them."""
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,25 +30,15 @@ QUICK_TRAINING = {"epochs": 6, "batch": 4}
 
 @dataclass(frozen=True)
 class RunPlan:
-    """All that the result of a run follows from, but for the files of the dataset.
-
-    Attributes:
-        dataset: key in `DATASETS`.
-        network: key in `NETWORKS`.
-        scale: `quick` or `paper`.
-        data: configuration of the dataset.
-        sizes: of the network, field to text, laid over those of the scale.
-        training: configuration of the training.
-        settings: that were named, as `key=value`.
-    """
+    """All that the result of a run follows from, but for the files of the dataset."""
 
     dataset: str
     network: str
     scale: str
     data: DatasetConfig
-    sizes: Mapping[str, str]
+    sizes: Mapping[str, str]  # of the network, field to text, laid over those of the scale
     training: TrainingConfig
-    settings: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()  # that were named, as `key=value`
 
     @property
     def name(self) -> str:
@@ -76,9 +65,13 @@ def plan(
     Raises:
         FlowcastError: there is no such dataset, network, scale or field.
     """
-    check_known("dataset", [dataset], DATASETS)
-    check_known("network", [network], NETWORKS)
-    check_known("scale", [scale], SCALES)
+    names = {
+        "dataset": (dataset, DATASETS),
+        "network": (network, NETWORKS),
+        "scale": (scale, SCALES),
+    }
+    for what, (name, known) in names.items():
+        check_known(what, [name], known)
     settings = settings or {}
     for key in settings:
         if key in SET_ELSEWHERE:
@@ -90,13 +83,13 @@ def plan(
             )
     if "training.seed" in settings:
         raise FlowcastError("the seed is set by --seed")
-    data_class = DATASETS[dataset].config
-    data = data_class.paper() if scale == "paper" else data_class.quick()
-    data = overridden(data, _of(settings, "data."))
-    published = NETWORKS[network].paper_training if scale == "paper" else QUICK_TRAINING
-    training = TrainingConfig(**{**published, "seed": seed})
-    training = dataclasses.replace(training, history=data.history, horizon=data.horizon)
-    training = overridden(training, _of(settings, "training."))
+    dataset_sizes, published = DATASETS[dataset].config, NETWORKS[network].paper_training
+    data = dataset_sizes.paper() if scale == "paper" else dataset_sizes.quick()
+    data = overridden(data, starting_with("data.", settings))
+    lengths = {"seed": seed, "history": data.history, "horizon": data.horizon}
+    recipe = published if scale == "paper" else QUICK_TRAINING
+    training = TrainingConfig(**{**recipe, **lengths})
+    training = overridden(training, starting_with("training.", settings))
     sizes = {key: text for key, text in settings.items() if "." not in key}
     parsed(NETWORKS[network].config, sizes)  # Wrong sizes are refused before the data are read.
     named = tuple(f"{key}={text}" for key, text in sorted(settings.items()))
@@ -124,6 +117,6 @@ def network_config(chosen: RunPlan, task: Task) -> NetworkConfig:
     return overridden(size(task.frames), chosen.sizes)
 
 
-def _of(settings: Mapping[str, str], prefix: str) -> dict[str, str]:
+def starting_with(prefix: str, settings: Mapping[str, str]) -> dict[str, str]:
     """Returns the settings that begin with `prefix`, without it."""
     return {key[len(prefix) :]: text for key, text in settings.items() if key.startswith(prefix)}

@@ -30,17 +30,11 @@ SAMPLE_COUNT = 3
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that is done.
-
-    Attributes:
-        folder: with its files.
-        result: content of `result.json`.
-        samples: `past`, `observed` and `forecast` of some test windows, each `(n, t, c, y, x)`.
-    """
+    """A run that is done: its folder and the content of its `result.json`."""
 
     folder: Path
     result: dict[str, Any]
-    samples: dict[str, np.ndarray]
+    samples: dict[str, np.ndarray]  # past, observed, forecast of test windows, each (n, t, c, y, x)
 
 
 def read_result(folder: Path) -> dict[str, Any]:

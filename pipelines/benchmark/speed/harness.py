@@ -22,42 +22,25 @@ from forecasting.profiling.memory import begin_peak, peak_memory_of_process
 
 
 class Work(NamedTuple):
-    """Work that is prepared and can be done again and again.
-
-    Attributes:
-        run: does it once, to the end.
-        units: sequences, windows ... of one run.
-        output: to compare with the reference's, None where nothing is compared.
-        memory: returns its peak in bytes; None for the process's own since it was prepared.
-        facts: further facts for the table.
-        profile: looks into the work once and returns further facts.
-    """
+    """Work that is prepared and can be done again and again; `run` does it once, to the end."""
 
     run: Callable[[], object]
-    units: int = 1
-    output: np.ndarray | None = None
-    memory: Callable[[], int] | None = None
-    facts: dict[str, Any] = {}  # noqa: RUF012
-    profile: Callable[[], dict[str, float]] | None = None
+    units: int = 1  # sequences, windows ... of one run
+    output: np.ndarray | None = None  # to compare with the reference's
+    memory: Callable[[], int] | None = None  # its peak in bytes; else the process's from now on
+    facts: dict[str, Any] = {}  # noqa: RUF012  # for the table
+    profile: Callable[[], dict[str, float]] | None = None  # further facts, of a run looked into
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of doing the work.
-
-    Attributes:
-        name: for people.
-        prepare: prepares the work in the process; it must be possible to pickle.
-        workers: processes that work at once.
-        speed: required, in times the reference's; None where nothing is required.
-        memory: allowed, as a part of the reference's.
-    """
+    """One way of doing the work, prepared in its process by what can be pickled."""
 
     name: str
     prepare: Callable[[], Work]
-    workers: int = 1
-    speed: float | None = None
-    memory: float | None = None
+    workers: int = 1  # processes that work at once
+    speed: float | None = None  # required, in times the reference's
+    memory: float | None = None  # allowed, as a part of the reference's
 
 
 class Case(NamedTuple):
@@ -71,37 +54,21 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True)
 class Figure:
-    """How a variant did.
-
-    Attributes:
-        part: of the benchmark.
-        case: what the work was.
-        variant: its name.
-        unit: that was counted.
-        rates: units a second, by round.
-        ratios: of `rates` to the reference's, by round.
-        required: of the median of `ratios`, None where nothing is required.
-        memory: peak in bytes.
-        memory_ratio: of the reference's.
-        memory_limit: allowed of it.
-        difference: the largest between its output and the reference's; nan where none is compared.
-        facts: of the work.
-        failed: why there are no figures, "" where there are.
-    """
+    """How a variant did: rates in units a second, memory in bytes."""
 
     part: str
     case: str
     variant: str
     unit: str
-    rates: tuple[float, ...] = ()
-    ratios: tuple[float, ...] = ()
-    required: float | None = None
-    memory: int = 0
-    memory_ratio: float = math.nan
-    memory_limit: float | None = None
-    difference: float = math.nan
+    rates: tuple[float, ...] = ()  # by round
+    ratios: tuple[float, ...] = ()  # of `rates` to the reference's
+    required: float | None = None  # of their median
+    memory: int = 0  # at the peak
+    memory_ratio: float = math.nan  # of the reference's
+    memory_limit: float | None = None  # of that ratio
+    difference: float = math.nan  # the largest between its output and the reference's
     facts: dict[str, Any] = field(default_factory=dict)
-    failed: str = ""
+    failed: str = ""  # why there are no figures
 
     @property
     def rate(self) -> float:
@@ -178,18 +145,21 @@ def _figure(case: Case, team: _Team, reference: _Team) -> Figure:
     names = (case.part, case.case, team.variant.name, case.unit)
     if team.failed:
         return Figure(*names, failed=team.failed)
-    compared = not (reference.failed or team.output is None or reference.output is None)
+    ratios: tuple[float, ...] = ()
+    if not reference.failed:
+        ratios = tuple(own / its for own, its in zip(team.rates, reference.rates, strict=True))
+    difference = math.nan
+    if not reference.failed and team.output is not None and reference.output is not None:
+        difference = float(np.abs(team.output - reference.output).max())
     return Figure(
         *names,
         rates=tuple(team.rates),
-        ratios=()
-        if reference.failed
-        else tuple(own / its for own, its in zip(team.rates, reference.rates, strict=True)),
+        ratios=ratios,
         required=team.variant.speed,
         memory=team.memory,
         memory_ratio=team.memory / reference.memory if reference.memory else math.nan,
         memory_limit=team.variant.memory,
-        difference=float(np.abs(team.output - reference.output).max()) if compared else math.nan,  # type: ignore[operator]
+        difference=difference,
         facts=team.facts,
     )
 

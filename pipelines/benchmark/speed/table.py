@@ -40,15 +40,11 @@ def missed(figures: Sequence[Figure]) -> Iterator[str]:
     """Yields a sentence for each requirement that is not met."""
     for one in figures:
         if one.required is not None and not one.ratio >= one.required:
-            yield (
-                f"{one.name}: {one.ratio:.2f} times the reference's speed, "
-                f"required is {one.required:g}"
-            )
+            reached = f"{one.ratio:.2f} times the reference's speed"
+            yield f"{one.name}: {reached}, required is {one.required:g}"
         if one.memory_limit is not None and not one.memory_ratio <= one.memory_limit:
-            yield (
-                f"{one.name}: {one.memory_ratio:.2f} of the reference's memory, "
-                f"allowed is {one.memory_limit:g}"
-            )
+            reached = f"{one.memory_ratio:.2f} of the reference's memory"
+            yield f"{one.name}: {reached}, allowed is {one.memory_limit:g}"
 
 
 def write_speed(
@@ -56,8 +52,7 @@ def write_speed(
 ) -> list[Path]:
     """Writes `speed.json` and its table `speed.md`, and returns both paths."""
     rows = [{**asdict(one), "rate": one.rate, "ratio": one.ratio} for one in figures]
-    for row in rows:
-        row["contender"] = row.pop("variant")  # as files of before spell it
+    rows = [{**row, "contender": row.pop("variant")} for row in rows]  # as files of before spell it
     facts = {"plan": asdict(plan), "machine": asdict(machine), "figures": rows}
     paths = [folder / name for name in ("speed.json", "speed.md")]
     write_json(paths[0], facts)
