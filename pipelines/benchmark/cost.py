@@ -121,13 +121,10 @@ def costs(
     Raises:
         FlowcastError: there is no such axis, network, scale, precision or device.
     """
-    for what, names, known in (
-        ("axis", along, AXES),
-        ("network", networks, NETWORKS),
-        ("scale", [scale], SCALES),
-        ("precision", [precision], PRECISIONS),
-    ):
-        check_known(what, names, known)
+    check_known("axis", along, AXES)
+    check_known("network", networks, NETWORKS)
+    check_known("scale", [scale], SCALES)
+    check_known("precision", [precision], PRECISIONS)
     frames: dict[str, Any] = {"history": history, "horizon": horizon, "precision": precision}
     blank = Cost(DEFAULT, SIDE, str(pick_device(device)), **frames)
     city = Cost(DEFAULT, SIDE, "cpu", axis="cities", horizon=CITY_HORIZON)

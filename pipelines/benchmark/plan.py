@@ -65,13 +65,9 @@ def plan(
     Raises:
         FlowcastError: there is no such dataset, network, scale or field.
     """
-    names = {
-        "dataset": (dataset, DATASETS),
-        "network": (network, NETWORKS),
-        "scale": (scale, SCALES),
-    }
-    for what, (name, known) in names.items():
-        check_known(what, [name], known)
+    check_known("dataset", [dataset], DATASETS)
+    check_known("network", [network], NETWORKS)
+    check_known("scale", [scale], SCALES)
     settings = settings or {}
     for key in settings:
         if key in SET_ELSEWHERE:

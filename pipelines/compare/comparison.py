@@ -24,23 +24,14 @@ MAX_BYTES = 2**26
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is the same for all contestants.
-
-    Attributes:
-        city: that is forecast.
-        flow: all of it, dims `(time, channel, y, x)`.
-        weather: dims `(time, variable)`; None where there is none.
-        expected: flow of a simulated city without chance; of length 0 elsewhere.
-        horizon: steps ahead, in training too.
-        minutes: of processor time for one training at most, on one core.
-    """
+    """What is the same for all contestants."""
 
     city: City
-    flow: xr.DataArray
-    weather: xr.DataArray | None
-    expected: xr.DataArray
-    horizon: int
-    minutes: float
+    flow: xr.DataArray  # all of it, dims (time, channel, y, x)
+    weather: xr.DataArray | None  # dims (time, variable)
+    expected: xr.DataArray  # flow of a simulated city without chance; of length 0 elsewhere
+    horizon: int  # steps ahead, in training too
+    minutes: float  # of processor time for one training at most, on one core
 
     @classmethod
     def of(cls, store: Store, city: City, horizon: int, minutes: float) -> "Comparison":

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import xarray as xr
 
-from data.errors import FlowcastError
+from data.errors import check_known
 from forecasting.baselines import BASELINES
 from forecasting.city.fit import fitted
 from forecasting.city.recipe import DEFAULT_TRAINING, ENSEMBLE_SIZE, Recipe
@@ -39,19 +39,12 @@ RAW: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way of making forecasts.
+    """One way of making forecasts, picked by its family and inputs."""
 
-    Attributes:
-        name: for tables; unique in a comparison.
-        family: by which it is picked: a network, `trees`, `baselines`.
-        inputs: key in `INPUTS`, by which it is picked too; "" where there is no choice.
-        fitter: key of a baseline, or how trees or networks are fitted.
-    """
-
-    name: str
-    family: str
-    inputs: str
-    fitter: str | TreesConfig | Recipe
+    name: str  # unique in a comparison
+    family: str  # a network, `trees`, `baselines`
+    inputs: str  # key in `INPUTS`; "" where there is no choice
+    fitter: str | TreesConfig | Recipe  # key of a baseline, or how trees or networks are fitted
 
     @property
     def random(self) -> bool:
@@ -160,9 +153,8 @@ def chosen(networks: Sequence[str], seeds: int, inputs: Sequence[str] = tuple(IN
     Raises:
         FlowcastError: there is no such family or input, or none is named.
     """
-    for what, names, known in (("network", networks, FAMILIES), ("input", inputs, (*INPUTS,))):
-        if unknown := [name for name in names or [""] if name not in known]:
-            raise FlowcastError(f"there is no {what} {unknown[0]!r}; there is {', '.join(known)}")
+    check_known("network", networks or [""], FAMILIES)
+    check_known("input", inputs or [""], INPUTS)
     families = {"baselines", *networks, *(ALL if "all" in networks else ())}
     picked = [one for one in CONTESTANTS if one.family in families and one.inputs in ("", *inputs)]
     if "ablation" in networks:

@@ -52,13 +52,12 @@ SUMS = ("squared", "absolute", "count", *BUSY)
 class RunResult:
     """What a run left, or several runs together.
 
-    Attributes:
-        forecast: takes the city's flow and one of `SPANS`, of which validation is forecast by what knows
-            training alone; returns dims `(init_time, lead_time, channel, y, x)`, float32 vehicles per
-            step, NaN where the input of a window is not complete.
-        sums: of the errors on the test span, as `forecasting.metrics.sums_by_window` returns them.
-        facts: `seconds` of fitting, `epochs` or trees, `plain` (stacking weight of networks on raw flow),
-            `validation` (RMSE by lead, and `all`), `memory` in bytes, `made` (when).
+    `forecast` takes the city's flow and one of `SPANS`, of which validation is forecast by what knows
+    training alone; it returns dims `(init_time, lead_time, channel, y, x)`, float32 vehicles per step, NaN
+    where the input of a window is not complete. `sums` are of the errors on the test span, as of
+    `forecasting.metrics.sums_by_window`. `facts` are `seconds` of fitting, `epochs` or trees, `plain`
+    (stacking weight of networks on raw flow), `validation` (RMSE by lead, and `all`), `memory` in bytes,
+    `made` (when).
     """
 
     forecast: Callable[[xr.DataArray, str], xr.DataArray]

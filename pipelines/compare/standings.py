@@ -39,19 +39,12 @@ FLOOR = "floor (expected flow)"
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the table.
-
-    Attributes:
-        name: of the row.
-        contestant: whose it is; None for the floor.
-        runs: behind it, by seed.
-        scored: whose errors count: the runs, or the mean of their forecasts.
-    """
+    """A row of the table."""
 
     name: str
-    contestant: Contestant | None
-    runs: Mapping[int, RunResult]
-    scored: tuple[RunResult, ...]
+    contestant: Contestant | None  # None for the floor
+    runs: Mapping[int, RunResult]  # by seed
+    scored: tuple[RunResult, ...]  # whose errors count: the runs, or the mean of their forecasts
 
     @cached_property
     def errors(self) -> xr.Dataset:
@@ -86,25 +79,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """What a comparison found.
-
-    Attributes:
-        comparison: its data and settings.
-        init_times: of the windows that all entries are tested on.
-        entries: the best first.
-        main: the entry that is tested against all others.
-        rival: the best of those that another contestant made; None where there is none.
-        left_out: names of contestants whose input no window of the test span has.
-        failed: by label, why a run left nothing.
-    """
+    """What a comparison found."""
 
     comparison: Comparison
-    init_times: np.ndarray
-    entries: Sequence[Entry]
-    main: Entry
-    rival: Entry | None
-    left_out: Sequence[str]
-    failed: Mapping[str, str]
+    init_times: np.ndarray  # of the windows that all entries are tested on
+    entries: Sequence[Entry]  # the best first
+    main: Entry  # is tested against all others
+    rival: Entry | None  # the best of those that another contestant made
+    left_out: Sequence[str]  # contestants whose input no window of the test span has
+    failed: Mapping[str, str]  # by label, why a run left nothing
 
     def test(self, entry: Entry, loss: str) -> significance.Comparison:
         """Returns the paired test of the main entry's daily losses, `squared` or `absolute`, and others'."""
@@ -222,11 +205,8 @@ def _entries(
     runs: Mapping[Run, RunResult], comparison: Comparison, init_times: np.ndarray
 ) -> Iterator[Entry]:
     """Yields the entries of all who have a forecast, on the windows that all have."""
-    flow, horizon, of = (
-        comparison.flow,
-        comparison.horizon,
-        dict[Contestant, dict[int, RunResult]](),
-    )
+    flow, horizon = comparison.flow, comparison.horizon
+    of: dict[Contestant, dict[int, RunResult]] = {}
     for run, one in {**runs, **stacked(runs, flow)}.items():
         of.setdefault(run.contestant, {})[run.seed] = one
 
