@@ -12,6 +12,7 @@ from app.cli.options import (
     PrecisionOption,
     RecomputeOption,
     names_in,
+    option,
 )
 from app.terminal import ERR, OUT
 from data.errors import FlowcastError, check_known
@@ -25,18 +26,13 @@ app = typer.Typer(
 )
 
 
-def _option(metavar: str, help: str, default: str = "none", *names: str) -> Any:
-    """Returns an option whose default is shown in words."""
-    return typer.Option(*names, metavar=metavar, help=help, show_default=default)
-
-
 ScaleOption = Annotated[
     str,
     typer.Option(help="One of quick (minutes on two cores), paper (published sizes, for a GPU)."),
 ]
 SetOption = Annotated[
     list[str] | None,
-    _option(
+    option(
         "KEY=VALUE",
         "Set a size of the network (patch=4), training.FIELD or data.FIELD. Repeatable.",
         "none",
@@ -49,20 +45,20 @@ SetOption = Annotated[
 def run(
     network: Annotated[str, typer.Option(help=f"Train this network. {networks_help()}.")],
     dataset: Annotated[
-        str, _option("NAME", f"Train on one of {', '.join(DATASETS)}.", "array, a file by --data")
+        str, option("NAME", f"Train on one of {', '.join(DATASETS)}.", "array, a file by --data")
     ] = "",
     scale: ScaleOption = "quick",
     settings: SetOption = None,
     data: Annotated[
         Path | None,
-        _option(
+        option(
             "PATH",
             "Read the dataset from this folder, or an own one from FILE.npz, .npy or .h5.",
             "datasets/NAME of the home",
         ),
     ] = None,
     out: Annotated[
-        Path | None, _option("DIR", "Write the results here.", "benchmarks/... of the home")
+        Path | None, option("DIR", "Write the results here.", "benchmarks/... of the home")
     ] = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**31, help="Random seed of weights, batch order and data.")
@@ -106,8 +102,8 @@ def run(
 @app.command()
 def table(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs.")],
-    csv: Annotated[Path | None, _option("FILE", "Write the table as CSV.")] = None,
-    markdown: Annotated[Path | None, _option("FILE", "Write the table as Markdown.")] = None,
+    csv: Annotated[Path | None, option("FILE", "Write the table as CSV.")] = None,
+    markdown: Annotated[Path | None, option("FILE", "Write the table as Markdown.")] = None,
 ) -> None:
     """Join the results of runs into one table, with the published figures, marked as such."""
     from data.files import write_text
@@ -124,8 +120,8 @@ def table(
 
 @app.command()
 def cost(
-    networks: Annotated[str, _option("NAMES", "Measure these networks.", "all")] = "",
-    along: Annotated[str, _option("NAMES", "Vary grid, history, horizon or cities.", "all")] = "",
+    networks: Annotated[str, option("NAMES", "Measure these networks.", "all")] = "",
+    along: Annotated[str, option("NAMES", "Vary grid, history, horizon or cities.", "all")] = "",
     grids: Annotated[
         str, typer.Option(metavar="SIDES", help="Vary the grid over square frames of these sides.")
     ] = "16,32,64,128",
@@ -134,9 +130,7 @@ def cost(
     horizon: Annotated[int, typer.Option(min=1, help="Frames forecast where not varied.")] = 10,
     precision: PrecisionOption = "float32",
     device: DeviceOption = "auto",
-    out: Annotated[
-        Path | None, _option("DIR", "Write JSON, table and plot to this folder.")
-    ] = None,
+    out: Annotated[Path | None, option("DIR", "Write JSON, table and plot to this folder.")] = None,
 ) -> None:
     """Measure how time and memory grow with the grid, the frames seen and forecast, the cities.
 
@@ -166,11 +160,11 @@ def cost(
 def speed(
     parts: Annotated[
         str,
-        _option("NAMES", "Measure forecast, training, start, feed, prepare or evaluate.", "all"),
+        option("NAMES", "Measure forecast, training, start, feed, prepare or evaluate.", "all"),
     ] = "",
     cases: Annotated[
         str,
-        _option("NAMES", "Measure p4w8 (the paper's for TaxiBJ) or p2w4 (as for images).", "both"),
+        option("NAMES", "Measure p4w8 (the paper's for TaxiBJ) or p2w4 (as for images).", "both"),
     ] = "",
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved rounds.")] = 5,
     threads: Annotated[
@@ -182,7 +176,7 @@ def speed(
     device: DeviceOption = "auto",
     out: Annotated[
         Path | None,
-        _option("DIR", "Write speed.json and its table here.", "benchmarks/speed of the home"),
+        option("DIR", "Write speed.json and its table here.", "benchmarks/speed of the home"),
     ] = None,
 ) -> None:
     """Measure speed and memory as ratios to references, in turns on this machine.
@@ -220,7 +214,7 @@ def experiment(
     scale: ScaleOption = "quick",
     data: Annotated[
         list[str] | None,
-        _option(
+        option(
             "DATASET=DIR",
             "Read a dataset from this folder. Repeatable.",
             "datasets/NAME of the home",
@@ -232,7 +226,7 @@ def experiment(
     ] = 1,
     out: Annotated[
         Path | None,
-        _option("DIR", "Write the outcome here.", "benchmarks/experiments/... of the home"),
+        option("DIR", "Write the outcome here.", "benchmarks/experiments/... of the home"),
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -261,7 +255,7 @@ def experiment(
 def convert(
     source: Annotated[Path, typer.Argument(help="A file of torch.save: a bare state dict.")],
     target: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
-    grid: Annotated[str, _option("ROWSxCOLUMNS", "Cells of a frame.", "as the file says")] = "",
+    grid: Annotated[str, option("ROWSxCOLUMNS", "Cells of a frame.", "as the file says")] = "",
 ) -> None:
     """Convert weights that the authors of SwinLSTM publish to safetensors.
 

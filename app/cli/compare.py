@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import CityOption, HorizonOption, JsonOption, names_in
+from app.cli.options import CityOption, HorizonOption, JsonOption, names_in, option
 from app.terminal import ERR, OUT, print_json
 from data.city import load_city
 from data.errors import FlowcastError
@@ -39,10 +39,7 @@ def compare(
         ),
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Also write table.json, table.md and charts.", show_default="none"
-        ),
+        Path | None, option("DIR", "Also write table.json, table.md and charts.")
     ] = None,
     as_json: JsonOption = False,
     contexts: Annotated[str, typer.Option(hidden=True)] = "",

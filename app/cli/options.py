@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -44,6 +44,11 @@ RecomputeOption = Annotated[
         "--recompute", help="Recompute activations: less memory, training takes a third longer."
     ),
 ]
+
+
+def option(metavar: str, help: str, default: str = "none", *names: str) -> Any:
+    """Returns an option whose default is shown in words."""
+    return typer.Option(*names, metavar=metavar, help=help, show_default=default)
 
 
 def parse_time(text: str, city: City) -> np.datetime64:

@@ -111,10 +111,11 @@ def finish(
     sampled = torch.arange(count) * len(task.test) // count
     past, observed, *_ = task.test.take(sampled)
 
-    def sequences_per_second(batch: int) -> float:
-        past = cost.seen(config, task.frames, batch, device)
-        return batch / cost.forecast_seconds(network, past, horizon)
-
+    rates = {
+        str(count): count
+        / cost.forecast_seconds(network, cost.seen(config, task.frames, count, device), horizon)
+        for count in (1, 16)
+    }
     batch = state.config.batch
     index = torch.arange(batch) % len(task.train)
     result: dict[str, Any] = {
@@ -154,7 +155,7 @@ def finish(
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "computing": asdict(computing),
-            "sequences_per_second": {str(one): sequences_per_second(one) for one in (1, 16)},
+            "sequences_per_second": rates,
             "training_sequences_per_second": speed,
             "feed_sequences_per_second": batch
             / cost.median_seconds(lambda: task.train.take(index), device),

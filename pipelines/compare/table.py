@@ -163,11 +163,9 @@ def _figure(values: np.ndarray) -> dict[str, Any]:
 
 def _coverage(total: xr.Dataset) -> Iterator[dict[str, Any]]:
     """Yields coverage and width of intervals over all, by lead and by level of the forecast flow."""
-    every = shares(total).expand_dims("all")
-    for dim, table in (
-        ("all", every),
-        *((dim, shares(total, dim)) for dim in ("lead_time", "flow")),
-    ):
+    tables = {"all": shares(total).expand_dims("all")}
+    tables |= {dim: shares(total, dim) for dim in ("lead_time", "flow")}
+    for dim, table in tables.items():
         for one in (table.isel({dim: place}) for place in range(table.sizes[dim])):
             if not float(one["share"]) > 0:
                 continue
@@ -185,18 +183,18 @@ def _coverage(total: xr.Dataset) -> Iterator[dict[str, Any]]:
 
 
 def _errors_frame(content: Mapping[str, Any], metric: str) -> pd.DataFrame:
-    def text(figure: Mapping[str, Any]) -> str:
-        mean, spread = figure["mean"], figure["spread"]
+    def text(mean: float | None, spread: float | None, **_: Any) -> str:
         return ("" if mean is None else f"{mean:.2f}") + (
-            f" ± {spread:.2f}" if spread is not None else ""
+            "" if spread is None else f" ± {spread:.2f}"
         )
 
-    leads = [one["lead_minutes"] for one in content["entries"][0]["errors"]]
-    rows = [
-        [entry["name"], *(text(one[metric]) for one in entry["errors"])]
+    rows = {
+        entry["name"]: [text(**one[metric]) for one in entry["errors"]]
         for entry in content["entries"]
-    ]
-    return pd.DataFrame(rows, columns=["", *(f"{lead} min" if lead else "all" for lead in leads)])
+    }
+    leads = [one["lead_minutes"] for one in content["entries"][0]["errors"]]
+    frame = pd.DataFrame(rows, [f"{lead} min" if lead else "all" for lead in leads]).T
+    return frame.reset_index(names="")
 
 
 def _training_frame(content: Mapping[str, Any]) -> pd.DataFrame:
