@@ -55,12 +55,8 @@ def plan(
 ) -> RunPlan:
     """Returns the plan of a run.
 
-    Args:
-        dataset: key in `DATASETS`.
-        network: key in `NETWORKS`.
-        scale: `quick` or `paper`.
-        settings: field to text: `patch` of the network, `training.epochs`, `data.horizon`.
-        seed: of weights, batch order and, where sequences are drawn, of those.
+    `settings` are by field: `patch` of the network, `training.epochs`, `data.horizon`. The seed is that of
+    weights, batch order and, where sequences are drawn, of those.
 
     Raises:
         FlowcastError: there is no such dataset, network, scale or field.

@@ -50,13 +50,8 @@ COLUMNS = (*TEXTS[:-1], *FORMATS, "source")
 def table(folders: Sequence[Path]) -> pd.DataFrame:
     """Returns a row for each run and each persistence, and the published rows of the same datasets.
 
-    Persistence stands once for each set of test frames: runs that were tested on the same share it.
-
-    Args:
-        folders: of finished runs.
-
-    Returns:
-        the columns `COLUMNS`, NaN or NA where there is no figure, sorted by dataset, horizon, MSE.
+    Persistence stands once for each set of test frames: runs that were tested on the same share it. The
+    columns are `COLUMNS`, NaN or NA where there is no figure; rows are sorted by dataset, horizon, MSE.
 
     Raises:
         FlowcastError: a folder holds no finished run, or one that this version cannot read.

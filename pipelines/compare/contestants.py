@@ -143,12 +143,9 @@ FAMILIES = (*dict.fromkeys(one.family for one in CONTESTANTS), "all", "ablation"
 
 
 def chosen(networks: Sequence[str], seeds: int, inputs: Sequence[str] = tuple(INPUTS)) -> list[Run]:
-    """Returns the runs to make; baselines are always among them, for they cost nothing.
+    """Returns the runs of families and inputs, each random contestant with the seeds 0, 1 ...
 
-    Args:
-        networks: some of `FAMILIES`.
-        seeds: runs of each random contestant, with the seeds 0, 1 ...
-        inputs: some of `INPUTS`.
+    Baselines are always among them, for they cost nothing.
 
     Raises:
         FlowcastError: there is no such family or input, or none is named.

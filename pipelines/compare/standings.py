@@ -60,11 +60,7 @@ class Entry:
     def by_group(self, groups: np.ndarray) -> xr.Dataset:
         """Returns the mean over the seeds of the sums of errors, both channels together.
 
-        Args:
-            groups: `(init_time, lead_time)`, which one each forecast belongs to.
-
-        Returns:
-            dims `(group, lead_time)`, `group` sorted.
+        Takes the group of each forecast, `(init_time, lead_time)`; returns dims `(group, lead_time)`, sorted.
         """
         mean = reduce(add, (one.sums for one in self.scored)).sum("channel") / len(self.scored)
         frame = mean.to_dataframe(dim_order=["init_time", "lead_time"]).assign(group=groups.ravel())
@@ -124,12 +120,9 @@ class ComparisonResult:
 def compare_runs(
     comparison: Comparison, runs: Sequence[Run], jobs: int | None = None
 ) -> Iterator[Progress | ComparisonResult]:
-    """Makes the runs that are missing; yields the progress, and at the end what all show.
+    """Makes the runs that are missing, `jobs` at a time or as many as cores and memory allow.
 
-    Args:
-        comparison: its data and settings.
-        runs: as `contestants.chosen` returns them.
-        jobs: runs at a time; as many as cores and memory allow if None.
+    Yields the progress, and at the end what all show.
 
     Raises:
         FlowcastError: a run would need what is not installed, another comparison is under way, or there is

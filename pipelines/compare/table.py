@@ -28,12 +28,7 @@ MINUTE = np.timedelta64(60, "s")
 
 
 def facts(result: ComparisonResult, command: str) -> dict[str, Any]:
-    """Returns what a comparison found and what it depends on, as JSON can hold it.
-
-    Args:
-        result: of the comparison.
-        command: that asked for it.
-    """
+    """Returns what a comparison found and what it depends on, as JSON can hold it."""
     comparison, zone = result.comparison, result.comparison.city.timezone
     ends = {name: part["time"].values[[0, -1]] for name, part in comparison.parts._asdict().items()}
     versions = {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}

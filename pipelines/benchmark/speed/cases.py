@@ -452,10 +452,8 @@ def preparations(plan: SpeedPlan) -> Iterator[Case]:
 def evaluation(side: int, way: str) -> Work:
     """Returns work on the windows of a city's test span, in a temporary home, this process's own.
 
-    Args:
-        side: cells along the side of the city's grid.
-        way: `pipeline`, a live forecast a window; `window` or `stack`, forecasts of one or many windows
-            with archive and model at hand; `evaluate`, all of `forecast evaluate`.
+    The way is `pipeline`, a live forecast a window; `window` or `stack`, forecasts of one or many windows
+    with archive and model at hand; or `evaluate`, all of `forecast evaluate`.
     """
     torch.set_num_threads(1)
     (city,) = temporary_home(1, side, CITY_WEEKS)

@@ -117,10 +117,7 @@ class _Team:
 def measure_case(case: Case, rounds: int, seconds: float) -> list[Figure]:
     """Returns the figures of all variants, in their order.
 
-    Args:
-        case: what is done.
-        rounds: that count.
-        seconds: for which a variant works at least in each of them; it finishes what it started.
+    In each of the rounds that count a variant works for `seconds` at least, and finishes what it started.
     """
     with ExitStack() as stack:
         # One after the other: two threads each at once would only stand in one another's way.
