@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from forecasting.networks.layers import stochastic_depth
+from forecasting.networks.swin import PatchEmbedding
 from forecasting.networks.swinlstm_b import SwinLSTMConfig
 from forecasting.networks.swinlstm_parts import transposed
 
@@ -24,7 +25,8 @@ class Reference(nn.Module):
     def __init__(self, config: SwinLSTMConfig) -> None:
         super().__init__()
         self.side = config.grid[0] // config.patch
-        self.embed = Embedding(config)
+        tokens = (self.side, self.side)
+        self.embed = PatchEmbedding(config.channels, config.patch, config.width, tokens)
         self.cells = nn.ModuleList([Cell(config, self.side)])
         self.reconstruct = transposed(config.width, config.channels, config.patch)
 
@@ -39,20 +41,6 @@ class Reference(nn.Module):
             tokens = hidden.transpose(1, 2).unflatten(2, (self.side, self.side))
             outputs.append(torch.sigmoid(self.reconstruct(tokens)))
         return torch.stack(outputs, dim=1)
-
-
-class Embedding(nn.Module):
-    """A frame as tokens: a convolution with kernel and stride of a patch, then LayerNorm."""
-
-    def __init__(self, config: SwinLSTMConfig) -> None:
-        super().__init__()
-        self.project = nn.Conv2d(config.channels, config.width, config.patch, config.patch)
-        self.norm = nn.LayerNorm(config.width)
-
-    def forward(self, frame: Tensor) -> Tensor:
-        """Returns `(b, n, d)` for `(b, c, y, x)`."""
-        tokens: Tensor = self.norm(self.project(frame).flatten(2).transpose(1, 2))
-        return tokens
 
 
 class Cell(nn.Module):
