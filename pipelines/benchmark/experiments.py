@@ -20,7 +20,7 @@ from forecasting.networks.swinlstm_parts import GATES, RECONSTRUCTIONS
 from forecasting.training.hardware import Computing, pick_device
 from forecasting.training.loop import Event
 from forecasting.training.state import MOST_EPOCHS
-from pipelines.benchmark.plan import SCALES, RunPlan, open_task, plan, starting_with
+from pipelines.benchmark.plan import RunPlan, open_task, plan, starting_with
 from pipelines.benchmark.result import Finished, load_network
 from pipelines.benchmark.run import run
 from pipelines.benchmark.table import as_csv, as_markdown, table
@@ -141,7 +141,6 @@ def experiment(
     Raises:
         FlowcastError: as `plan` and `run`, or there is no such experiment.
     """
-    check_known("scale", [scale], SCALES)
     check_known("experiment", [name], EXPERIMENTS)
     data, settings = data or {}, settings or {}
     named = {key.partition(":")[0] for key in settings if ":" in key} | set(data)
@@ -198,11 +197,11 @@ def _settings(one: ExperimentRun, scale: str, settings: Mapping[str, str]) -> di
 
 def _equal(other: Finished, planned: RunPlan, epochs: bool) -> dict[str, str]:
     """Returns the settings that give a run the epochs, or else the training time, of another one."""
-    if epochs:
-        wanted = other.result["training"]["epochs"]
-        return {} if planned.training.epochs == wanted else {"training.epochs": str(wanted)}
-    minutes = max(other.result["machine"]["training_seconds"] / 60, 0.01)
-    return {"training.epochs": str(MOST_EPOCHS), "training.minutes": f"{minutes:.2f}"}
+    if not epochs:
+        minutes = max(other.result["machine"]["training_seconds"] / 60, 0.01)
+        return {"training.epochs": str(MOST_EPOCHS), "training.minutes": f"{minutes:.2f}"}
+    wanted = other.result["training"]["epochs"]
+    return {} if planned.training.epochs == wanted else {"training.epochs": str(wanted)}
 
 
 def robustness(

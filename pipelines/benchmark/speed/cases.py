@@ -314,11 +314,8 @@ def start(config: SwinLSTMConfig, body: str) -> Work:
     folder = tempfile.TemporaryDirectory(prefix="flowcast-")
     here = Path(folder.name)
     (here / "config.json").write_text(json.dumps(asdict(config)))
-    if body == BY_ONNX:
-        model = export("swinlstm-b", ours(config), config).model
-        (here / "network.onnx").write_bytes(model)
-    else:
-        save_file(reference(config).state_dict(), here / "weights.safetensors")
+    (here / "network.onnx").write_bytes(export("swinlstm-b", ours(config), config).model)
+    save_file(reference(config).state_dict(), here / "weights.safetensors")
     peaks: list[int] = []
 
     def run() -> None:
