@@ -248,7 +248,7 @@ def test_where_another_process_takes_in_the_files_there_is_a_forecast_all_the_sa
     with exclusive_lock(lock, "another"):
         done = update(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
     assert done.files == 0 and done.init_time is not None
-    assert "another process is taking in" in done.notes[0]
+    assert "another process is ingesting" in done.notes[0]
     again = update(live.store, live.city, now, horizon=HORIZON, wall=time.time() + 60)
     assert (again.files, again.init_time) == (1, live.times[0])
 
