@@ -29,6 +29,7 @@ test-all: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell $$(git ls-files "*.py" "*.md" "*.toml" deploy)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -1,4 +1,4 @@
-"""Human3.6M: coloured clips of actors, as images or as videos.
+"""Human3.6M: colored clips of actors, as images or as videos.
 
 Images lie in folders, at any depth, and end in a number: `S1/Walking.54138969/000001.jpg`, or all in
 one folder, `images/S1_Walking.54138969_000001.jpg`, as the archives at upenn unpack and OpenSTL

@@ -28,7 +28,7 @@ def open_taxibj(config: TaxiBJConfig, folder: Path, device: torch.device) -> Tas
     frames = Frames(2, (32, 32), config.history, config.horizon, data="taxibj")
     windows = np.concatenate([benchmark.train_past, benchmark.train_future], axis=1)
     test = np.concatenate([benchmark.test_past, benchmark.test_future], axis=1)
-    # Neighbouring windows overlap, so the gap is one window's number of windows.
+    # Neighboring windows overlap, so the gap is one window's number of windows.
     number = np.arange(len(windows))
     train, validation = held_back(number, windows.shape[1])
     notes = ("the frames of dataset.npz ran backwards and were turned",) * benchmark.reversed

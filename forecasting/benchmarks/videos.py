@@ -59,7 +59,7 @@ class KTHConfig(ClipsConfig):
 
 @dataclass(frozen=True)
 class Human36MConfig(ClipsConfig):
-    """Human3.6M: coloured frames, 4 -> 4, 128x128 or 256x256.
+    """Human3.6M: colored frames, 4 -> 4, 128x128 or 256x256.
 
     Attributes:
         scenario: of the films, as their names begin.

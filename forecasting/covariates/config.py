@@ -62,7 +62,7 @@ class CovariatesConfig:
         """
         for name in (*without, *also):
             if name not in PARTS:
-                raise ValueError(f"the context has no part {name!r}; it has {', '.join(PARTS)}")
+                raise ValueError(f"there is no covariate {name!r}; there is {', '.join(PARTS)}")
         return replace(self, **{**dict.fromkeys(without, False), **dict.fromkeys(also, True)})
 
     @property

@@ -71,8 +71,8 @@ class Join(NamedTuple):
     """The linear map of `x` and its partner with the affine part of their LayerNorm in it.
 
     Attributes:
-        own: `(d, d)` for x, normalised.
-        partner: `(d, d)` for the partner, normalised.
+        own: `(d, d)` for x, normalized.
+        partner: `(d, d)` for the partner, normalized.
         bias: `(d,)`.
     """
 
@@ -189,7 +189,7 @@ def _cut(tokens: Tensor, sides: tuple[int, int]) -> Tensor:
 
 
 def _regions(n: int, side: int, shift: int) -> Tensor:
-    """Returns which of the parts, that a shift brings together but are no neighbours, a place is in."""
+    """Returns which of the parts, that a shift brings together but are no neighbors, a place is in."""
     region = torch.zeros(n, dtype=torch.long)
     if shift:
         region[n - side : n - shift] = 1

@@ -145,7 +145,7 @@ class Level(nn.Module):
 
 
 class Squares:
-    """Where the tokens of a grid, window by window, stand if every four neighbours lie together.
+    """Where the tokens of a grid, window by window, stand if every four neighbors lie together.
 
     Attributes:
         order: `(n,)` the tokens square by square, the squares window by window on a grid of half the
@@ -162,7 +162,7 @@ class Squares:
 
 
 class PatchMerging(nn.Module):
-    """Four neighbouring tokens become one of twice their width (Swin, arXiv 2103.14030, 3.1)."""
+    """Four neighboring tokens become one of twice their width (Swin, arXiv 2103.14030, 3.1)."""
 
     order: Tensor
     inverse: Tensor

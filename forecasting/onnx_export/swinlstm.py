@@ -75,7 +75,7 @@ class StepGraph:
         hidden, memory = (graph.reshape(name, -1, tokens.width) for name in names)
         stream = Stream(graph, x, tokens, heads)
         # As published: h_{t-1} meets the first block, x_t again every second one after it.
-        partner, again = normalize(graph, hidden, tokens.width), stream.normalised
+        partner, again = normalize(graph, hidden, tokens.width), stream.normalized
         for index in range(depth):
             stream.block(weights / f"blocks.{index}", index % 2 == 1, partner)
             partner = again
@@ -91,18 +91,18 @@ class Stream:
 
     Attributes:
         features: `(b * n, d)`.
-        normalised: the same with mean 0 and variance 1 in every row.
+        normalized: the same with mean 0 and variance 1 in every row.
     """
 
     def __init__(self, graph: Graph, features: str, tokens: Tokens, heads: int) -> None:
         self.graph, self.tokens, self.heads = graph, tokens, heads
         self.features = features
-        self.normalised = normalize(graph, features, tokens.width)
+        self.normalized = normalize(graph, features, tokens.width)
 
     def block(self, weights: Weights, shifted: bool, partner: str) -> None:
-        """Passes a Swin block; `partner` is normalised rows, for a block that takes them."""
+        """Passes a Swin block; `partner` is normalized rows, for a block that takes them."""
         graph = self.graph
-        z, norm = self.normalised, (weights / "norm1").affine
+        z, norm = self.normalized, (weights / "norm1").affine
         if "reduce.weight" in weights:
             twice = np.tile(norm, 2)
             both = graph.add("Concat", z, partner, axis=1)
@@ -110,14 +110,14 @@ class Stream:
             norm = np.ones_like(norm[0]), np.zeros_like(norm[1])
         self._add(attention(self, z, norm, weights / "attention", shifted))
         norm = (weights / "norm2").affine
-        hidden = graph.linear(self.normalised, *after_norm(norm, (weights / "mlp.0").affine))
+        hidden = graph.linear(self.normalized, *after_norm(norm, (weights / "mlp.0").affine))
         hidden = graph.add(f"{CONTRIBUTED}:Gelu", hidden)
         self._add(graph.linear(hidden, *(weights / "mlp.2").affine))
 
     def _add(self, change: str) -> None:
         # One SkipLayerNormalization would do it, but takes three times as long in ONNX Runtime.
         self.features = self.graph.add("Add", self.features, change)
-        self.normalised = normalize(self.graph, self.features, self.tokens.width)
+        self.normalized = normalize(self.graph, self.features, self.tokens.width)
 
 
 def attention(

@@ -13,7 +13,7 @@ from forecasting.networks.swinlstm_b import CellConfig
 from forecasting.onnx_export.graph import Graph
 
 EPSILON = 1e-5
-"""Of the normalisations, torch's default."""
+"""Of the normalizations, torch's default."""
 
 
 class Weights:
@@ -87,7 +87,7 @@ def layer_norm(graph: Graph, rows: str, scale: np.ndarray, shift: np.ndarray) ->
 def after_norm(
     norm: tuple[np.ndarray, np.ndarray], linear: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the linear map of normalised rows that takes up the affine part of their LayerNorm."""
+    """Returns the linear map of normalized rows that takes up the affine part of their LayerNorm."""
     (scale, shift), (weight, bias) = norm, linear
     return weight * scale, weight @ shift + bias
 

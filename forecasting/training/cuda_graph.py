@@ -59,7 +59,7 @@ class CudaGraphStep:
 
 
 def _persistent_buffers(network: nn.Module) -> list[Tensor]:
-    """Returns the buffers that are weights too, such as the running means of a normalisation."""
+    """Returns the buffers that are weights too, such as the running means of a normalization."""
     parameters = {name for name, _ in network.named_parameters()}
     state = network.state_dict(keep_vars=True)
     return [value for name, value in state.items() if name not in parameters]

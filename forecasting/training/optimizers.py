@@ -1,4 +1,4 @@
-"""Muon: an optimiser whose steps have all singular values alike, beside AdamW for what is no matrix.
+"""Muon: an optimizer whose steps have all singular values alike, beside AdamW for what is no matrix.
 
 Source: Jordan et al.: Muon: An optimizer for hidden layers in neural networks, 2024
 (https://kellerjordan.github.io/posts/muon), with the step size of Liu et al.: Muon is Scalable for LLM

@@ -39,7 +39,7 @@ class Step:
         windows: int,
         weight: Tensor | None = None,
     ) -> None:
-        """Prepares the state's network and optimiser.
+        """Prepares the state's network and optimizer.
 
         Args:
             state: that is changed.
@@ -60,7 +60,7 @@ class Step:
         self._rate = state.optimizer.param_groups[0]["lr"]
         self._loss = loss_of(state.config.loss, weight)
         self._bad = torch.zeros((), device=device)
-        # A fused optimiser makes no update while this is 1.
+        # A fused optimizer makes no update while this is 1.
         state.optimizer.found_inf = self._bad  # type: ignore[attr-defined]
         self._one = torch.ones((), device=device)
         self._weight = torch.zeros((), device=device)
@@ -190,6 +190,6 @@ class Step:
 
 
 def _updates(state: TrainingState) -> int:
-    """Returns how many updates the optimiser has made."""
+    """Returns how many updates the optimizer has made."""
     counts = [int(moments["step"]) for moments in state.optimizer.state.values()]
     return max(counts, default=0)

@@ -1,7 +1,7 @@
-"""Gradient-boosted trees as a forecaster: each cell by itself, told of its neighbours and its city.
+"""Gradient-boosted trees as a forecaster: each cell by itself, told of its neighbors and its city.
 
 They see what a network of the city sees (see `context`), cell by cell: its newest frames and those of
-the other channel, what its neighbours and the city differ by, and what is told of the step that is
+the other channel, what its neighbors and the city differ by, and what is told of the step that is
 forecast. One set of trees a lead forecasts how the cell differs from a share of its newest frame.
 Histogram-based trees after LightGBM (Ke et al., NeurIPS 2017), of scikit-learn, which grows them and is
 not needed to forecast (see `onnx_trees`).

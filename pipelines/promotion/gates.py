@@ -20,7 +20,7 @@ ENOUGH = "windows"
 MIN_WINDOWS, MIN_DAYS = 24, 2
 """Forecasts to judge on, and days of the city that they begin on, where a champion would be replaced."""
 COVERAGE = 0.05
-"""By how much a band may hold more or less than it promises."""
+"""How far the coverage of an interval may be from its nominal level."""
 
 
 @dataclass(frozen=True)
@@ -157,14 +157,14 @@ def enough(windows: int, days: int, champion: bool) -> Gate:
 
 
 def covers(held: Mapping[float, float]) -> list[Gate]:
-    """Returns whether bands hold what they promise, by the share that they promise."""
+    """Returns whether the coverage of each prediction interval is near its nominal level."""
     return [
         Gate(
             f"band {level:.0%}",
             bool(abs(share - level) <= COVERAGE),
             share,
             level,
-            f"the band of {level:.0%} held {share:.1%}",
+            f"the coverage of the {level:.0%} interval is {share:.1%}",
         )
         for level, share in held.items()
     ]

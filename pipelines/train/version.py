@@ -36,14 +36,13 @@ from pipelines.train.export import ServingForm, serving_form
 MADE = "%Y%m%d-%H%M%S"
 """How a version's name begins: when it was made, in UTC."""
 UNSEEN = (
-    "the weather is not shown to the forecaster: with so few windows it would be learnt by heart; "
-    "--with weather shows it"
+    "the forecaster does not use the weather: with so few windows it would be overfitted; "
+    "--with weather uses it"
 )
 UNFINISHED = (
-    "no networks on frames alone have a share in the forecast: their training was stopped, or came to no "
-    "finite end"
+    "the forecast has no raw-flow networks: their training was stopped, or its loss was not finite"
 )
-USELESS = "networks on frames alone stay away: on the validation days they add nothing"
+USELESS = "raw-flow networks are left out: they do not lower the RMSE on the validation days"
 
 
 @dataclass(frozen=True)

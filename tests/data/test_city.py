@@ -206,7 +206,7 @@ def test_a_missing_key_is_named(cities: Path, key: str) -> None:
     assert f"the key '{key}' is missing" in sentence("toy")
 
 
-@pytest.mark.parametrize("key", ["time_zone", "name", "colour"])
+@pytest.mark.parametrize("key", ["time_zone", "name", "color"])
 def test_an_unknown_key_is_named_with_those_there_are(cities: Path, key: str) -> None:
     described(cities, **{key: '"x"'})
     assert f"unknown key '{key}'; a city has title, timezone, step, grid" in sentence("toy")

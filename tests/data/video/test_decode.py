@@ -34,13 +34,13 @@ def test_coloured_frames_come_as_they_were_written(
 
 
 def test_gray_is_luma_in_its_full_range(tmp_path: Path, encode: Encode) -> None:
-    frames = np.full((3, 24, 16), 128, dtype=np.uint8)  # yuv420p: 16 rows of luma, then colours
+    frames = np.full((3, 24, 16), 128, dtype=np.uint8)  # yuv420p: 16 rows of luma, then colors
     for frame, luma in zip(frames, (16, 126, 235), strict=True):  # black, middle, white of BT.601
         frame[:16] = luma
     decoded = decode(encode(tmp_path / "a.avi", frames, "yuv420p"), (16, 16), 1)
     assert [np.unique(frame).tolist() for frame in decoded] == [[0], [128], [255]]
-    coloured = decode(tmp_path / "a.avi", (16, 16), 3).astype(int)
-    assert np.abs(coloured - decoded).max() <= 1
+    colored = decode(tmp_path / "a.avi", (16, 16), 3).astype(int)
+    assert np.abs(colored - decoded).max() <= 1
 
 
 def test_a_smaller_frame_has_the_means_of_the_areas(tmp_path: Path, encode: Encode) -> None:

@@ -13,7 +13,7 @@ Encode = Callable[..., Path]
 
 
 def draw(path: Path, red: int, side: int = 16) -> None:
-    """An image of one colour: `red`, 20, 255."""
+    """An image of one color: `red`, 20, 255."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (side, side), (red, 20, 255)).save(path)
 

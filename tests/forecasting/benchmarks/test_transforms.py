@@ -128,7 +128,7 @@ def test_the_newest_frame_of_the_past_stays_in_its_place() -> None:
 
 
 def test_the_camera_moves_steadily_by_the_strength_in_every_direction() -> None:
-    # A spot in a wide dark frame: bilinear sampling moves its centre of light exactly.
+    # A spot in a wide dark frame: bilinear sampling moves its center of light exactly.
     count, rows, columns, strength = 200, 25, 31, 1.3
     still = torch.zeros(count, HISTORY + HORIZON, 1, rows, columns)
     still[..., 12, 15] = 1

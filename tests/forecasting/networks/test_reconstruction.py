@@ -63,7 +63,7 @@ def test_bilinear_cells_lie_between_the_centres_of_their_tokens() -> None:
     nn.init.zeros_(convolution.weight)
     nn.init.zeros_(convolution.bias)
     convolution.weight.data[0, 0, 1, 1] = 1
-    # Centres of cells lie a quarter of a token beside the centre of their own token.
+    # Centers of cells lie a quarter of a token beside the center of their own token.
     assert head(torch.tensor([[[[0.0, 4.0]]]]))[0, 0, 0].tolist() == [0, 1, 3, 4]
 
 

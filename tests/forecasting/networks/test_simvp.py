@@ -50,7 +50,7 @@ def test_the_papers_network_has_openstls_parameters(
     ids=lambda value: value.data if isinstance(value, Frames) else "",
 )
 def test_a_sequence_takes_openstls_multiply_adds(frames: Frames, billions: float) -> None:
-    # Theirs count a single pass, as many frames as are seen, and the normalisations as well.
+    # Theirs count a single pass, as many frames as are seen, and the normalizations as well.
     past = torch.empty(1, frames.history, frames.channels, *frames.grid, device="meta")
     counted = multiply_adds(paper(frames), past, frames.history)
     assert counted / 1e9 == pytest.approx(billions, rel=6e-3)
@@ -91,11 +91,11 @@ def test_a_block_agrees_with_its_definition() -> None:
         weight = layer.weight[:, :, 0, 0]
         return torch.einsum("oi,biyx->boyx", weight, x) + layer.bias[:, None, None]
 
-    def normalised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-        centred = (x - norm.running_mean[:, None, None]) / (norm.running_var + 1e-5)[
+    def normalized(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        centered = (x - norm.running_mean[:, None, None]) / (norm.running_var + 1e-5)[
             :, None, None
         ].sqrt()
-        return centred * norm.weight[:, None, None] + norm.bias[:, None, None]
+        return centered * norm.weight[:, None, None] + norm.bias[:, None, None]
 
     def depthwise(layer: nn.Conv2d, x: Tensor, spread: int) -> Tensor:
         side = layer.weight.shape[-1]
@@ -112,14 +112,14 @@ def test_a_block_agrees_with_its_definition() -> None:
     with torch.inference_mode():
         attention = block.attention
         near, far, both = attention.look
-        z = normalised(block.norm1, x)
+        z = normalized(block.norm1, x)
         looked = linear(
             both, depthwise(far, depthwise(near, F.gelu(linear(attention.enter, z)), 1), 3)
         )
         gated = looked[:, 3:].sigmoid() * looked[:, :3]
         middle = x + block.scale1 * (z + linear(attention.leave, gated))
         wide, mix, _, narrow = block.mlp
-        hidden = F.gelu(depthwise(mix, linear(wide, normalised(block.norm2, middle)), 1))
+        hidden = F.gelu(depthwise(mix, linear(wide, normalized(block.norm2, middle)), 1))
         expected = middle + block.scale2 * linear(narrow, hidden)
         assert torch.allclose(block(x), expected, rtol=1e-4, atol=1e-4)
 

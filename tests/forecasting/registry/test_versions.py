@@ -341,7 +341,7 @@ def test_a_manifest_of_an_unknown_format_is_refused(root: Path, folder: Path) ->
     "changes",
     [
         pytest.param({"config": OTHER_CONFIG}, id="another width"),
-        pytest.param({"config": {"colour": "red"}}, id="unknown key"),
+        pytest.param({"config": {"color": "red"}}, id="unknown key"),
         pytest.param({"config": {"patch": 3}}, id="impossible"),
         pytest.param({"network": "oracle"}, id="unknown network"),
         pytest.param({"members": 3}, id="a member too many"),

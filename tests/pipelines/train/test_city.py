@@ -472,7 +472,7 @@ def test_networks_on_frames_alone_that_add_nothing_stay_away(
     city = load_city("small")
     trained = finish(train(Store(), city, mixed(refit=False), options=RunOptions(CPU)))
     assert (trained.manifest.plain, trained.manifest.networks) == ({}, 1)
-    assert "networks on frames alone stay away: on the validation days they add nothing" in (
+    assert "raw-flow networks are left out: they do not lower the RMSE on the validation days" in (
         trained.notes
     )
     assert kept_forecast(small_home, trained).raw is None
@@ -509,7 +509,7 @@ def test_a_training_stopped_before_its_second_kind_serves_the_first(small_home: 
             stop.set()
     trained = finish(iter(events))
     assert (trained.stopped, trained.manifest.plain) == (True, {})
-    assert "no networks on frames alone have a share" in trained.notes[0]
+    assert "the forecast has no raw-flow networks" in trained.notes[0]
     assert kept_forecast(small_home, trained).raw is None
 
 
@@ -527,7 +527,7 @@ def test_a_second_kind_that_comes_to_no_finite_end_costs_no_more_than_itself(
     trained = finish(train(Store(), load_city("small"), mixed(), options=RunOptions(CPU)))
     assert (trained.stopped, trained.manifest.plain) == (False, {})
     assert len(trained.manifest.training["fits"]) == 2  # that of the selection, and the final one
-    assert "no networks on frames alone have a share" in trained.notes[0]
+    assert "the forecast has no raw-flow networks" in trained.notes[0]
 
 
 def test_a_training_that_began_before_there_was_a_second_kind_goes_on(small_home: Path) -> None:
