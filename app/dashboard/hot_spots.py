@@ -92,9 +92,6 @@ def _explain_none(typical: xr.Dataset, trust: Trust) -> None:
         st.info(f"{none} But forecasts are not reliable now, see above.")
     elif not trust.version:
         hint = "" if view().threshold else " Set a threshold to list the busiest cells."
-        st.info(
-            "None, but a baseline stands in, which forecasts typical flow: it finds hot spots only by a "
-            f"threshold.{hint}"
-        )
+        st.info(f"None, but a baseline stands in, which can miss unusual flow.{hint}")
     else:
         st.success(none)

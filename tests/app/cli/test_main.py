@@ -118,7 +118,8 @@ def test_a_city_without_a_model_is_told_on_stderr(run: Run, flowcast_home: Path)
     assert "slots of expected flow: 168 new" in out
     code, out, err = run("--city", name)
     assert code == 0
-    assert f"{name} has no champion; this is the historical average" in err
+    assert f"{name} has no champion (to train a model: forecast train --city {name})" in err
+    assert "the baseline historical average stands in: baselines cannot be compared yet" in err
     assert "historical average" in out
 
 

@@ -11,15 +11,13 @@ import torch
 from PIL import Image
 
 from data.errors import FlowcastError
-from forecasting.benchmarks import (
-    DATASETS,
-    Human36MConfig,
-    KTHConfig,
-    MovingMnistConfig,
-    SimulatedCityConfig,
-    TaxiBJConfig,
-)
+from forecasting.benchmarks import DATASETS
+from forecasting.benchmarks.array import ArrayConfig
+from forecasting.benchmarks.moving_mnist import MovingMnistConfig
+from forecasting.benchmarks.simulated_city import SimulatedCityConfig
 from forecasting.benchmarks.task import Task
+from forecasting.benchmarks.taxibj import TaxiBJConfig
+from forecasting.benchmarks.videos import Human36MConfig, KTHConfig
 from forecasting.training.batches import WindowSource
 
 CPU = torch.device("cpu")
@@ -30,8 +28,16 @@ SIZES = {
     "kth": KTHConfig(4, 3, **COUNTS, size=16, every=1),
     "human36m": Human36MConfig(4, 3, **COUNTS, size=8),
     "simulated-city": SimulatedCityConfig(4, 3, **COUNTS, grid=(8, 6), weeks=1),
+    "array": ArrayConfig(4, 3, **COUNTS),
 }
-CHANNELS = {"moving-mnist": 1, "taxibj": 2, "kth": 1, "human36m": 3, "simulated-city": 2}
+CHANNELS = {
+    "moving-mnist": 1,
+    "taxibj": 2,
+    "kth": 1,
+    "human36m": 3,
+    "simulated-city": 2,
+    "array": 2,
+}
 
 Draw = Callable[[str, Path, int], Path]
 
@@ -62,6 +68,15 @@ def images(folder: Path, seed: int) -> Path:
     return folder
 
 
+def film(folder: Path, seed: int) -> Path:
+    """A film of noise between 0 and 255, both of which stand in its first frame."""
+    values = np.random.default_rng(seed).integers(0, 256, (120, 2, 8, 6))
+    values[0, 0, 0, :2] = 0, 255
+    folder.mkdir()
+    np.save(folder / "film.npy", values)
+    return folder / "film.npy"
+
+
 @pytest.fixture
 def draw(write_digits: Callable[..., Path], write_kth: Callable[..., Path]) -> Draw:
     """Draws the files of a dataset into a folder; another seed draws others."""
@@ -73,6 +88,7 @@ def draw(write_digits: Callable[..., Path], write_kth: Callable[..., Path]) -> D
             "kth": write_kth,
             "human36m": images,
             "simulated-city": lambda folder, seed: folder,
+            "array": film,
         }
         return draws[name](folder, seed)
 
@@ -170,7 +186,7 @@ def test_a_missing_folder_is_named_in_one_sentence(name: str, tmp_path: Path) ->
         opened(name, folder)
     sentence = str(refusal.value)
     assert str(folder) in sentence
-    assert "get " in sentence or "ask for" in sentence
+    assert "get " in sentence or "ask for" in sentence or "name a .npz" in sentence
     assert len(sentence.splitlines()) == 1
 
 

@@ -188,7 +188,7 @@ def test_champion_and_candidate_are_judged_alike(small_home: Path) -> None:
     again = finish(train(Store(), load_city("small"), single(epochs=2), options=RunOptions(CPU)))
     scores = again.manifest.metrics  # the same training once more
     assert scores["champion"] == pytest.approx(scores["candidate"])
-    assert not again.promoted
+    assert again.promoted  # as at night, it may be up to 1 % above the champion
 
 
 def test_one_training_of_a_city_runs_at_a_time(small_home: Path) -> None:
