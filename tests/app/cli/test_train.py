@@ -39,7 +39,7 @@ def test_what_cannot_be_trained_is_a_sentence(
     [
         (["--ensemble-size", "0"], "or equal to 1"),
         (["--horizon", "0"], "or equal to 1"),
-        (["--without", "hour,color"], "no part 'color'; it has anomaly"),
+        (["--without", "hour,color"], "no covariate 'color'; there is anomaly"),
         (["--without", "hour", "--with", "hour"], "off and on at once"),
         (["--average", "2"], "average 2.0 is no decay from 0 to below 1"),
         (["--precision", "float8"], "precision 'float8' is none of float32, bfloat16"),

@@ -171,7 +171,7 @@ def test_a_recipe_is_the_usual_one_but_for_what_is_asked() -> None:
         Recipe.from_options(ensemble_size=0)
     with pytest.raises(ValueError, match="'hour' cannot be switched off and on at once"):
         Recipe.from_options(without=["hour"], also=["hour"])
-    with pytest.raises(ValueError, match="no part 'color'"):
+    with pytest.raises(ValueError, match="no covariate 'color'"):
         Recipe.from_options(without=["color"])
 
 

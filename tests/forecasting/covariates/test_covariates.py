@@ -315,7 +315,7 @@ def test_a_city_with_few_weeks_is_not_shown_what_it_would_learn_by_heart() -> No
 
 
 def test_a_part_that_there_is_not_is_told() -> None:
-    with pytest.raises(ValueError, match="no part 'color'; it has anomaly, expected"):
+    with pytest.raises(ValueError, match="no covariate 'color'; there is anomaly, expected"):
         CovariatesConfig.without("hour", "color")
 
 
